@@ -1,0 +1,332 @@
+"""Every option of the project, typed.
+
+A configuration is a preset (``ipfvr/presets/<name>.yaml``), the differences of an experiment file on
+top of it, and ``key=value`` pairs from the command line on top of both. An unknown or ill-typed key is
+an error that names the key and the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ipfvr.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass
+class VideoConfig:
+    """Sizes of what the network sees and of what is written."""
+
+    size: int = 128  # side of the restored square face crop, pixels
+    scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
+    clip_frames: int = 24  # F, frames in a clip
+    overlap: int = 8  # O, frames a clip shares with the one before it
+    crf: int = 17  # constant rate factor of the H.264 written
+
+
+@dataclass
+class FacesConfig:
+    """Detection, landmarks and the aligned crop."""
+
+    detector: str = "auto"  # auto (YuNet if its file is there, else cascade) | yunet | cascade
+    min_confidence: float = 0.6
+    max_side: int = 640  # frames are shrunk to this side for detection only
+    smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
+    max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+
+
+@dataclass
+class DegradationConfig:
+    """Eq. 13."""
+
+    level: str = "heavy"  # light | heavy | severe
+    scale_sigma: bool = True  # sigma is given for 720 pixels; scale it by size / 720
+
+
+@dataclass
+class VAEConfig:
+    """The autoencoder: pixels in [-1, 1] to latents and back."""
+
+    kind: str = "kl"  # kl (AutoencoderKL) | temporal (AutoencoderKLTemporalDecoder)
+    patch_size: int = 1  # pixels are rearranged into channels by this factor before the network
+    latent_channels: int = 4
+    block_out_channels: list[int] = field(default_factory=lambda: [128, 256, 512, 512])
+    layers_per_block: int = 2
+    norm_groups: int = 32
+    mid_attention: bool = True
+    scaling_factor: float = 0.18215
+    frames_per_chunk: int = 8  # frames encoded or decoded at once: bounds memory, changes nothing
+
+
+@dataclass
+class TextConfig:
+    """A transformers CLIP text model, read at a hidden layer."""
+
+    vocab_size: int = 49408
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    intermediate: int = 4096
+    activation: str = "gelu"
+    max_length: int = 77
+    projection: int = 1024
+    skip_last: int = 1  # 1: the penultimate layer (VEnhancer's), 0: the last
+
+
+@dataclass
+class ImageConfig:
+    """A transformers CLIP vision model: the reference's encoder."""
+
+    size: int = 224
+    patch_size: int = 14
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    intermediate: int = 5120
+    activation: str = "gelu"
+    projection: int = 1024
+
+
+@dataclass
+class DenoiserConfig:
+    """VEnhancer's video U-Net and ControlNet, one family sized by these numbers."""
+
+    in_channels: int = 4
+    width: int = 320
+    multipliers: list[int] = field(default_factory=lambda: [1, 2, 4, 4])
+    res_blocks: int = 2
+    attention_levels: list[int] = field(default_factory=lambda: [0, 1, 2])  # levels with transformers
+    head_dim: int = 64
+    input_heads: int = 8  # heads of the temporal transformer that follows the first convolution
+    text_width: int = 1024
+    norm_groups: int = 32
+    odd_sizes: bool = True  # True: latents of 8k-6 rows (VEnhancer's padding); False: of 8k rows, padded alike
+    temporal_on_pictures: bool = True  # False: temporal layers are skipped when a clip is one frame
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class ScheduleConfig:
+    """The log-SNR cosine-interpolated schedule with zero terminal SNR."""
+
+    timesteps: int = 1000
+    zero_terminal_snr: bool = True
+    scale_min: float = 2.0  # resolution shift of the two cosine curves that are interpolated
+    scale_max: float = 4.0
+
+
+@dataclass
+class SamplerConfig:
+    """From a low-quality latent to a restored one."""
+
+    solver: str = "dpmpp_2m_sde"  # dpmpp_2m_sde | heun
+    steps: int = 15
+    eta: float = 1.0  # share of the SDE's noise; 0: deterministic
+    start_step: int = 899  # the low-quality latent is noised to this step
+    end_step: int = 0
+    hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
+    guidance: float = 7.5  # classifier-free; 1: the positive branch alone, at the cost of one
+    guidance_rescale: float = 0.2
+    noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
+    residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
+
+
+@dataclass
+class PromptConfig:
+    """Words for the two text streams."""
+
+    positive: str = "a good video"
+    negative: str = (
+        "painting, oil painting, illustration, drawing, art, sketch, cartoon, 3D render, blurry, "
+        "deformed, disfigured, low quality, noise, grain"
+    )
+
+
+@dataclass
+class WeightsConfig:
+    """Names in the weights registry (``python -m ipfvr.weights``) or paths; empty: random weights."""
+
+    vae: str = ""
+    text: str = ""
+    tokenizer: str = ""
+    image: str = ""
+    denoiser: str = ""
+    recogniser: str = "mobilefacenet"
+
+
+@dataclass
+class DataConfig:
+    """What a training reads: ROOT/<identity>/{reference,train,test} (design notes, section 5)."""
+
+    root: str = ""
+    heldout: str = ""  # a YAML file that lists the identities kept out of every training
+    batch_size: int = 16
+    clip_batch_size: int = 1
+    clip_frames: int = 8
+    clip_every: int = 0  # every n-th batch is of clips, the others of pictures; 0: pictures only
+    workers: int = 0
+    flip: bool = True
+    zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
+    levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
+    captions: str = ""  # CSV of CelebA attributes beside the pictures; empty: the default prompt
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: float = 2e-4
+    weight_decay: float = 0.01
+    warmup: int = 500
+    steps: int = 100_000
+    final_lr: float = 0.05  # share of lr that is left at the end
+    ema: float = 0.999
+    clip_norm: float = 1.0
+
+
+@dataclass
+class LossConfig:
+    """Weights of the losses; what a training does not use, it ignores."""
+
+    highest_noise: float = 0.5  # share of training steps drawn at start_step itself
+    drop_text: float = 0.1
+    high_frequency: float = 0.0  # L1 on the differences between neighbouring pixels
+    kl: float = 1e-6
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """``python -m ipfvr.fit``."""
+
+    module: str = "base"  # what is trained: vae | clip | base
+    output: str = "runs/fit"
+    minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
+    precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
+    accelerator: str = "auto"
+    devices: int = 1
+    checkpoint_minutes: float = 5.0
+    log_every: int = 20
+    validate_every: int = 1000
+    validation_batches: int = 4
+    init: str = ""  # weights to start from: a safetensors file
+    wandb: str = "offline"  # offline | online | disabled
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    preset: str = "mini"
+    seed: int = 0
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    dtype: str = "auto"  # auto (bf16 on a GPU, fp32 on a CPU) | fp32 | bf16 | fp16
+    video: VideoConfig = field(default_factory=VideoConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Compose a configuration: preset, then experiment file, then ``key=value`` pairs.
+
+    Args:
+        path: an experiment YAML (its ``preset`` key names the preset, default ``mini``), or None.
+        overrides: pairs such as ``["sampler.steps=8", "preset=tiny"]``.
+
+    Raises:
+        UserError: a file that is missing or not YAML, an unknown or ill-typed key; the line names
+            the key and the nearest valid one.
+    """
+    layers = []
+    if path is not None:
+        layers.append((str(path), _read_yaml(Path(path))))
+    for pair in overrides or []:
+        key, equals, _ = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{pair}' is not of the form key=value (for example sampler.steps=8)")
+        try:
+            layers.append(("command line", OmegaConf.from_dotlist([pair])))
+        except Exception as error:
+            raise UserError(f"'{pair}' cannot be read: {error}") from None
+    preset = next((str(layer.preset) for _, layer in reversed(layers) if "preset" in layer), Config.preset)
+    file = PRESETS / f"{preset}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise UserError(f"unknown preset '{preset}': known ones are {known}")
+    config = OmegaConf.structured(Config)
+    for source, layer in [(str(file), _read_yaml(file)), *layers]:
+        _check_keys(layer, Config, source)
+        try:
+            config = OmegaConf.merge(config, layer)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None) or "?"
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{source}: key '{key}' has the wrong type: {reason}") from None
+    config.preset = preset
+    return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain dictionaries, for JSON beside a result."""
+    return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"no configuration file {path}")
+    try:
+        layer = OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    if not OmegaConf.is_dict(layer):
+        if not layer:
+            return OmegaConf.create({})
+        raise UserError(f"{path} must hold keys and values, not a list")
+    return layer
+
+
+def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None:
+    known = {f.name: f for f in fields(schema)}
+    for key in layer:
+        if key not in known:
+            paths = [prefix + name for name in known] + (all_keys(Config) if not prefix else [])
+            near = difflib.get_close_matches(prefix + str(key), paths, n=1, cutoff=0.0)
+            raise UserError(f"{source}: unknown key '{prefix}{key}'; the nearest valid one is '{near[0]}'")
+        sub = _section(known[key].default_factory)
+        if sub is not None:
+            if not OmegaConf.is_dict(layer[key]):
+                raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
+            _check_keys(layer[key], sub, source, f"{prefix}{key}.")
+
+
+def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
+    """Every option's full name, such as ``sampler.steps``."""
+    keys: list[str] = []
+    for f in fields(schema):
+        sub = _section(f.default_factory)
+        keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
+    return keys
+
+
+def _section(factory: Any) -> type | None:
+    return factory if isinstance(factory, type) and is_dataclass(factory) else None

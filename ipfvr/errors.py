@@ -1,0 +1,34 @@
+"""The error a user can cause: one line, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message is one line that says what is wrong, where, and what to do.
+    """
+
+
+def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
+    """Run a verb's ``main`` and turn what the user can cause into one line and exit code 2.
+
+    Args:
+        main: takes the command line (``None`` means ``sys.argv[1:]``).
+        argv: the command line.
+
+    Returns:
+        0 when ``main`` returned, 2 after a :class:`UserError`, 130 after Ctrl-C.
+    """
+    try:
+        main(argv)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
