@@ -1,0 +1,276 @@
+"""The list of weights: what each name is, its files, its licence, and where it comes from.
+
+Nothing here touches the disk or the network: :mod:`ipfvr.registry` finds the files, the verb
+``python -m ipfvr.weights`` fetches them. Sizes and hashes that could not be checked are None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIT = "MIT"
+APACHE = "Apache-2.0"
+INSIGHTFACE = "insightface model pack: non-commercial research only"
+I2VGEN = "MIT (model card); its README asks for research, non-commercial use"
+VENHANCER = "none stated (the author says Apache-2.0 is intended)"
+SHIPPED_LICENCE = "made by this project, some of it from CelebA pictures: non-commercial research"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of an entry.
+
+    Attributes:
+        name: file name; of a folder entry, relative to the folder.
+        size: bytes; None where nobody has told us.
+        sha256: hexadecimal digest; None where nobody has told us.
+        source: https address, or the path inside the entry's hub repository or archive.
+    """
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in the registry.
+
+    Attributes:
+        name: what a configuration calls it.
+        purpose: one line.
+        files: what must be there.
+        licence: of the weights.
+        code_licence: of the code they come from.
+        restricted: the licence forbids some uses; ``fetch`` asks for ``--accept-licence``.
+        folder: of an entry that is a folder, its path below a search folder; empty: a single file.
+        hub: Hugging Face repository, empty when the files have addresses.
+        revision: the hub's revision (a branch name where no commit could be checked).
+        archive: address of a zip that holds the files.
+        page: where a person reads about it.
+    """
+
+    name: str
+    purpose: str
+    files: tuple[File, ...]
+    licence: str
+    code_licence: str
+    restricted: bool = False
+    folder: str = ""
+    hub: str = ""
+    revision: str = "main"
+    archive: str = ""
+    page: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path of the file or folder below a search folder, as ``fetch`` lays it."""
+        return self.folder or self.files[0].name
+
+
+def _github(repository: str, commit: str, path: str) -> str:
+    # Not raw.githubusercontent.com: this address also resolves files kept in Git LFS.
+    return f"https://github.com/{repository}/raw/{commit}/{path}"
+
+
+def _hub_file(name: str, source: str = "") -> File:
+    return File(name, source=source or name)
+
+
+def _diffusers_part(name: str, purpose: str, part: str, files: tuple[str, ...]) -> Entry:
+    return Entry(
+        name,
+        purpose,
+        tuple(_hub_file(file, f"{part}/{file}") for file in files),
+        licence=I2VGEN,
+        code_licence=MIT,
+        restricted=True,
+        folder=f"i2vgen-xl/{part}",
+        hub="ali-vilab/i2vgen-xl",
+        page="https://huggingface.co/ali-vilab/i2vgen-xl",
+    )
+
+
+def _venhancer(name: str, purpose: str, file: str) -> Entry:
+    return Entry(
+        name,
+        purpose,
+        (_hub_file(file),),
+        licence=VENHANCER,
+        code_licence=VENHANCER,
+        hub="jwhejwhe/VEnhancer",
+        page="https://huggingface.co/jwhejwhe/VEnhancer",
+    )
+
+
+def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
+    return Entry(
+        name,
+        purpose,
+        (_hub_file(file, f"models/{file}"),),
+        licence=APACHE,
+        code_licence=APACHE,
+        hub="h94/IP-Adapter",
+        page="https://huggingface.co/h94/IP-Adapter",
+    )
+
+
+def _insightface(name: str, purpose: str, recogniser: str, detector: str) -> Entry:
+    files = ("1k3d68.onnx", "2d106det.onnx", detector, "genderage.onnx", recogniser)
+    return Entry(
+        name,
+        purpose,
+        tuple(_hub_file(file) for file in files),
+        licence=INSIGHTFACE,
+        code_licence=MIT,
+        restricted=True,
+        folder=f"models/{name}",
+        archive=f"https://github.com/deepinsight/insightface/releases/download/v0.7/{name}.zip",
+        page="https://github.com/deepinsight/insightface/tree/master/model_zoo",
+    )
+
+
+_YUNET = "0047ac24afb1a50a0c6105001c89d1b5b805dbf1"
+_MOBILEFACENET = "a6cc9032a659b615f477833e1a70b5e7931bcccc"
+_BASICSR = "8d56e3a045f9fb3e1d8872f92ee4a4f07f886b0a"
+_EMOTION = "b861d21b0e76ca5514cdeb5b56a689b7318584f4"
+_EMOTION_FILE = "fer2013_mini_XCEPTION.102-0.66.hdf5"
+
+ENTRIES: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "yunet",
+            "face detector with five landmarks (OpenCV FaceDetectorYN)",
+            (
+                File(
+                    "yunet_n_640_640.onnx",
+                    317466,
+                    "25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
+                    _github("ShiqiYu/libfacedetection.train", _YUNET, "onnx/yunet_n_640_640.onnx"),
+                ),
+            ),
+            licence=APACHE,
+            code_licence=APACHE,
+            page="https://github.com/ShiqiYu/libfacedetection.train",
+        ),
+        Entry(
+            "mobilefacenet",
+            "face recogniser, 128-d, torch (trained on MS-Celeb-1M)",
+            (
+                File(
+                    "mobilefacenet.pt",
+                    4135271,
+                    "90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
+                    _github("foamliu/MobileFaceNet", _MOBILEFACENET, "weights/mobilefacenet.pt"),
+                ),
+            ),
+            licence=APACHE,
+            code_licence=APACHE,
+            page="https://github.com/foamliu/MobileFaceNet",
+        ),
+        Entry(
+            "mobilefacenet-onnx",
+            "the same recogniser as ONNX",
+            (
+                File(
+                    "MobileFaceNet.onnx",
+                    3998070,
+                    "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+                    _github("foamliu/MobileFaceNet", _MOBILEFACENET, "weights/MobileFaceNet.onnx"),
+                ),
+            ),
+            licence=APACHE,
+            code_licence=APACHE,
+            page="https://github.com/foamliu/MobileFaceNet",
+        ),
+        Entry(
+            "niqe",
+            "NIQE's model of pristine pictures",
+            (
+                File(
+                    "niqe_pris_params.npz",
+                    11850,
+                    "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+                    _github("XPixelGroup/BasicSR", _BASICSR, "basicsr/metrics/niqe_pris_params.npz"),
+                ),
+            ),
+            licence=APACHE,
+            code_licence=APACHE,
+            page="https://github.com/XPixelGroup/BasicSR",
+        ),
+        Entry(
+            "emotion",
+            "facial expression in seven classes (mini_XCEPTION, trained on FER2013)",
+            (
+                File(
+                    _EMOTION_FILE,
+                    872856,
+                    "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+                    _github("oarriaga/face_classification", _EMOTION, f"trained_models/emotion_models/{_EMOTION_FILE}"),
+                ),
+            ),
+            licence=MIT,
+            code_licence=MIT,
+            page="https://github.com/oarriaga/face_classification",
+        ),
+        _venhancer("venhancer", "full preset: U-Net and ControlNet as in the paper", "venhancer_paper.pt"),
+        _venhancer("venhancer-v2", "full preset: U-Net and ControlNet, second release", "venhancer_v2.pt"),
+        _diffusers_part(
+            "i2vgen-text",
+            "full preset: OpenCLIP ViT-H/14 text encoder",
+            "text_encoder",
+            ("config.json", "model.safetensors"),
+        ),
+        _diffusers_part(
+            "i2vgen-tokenizer",
+            "full preset: CLIP tokenizer",
+            "tokenizer",
+            ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"),
+        ),
+        _diffusers_part(
+            "i2vgen-image",
+            "full preset: CLIP ViT-H/14 image encoder",
+            "image_encoder",
+            ("config.json", "model.safetensors"),
+        ),
+        _diffusers_part(
+            "i2vgen-vae",
+            "full preset: Stable Diffusion 2.1 VAE",
+            "vae",
+            ("config.json", "diffusion_pytorch_model.safetensors"),
+        ),
+        Entry(
+            "svd-vae",
+            "full preset: VAE with Stable Video Diffusion's temporal decoder",
+            tuple(_hub_file(file, f"vae/{file}") for file in ("config.json", "diffusion_pytorch_model.safetensors")),
+            licence="Stability AI's own licence, accepted on the model's page (limits commercial use)",
+            code_licence=MIT,
+            restricted=True,
+            folder="stable-video-diffusion/vae",
+            hub="stabilityai/stable-video-diffusion-img2vid-xt",
+            page="https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt",
+        ),
+        _ip_adapter("ip-adapter", "full preset: IP-Adapter for SD 1.5", "ip-adapter_sd15.safetensors"),
+        _ip_adapter(
+            "ip-adapter-plus-face",
+            "full preset: IP-Adapter for SD 1.5, faces",
+            "ip-adapter-plus-face_sd15.safetensors",
+        ),
+        Entry(
+            "ip-adapter-image",
+            "full preset: IP-Adapter's CLIP ViT-H/14 image encoder",
+            tuple(_hub_file(file, f"models/image_encoder/{file}") for file in ("config.json", "model.safetensors")),
+            licence=APACHE,
+            code_licence=APACHE,
+            folder="IP-Adapter/image_encoder",
+            hub="h94/IP-Adapter",
+            page="https://huggingface.co/h94/IP-Adapter",
+        ),
+        _insightface("buffalo_l", "insightface pack: SCRFD detector, ArcFace R50", "w600k_r50.onnx", "det_10g.onnx"),
+        _insightface(
+            "antelopev2", "insightface pack: SCRFD detector, ArcFace R100", "glintr100.onnx", "scrfd_10g_bnkps.onnx"
+        ),
+    )
+}

@@ -1,0 +1,172 @@
+"""Every file of weights this project can use: what it is, where it lies, under which licence.
+
+A name is looked for, in this order,
+
+1. inside the package (``mini/...``: the weights that are shipped with it);
+2. in the folders that the environment variable ``IPFVR_WEIGHTS`` names (separated as in ``PATH``);
+3. in the cache folder, ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``, where ``fetch`` puts files;
+4. when the package runs from a checkout: in ``shared/data/weights`` beside the checkout's folder.
+
+In each folder a file is found by its name at any depth up to :data:`MAX_DEPTH`, and only a file of the
+registered size counts. ``python -m ipfvr.weights`` prints the table and fetches what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from ipfvr.catalogue import ENTRIES, Entry
+from ipfvr.errors import UserError
+from ipfvr.files import write_json
+
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED = PACKAGE / "presets"  # holds mini/
+VARIABLE = "IPFVR_WEIGHTS"
+MAX_DEPTH = 4  # folders below a search folder that are looked into
+REMEMBER_FROM = 16 << 20  # bytes: hashes of files this large are remembered on disk
+
+
+def shipped() -> dict[str, Path]:
+    """The weights inside the package: ``mini/<stem>`` to its file or folder."""
+    folder = SHIPPED / "mini"
+    if not folder.is_dir():
+        return {}
+    paths = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix == ".safetensors"]
+    return {f"mini/{p.stem if p.is_file() else p.name}": p for p in paths if not p.name.startswith((".", "_"))}
+
+
+def cache_folder() -> Path:
+    """Where ``fetch`` puts files: ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipfvr"
+
+
+def search_folders() -> list[Path]:
+    """The folders that are looked into, first to last (the module's docstring), existing or not."""
+    folders = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    folders.append(cache_folder())
+    if (PACKAGE.parent / "setup.cfg").is_file():
+        folders.append(PACKAGE.parent.parent / "shared" / "data" / "weights")
+    return folders
+
+
+def find(entry: Entry) -> Path | None:
+    """The entry's file or folder if all of it is there at the registered sizes, else None."""
+    for root in search_folders():
+        for candidate in _candidates(root, entry.path):
+            if not _problem(entry, candidate):
+                return candidate
+    return None
+
+
+def locate(name: str) -> Path:
+    """Path of a registered name, of a shipped one (``mini/...``), or of an existing file or folder.
+
+    Raises:
+        UserError: nothing is there; one line says which file must lie where, its licence, and how
+            to fetch it.
+    """
+    inside = shipped()
+    if name in inside:
+        return inside[name]
+    if name.startswith("mini/") and (SHIPPED / name).exists():
+        return SHIPPED / name
+    entry = ENTRIES.get(name)
+    if entry is None:
+        if name and Path(name).expanduser().exists():
+            return Path(name).expanduser()
+        if name.startswith("mini/"):
+            raise UserError(f"weights '{name}' are not in {SHIPPED / 'mini'}: the installation is incomplete")
+        raise UserError(f"weights '{name}': no such file, and no such name in the list of python -m ipfvr.weights")
+    path = find(entry)
+    if path is None:
+        raise UserError(missing(entry))
+    return path
+
+
+def missing(entry: Entry) -> str:
+    """One line: which file must lie where, what lies there instead, the licence, the fetch line."""
+    wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
+    wrong = [
+        f" ({problem})"
+        for root in search_folders()
+        for candidate in _candidates(root, entry.path)
+        if (problem := _problem(entry, candidate))
+    ]
+    return (
+        f"weights '{entry.name}' are missing{''.join(wrong[:1])}: put {wanted} into {cache_folder()} or into a folder "
+        f"named by {VARIABLE} (licence: {entry.licence}), or run: python -m ipfvr.weights fetch {entry.name}"
+    )
+
+
+def _candidates(root: Path, relative: str) -> Iterator[Path]:
+    direct = root / relative
+    if direct.exists():
+        yield direct
+    parts = Path(relative).parts
+    for path in _listing(root):
+        if path.parts[-len(parts) :] == parts and path != direct:
+            yield path
+
+
+@lru_cache(maxsize=16)
+def _walk(root: Path, _modified: int) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        if len(here.relative_to(root).parts) >= MAX_DEPTH:
+            names.clear()
+        names[:] = sorted(n for n in names if not n.startswith("."))
+        found += [here / n for n in (*names, *sorted(files))]
+    return tuple(found)
+
+
+def _listing(root: Path) -> tuple[Path, ...]:
+    # Keyed by the time of the top folder's last change: files fetched meanwhile are found by `direct`.
+    return _walk(root, root.stat().st_mtime_ns) if root.is_dir() else ()
+
+
+def _problem(entry: Entry, path: Path) -> str:
+    for file in entry.files:
+        at = path / file.name if entry.folder else path
+        if not at.is_file():
+            return f"{at} is not there"
+        if file.size is not None and at.stat().st_size != file.size:
+            return f"{at} has {at.stat().st_size} bytes instead of {file.size}"
+    return ""
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file; of a folder, that of its sorted ``<digest>  <relative name>`` lines.
+
+    The digests of large files are remembered in the cache folder by path, size and time of change.
+    """
+    path = Path(path)
+    if path.is_dir():
+        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in sorted(path.rglob("*")) if p.is_file())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    status = path.stat()
+    if status.st_size < REMEMBER_FROM:
+        return _digest(path)
+    memory = cache_folder() / "hashes.json"
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    try:
+        known = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = _digest(path)
+        # A cache that cannot be written costs time the next run, nothing else.
+        with contextlib.suppress(UserError, OSError):
+            write_json(memory, known)
+    return known[key]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
