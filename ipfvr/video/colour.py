@@ -1,0 +1,70 @@
+"""RGB arrays to YCbCr frames and back, with the matrix and range that the stream names."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+
+# Without full chroma interpolation and accurate rounding swscale darkens saturated colours by up to 3 of 255.
+_EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.BITEXACT
+)
+
+# Values of the H.273 'matrix coefficients' that a frame or a stream carries.
+_MATRIX_BT709 = 1
+_MATRIX_UNSPECIFIED = 2
+_MATRIX_BT601 = 6
+
+
+def to_yuv420p(image: np.ndarray) -> av.VideoFrame:
+    """An RGB picture as an 8-bit 4:2:0 frame, BT.709, limited range, tagged so.
+
+    Args:
+        image: (H, W, 3) uint8 RGB. An odd side is made even by repeating its last row or column, because 4:2:0
+            has one colour sample for two by two pixels.
+
+    Returns:
+        a frame of ``H + H % 2`` rows and ``W + W % 2`` columns.
+    """
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    frame = rgb.reformat(
+        format="yuv420p",
+        interpolation=_EXACT,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+    )
+    frame.colorspace = _MATRIX_BT709
+    frame.color_range = ColorRange.MPEG
+    return frame
+
+
+def tag_bt709(context: av.VideoCodecContext) -> None:
+    """Name BT.709 and limited range in an encoder, as :func:`to_yuv420p` makes them."""
+    context.colorspace = _MATRIX_BT709
+    context.color_range = ColorRange.MPEG
+    context.color_primaries = ColorPrimaries.BT709
+    context.color_trc = ColorTrc.BT709
+
+
+def to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame as RGB.
+
+    The matrix and the range are the frame's own. A frame that names no matrix is read as players do: BT.709 where it
+    is wider than 1279 or taller than 576 pixels, BT.601 below. Transfer curve and primaries are left as they are, so
+    HDR material keeps its flat look.
+
+    Returns:
+        (H, W, 3) uint8; more than 8 bits are rounded to 8.
+    """
+    if frame.colorspace == _MATRIX_UNSPECIFIED and not frame.format.is_rgb:
+        large = frame.width >= 1280 or frame.height > 576
+        frame.colorspace = _MATRIX_BT709 if large else _MATRIX_BT601
+    return frame.reformat(format="rgb24", interpolation=_EXACT, dst_color_range=ColorRange.JPEG).to_ndarray()
