@@ -11,7 +11,7 @@ from dataclasses import dataclass
 MIT = "MIT"
 APACHE = "Apache-2.0"
 INSIGHTFACE = "insightface model pack: non-commercial research only"
-I2VGEN = "MIT (model card); its README asks for research, non-commercial use"
+I2VGEN = "repackaged by i2vgen-xl (MIT by its model card; its README: research, non-commercial use)"
 VENHANCER = "none stated (the author says Apache-2.0 is intended)"
 SHIPPED_LICENCE = "made by this project, some of it from CelebA pictures: non-commercial research"
 
@@ -78,12 +78,12 @@ def _hub_file(name: str, source: str = "") -> File:
     return File(name, source=source or name)
 
 
-def _diffusers_part(name: str, purpose: str, part: str, files: tuple[str, ...]) -> Entry:
+def _i2vgen(name: str, purpose: str, part: str, files: tuple[str, ...], origin: str) -> Entry:
     return Entry(
         name,
         purpose,
         tuple(_hub_file(file, f"{part}/{file}") for file in files),
-        licence=I2VGEN,
+        licence=f"{origin}, {I2VGEN}",
         code_licence=MIT,
         restricted=True,
         folder=f"i2vgen-xl/{part}",
@@ -217,29 +217,33 @@ ENTRIES: dict[str, Entry] = {
         ),
         _venhancer("venhancer", "full preset: U-Net and ControlNet as in the paper", "venhancer_paper.pt"),
         _venhancer("venhancer-v2", "full preset: U-Net and ControlNet, second release", "venhancer_v2.pt"),
-        _diffusers_part(
+        _i2vgen(
             "i2vgen-text",
             "full preset: OpenCLIP ViT-H/14 text encoder",
             "text_encoder",
             ("config.json", "model.safetensors"),
+            "MIT (OpenCLIP)",
         ),
-        _diffusers_part(
+        _i2vgen(
             "i2vgen-tokenizer",
             "full preset: CLIP tokenizer",
             "tokenizer",
             ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"),
+            "MIT (OpenCLIP)",
         ),
-        _diffusers_part(
+        _i2vgen(
             "i2vgen-image",
             "full preset: CLIP ViT-H/14 image encoder",
             "image_encoder",
             ("config.json", "model.safetensors"),
+            "MIT (OpenCLIP)",
         ),
-        _diffusers_part(
+        _i2vgen(
             "i2vgen-vae",
             "full preset: Stable Diffusion 2.1 VAE",
             "vae",
             ("config.json", "diffusion_pytorch_model.safetensors"),
+            "CreativeML Open RAIL++-M (Stable Diffusion 2.1)",
         ),
         Entry(
             "svd-vae",

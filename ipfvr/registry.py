@@ -91,7 +91,6 @@ def locate(name: str) -> Path:
 
 def missing(entry: Entry) -> str:
     """One line: which file must lie where, what lies there instead, the licence, the fetch line."""
-    wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
     wrong = [
         f" ({problem})"
         for root in search_folders()
@@ -99,9 +98,15 @@ def missing(entry: Entry) -> str:
         if (problem := _problem(entry, candidate))
     ]
     return (
-        f"weights '{entry.name}' are missing{''.join(wrong[:1])}: put {wanted} into {cache_folder()} or into a folder "
-        f"named by {VARIABLE} (licence: {entry.licence}), or run: python -m ipfvr.weights fetch {entry.name}"
+        f"weights '{entry.name}' are missing{''.join(wrong[:1])}: {by_hand(entry)}, "
+        f"or run: python -m ipfvr.weights fetch {entry.name}"
     )
+
+
+def by_hand(entry: Entry) -> str:
+    """Which file a person has to put where, and its licence."""
+    wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
+    return f"put {wanted} into {cache_folder()} or into a folder named by {VARIABLE} (licence: {entry.licence})"
 
 
 def _candidates(root: Path, relative: str) -> Iterator[Path]:

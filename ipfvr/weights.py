@@ -1,0 +1,217 @@
+"""``python -m ipfvr.weights``: what is there, what is missing, under which licence; and fetch it.
+
+python -m ipfvr.weights                       the table
+python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
+python -m ipfvr.weights fetch yunet niqe      download into the cache folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import textwrap
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ipfvr import registry
+from ipfvr.catalogue import ENTRIES, SHIPPED_LICENCE, Entry, File
+from ipfvr.errors import UserError, run_verb
+
+TIMEOUT = 30.0  # seconds without a byte after which a download is given up
+BLOCK = 1 << 20  # bytes read at once
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The verb; the module's docstring shows its uses."""
+    parser = argparse.ArgumentParser(prog="python -m ipfvr.weights", description="List and fetch weights.")
+    parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file that is there")
+    verbs = parser.add_subparsers(dest="verb", metavar="fetch")
+    fetch_parser = verbs.add_parser("fetch", help="download weights into the cache folder")
+    fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
+    fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "fetch":
+        for name in arguments.names:
+            print(f"{name}: {fetch(name, arguments.accept_licence)}")
+        return
+    print(table(arguments.verify))
+    broken = [name for name in ENTRIES if arguments.verify and _verdict(ENTRIES[name]).startswith("WRONG")]
+    if broken:
+        raise UserError(f"wrong content in: {', '.join(broken)}; delete the files and fetch them again")
+
+
+def table(verify: bool = False) -> str:
+    """What the registry knows, one name a paragraph: state, place, files, licence."""
+    lines = ["Looked for in this order:"]
+    lines += [f"  {folder}{'' if folder.is_dir() else '  (not there)'}" for folder in registry.search_folders()]
+    lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
+    for name, path in registry.shipped().items():
+        lines += _paragraph(
+            name, "there", f"shipped with the package, {_size(_bytes(path))}", path, SHIPPED_LICENCE, ""
+        )
+    for entry in ENTRIES.values():
+        path = registry.find(entry)
+        state = "MISSING" if path is None else _verdict(entry) if verify else "there"
+        sizes = [file.size for file in entry.files]
+        size = _size(_bytes(path)) if path else "size unknown" if None in sizes else _size(sum(sizes))
+        where = path if path is not None else f"fetch: python -m ipfvr.weights fetch {entry.name}"
+        lines += _paragraph(entry.name, state, f"{entry.purpose}, {size}", where, entry.licence, entry.code_licence)
+    return "\n".join(lines)
+
+
+def _paragraph(name: str, state: str, what: str, where: Path | str, licence: str, code_licence: str) -> list[str]:
+    licences = f"licence: {licence}" + (f"; code: {code_licence}" if code_licence else "")
+    body = [*textwrap.wrap(what, 96), str(where), *textwrap.wrap(licences, 96)]
+    return [f"{name:<22}{state}", *(f"    {line}" for line in body)]
+
+
+def _verdict(entry: Entry) -> str:
+    """``verified``, ``WRONG ...`` or, where no hash is known, the hash that was found."""
+    path = registry.find(entry)
+    if path is None:
+        return "MISSING"
+    found = {file: registry.sha256(path / file.name if entry.folder else path) for file in entry.files}
+    wrong = [file.name for file, digest in found.items() if file.sha256 not in (None, digest)]
+    if wrong:
+        return f"WRONG content: {', '.join(wrong)}"
+    unknown = [f"{file.name} {digest}" for file, digest in found.items() if file.sha256 is None]
+    return "verified" if not unknown else f"there, expected hash unknown; found {'; '.join(unknown)}"
+
+
+def fetch(name: str, accept_licence: bool = False) -> Path:
+    """Download a registry entry into the cache folder, verify it, and only then give it its name.
+
+    Args:
+        name: a name in the registry.
+        accept_licence: the user accepts a licence that restricts the use.
+
+    Returns:
+        The file or folder; at once, without the network, when it is already there.
+
+    Raises:
+        UserError: unknown name, licence not accepted, no network, a hash or size that differs.
+    """
+    if name in registry.shipped():
+        return registry.locate(name)
+    entry = ENTRIES.get(name)
+    if entry is None:
+        raise UserError(f"no weights named '{name}': python -m ipfvr.weights prints the names")
+    present = registry.find(entry)
+    if present is not None:
+        return present
+    if entry.restricted:
+        print(f"{name}: {entry.licence}\n    read it at {entry.page}")
+        if not accept_licence:
+            raise UserError(f"'{name}' has a licence that restricts its use (above): add --accept-licence to accept it")
+    get = _from_archive if entry.archive else _from_hub if entry.hub else _from_addresses
+    target = registry.cache_folder() / entry.path
+    with _incoming(entry) as folder:
+        get(entry, folder)
+        for file in entry.files:
+            _verify(entry, file, folder / file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if entry.folder:
+            shutil.rmtree(target, ignore_errors=True)  # an incomplete one: a whole one would have been found
+            target.mkdir()
+        for file in entry.files:
+            os.replace(folder / file.name, target / file.name if entry.folder else target)
+    return target
+
+
+@contextmanager
+def _incoming(entry: Entry) -> Iterator[Path]:
+    # In the cache folder itself, so that the last step is a rename; hidden, so that it is never found.
+    folder = registry.cache_folder() / ".incoming" / entry.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from None
+    done = False
+    try:
+        yield folder
+        done = True
+    finally:
+        # The hub's client goes on with a half-fetched file (they have gigabytes) the next time.
+        if done or not entry.hub:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_addresses(entry: Entry, folder: Path) -> None:
+    for file in entry.files:
+        _download(entry, file.source, folder / file.name)
+
+
+def _from_archive(entry: Entry, folder: Path) -> None:
+    packed = folder / "archive.zip"
+    _download(entry, entry.archive, packed)
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            # By base name: some packs hold a folder in a folder of the same name.
+            members = {Path(member).name: member for member in archive.namelist()}
+            for file in entry.files:
+                if file.source not in members:
+                    raise UserError(f"{entry.archive} holds no {file.source}; {_by_hand(entry)}")
+                with archive.open(members[file.source]) as source, (folder / file.name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, BLOCK)
+    except zipfile.BadZipFile:
+        raise UserError(f"{entry.archive} is not a zip file; {_by_hand(entry)}") from None
+
+
+def _from_hub(entry: Entry, folder: Path) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    for file in entry.files:
+        try:
+            got = hf_hub_download(entry.hub, file.source, revision=entry.revision, local_dir=folder / "hub")
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            reason = f"{file.source} of {entry.hub} at {entry.revision}: {_first_line(error)}"
+            raise UserError(f"cannot fetch {reason}; {_by_hand(entry)}") from None
+        os.replace(got, folder / file.name)
+
+
+def _download(entry: Entry, address: str, path: Path) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, path.open("wb") as sink:
+            shutil.copyfileobj(answer, sink, BLOCK)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise UserError(f"cannot fetch {address}: {_first_line(error)}; {_by_hand(entry)}") from None
+
+
+def _verify(entry: Entry, file: File, path: Path) -> None:
+    size, digest = path.stat().st_size, registry.sha256(path)
+    if file.size not in (None, size) or file.sha256 not in (None, digest):
+        raise UserError(
+            f"{file.name} of '{entry.name}' came with {size} bytes and sha256 {digest} instead of "
+            f"{file.size} bytes and {file.sha256}: not kept; {_by_hand(entry)}"
+        )
+
+
+def _by_hand(entry: Entry) -> str:
+    return f"without the network: get it from {entry.page} and {registry.by_hand(entry)}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].partition(". ")[0] if lines else type(error).__name__
+
+
+def _bytes(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_verb(main))
