@@ -1,0 +1,131 @@
+"""Faces in one image: boxes, scores and five landmarks.
+
+Two detectors with one interface: YuNet through OpenCV, when its file is there, and OpenCV's own
+cascades with this project's landmark network, which need no file that is not installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ipfvr.config import FacesConfig
+from ipfvr.errors import UserError
+from ipfvr.registry import locate
+
+_NMS_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face, in pixels of the image it was found in.
+
+    Attributes:
+        box: (x, y, w, h) float32; x, y is the top-left corner and may lie outside the image.
+        score: confidence in [0, 1].
+        landmarks: (5, 2) float32: image-left eye, image-right eye, nose tip, image-left mouth corner,
+            image-right mouth corner.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Pixels the box covers."""
+        return float(self.box[2] * self.box[3])
+
+
+class Detector(Protocol):
+    """What finds faces."""
+
+    name: str
+    weights: dict[str, Path]  # the files it was made from, for provenance
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """The faces of a uint8 RGB (H, W, 3) image, best (large and certain) first; an empty list if none."""
+        ...
+
+
+def make_detector(config: FacesConfig) -> Detector:
+    """The detector that a configuration names.
+
+    ``auto`` takes YuNet where its file is there and the cascade where it is not.
+
+    Raises:
+        UserError: an unknown name, or ``yunet`` without its file.
+    """
+    if config.detector == "cascade":
+        raise UserError("cascade is not built yet")
+    if config.detector not in ("auto", "yunet"):
+        raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet or cascade")
+    return YuNetDetector(locate("yunet"), config)
+
+
+class YuNetDetector:
+    """YuNet (Apache-2.0) through OpenCV's ``FaceDetectorYN``."""
+
+    name = "yunet"
+
+    def __init__(self, path: Path, config: FacesConfig) -> None:
+        self.weights = {"yunet": path}
+        self._max_side = config.max_side
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_SILENT
+        )  # OpenCV would print lines of its own beside the one that is raised here
+        try:
+            self._net = cv2.FaceDetectorYN.create(
+                str(path), "", (320, 320), config.min_confidence, _NMS_THRESHOLD, 5000
+            )
+        except cv2.error:
+            raise UserError(f"{path} cannot be read as a YuNet network; fetch the file again") from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """See :class:`Detector`. YuNet's order, subject's right eye first, is image-left eye first."""
+        small, scale = shrink(image, self._max_side)
+        self._net.setInputSize((small.shape[1], small.shape[0]))
+        _, rows = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        faces = []
+        for row in rows if rows is not None else []:
+            box = np.concatenate([_unshrink(row[:2], scale), row[2:4] / scale])
+            points = _unshrink(row[4:14].reshape(5, 2), scale)
+            if np.isfinite(row).all() and (row[2:4] > 0).all():
+                faces.append(Face(box.astype(np.float32), float(row[14]), points.astype(np.float32)))
+        return best_first(faces)
+
+
+def best_first(faces: list[Face]) -> list[Face]:
+    """Sort by score times area."""
+    return sorted(faces, key=lambda face: face.score * face.area, reverse=True)
+
+
+def shrink(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image no larger than ``max_side`` and the (2,) scale x, y that it was shrunk by (at most 1)."""
+    height, width = image.shape[:2]
+    ratio = min(1.0, max_side / max(height, width))
+    if ratio == 1:
+        return image, np.ones(2)
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.array([size[0] / width, size[1] / height])
+
+
+def _unshrink(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Points of the shrunken image in pixels of the whole one; pixel centres are at whole numbers."""
+    return (points + 0.5) / scale - 0.5
+
+
+def box_overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes (x, y, w, h)."""
+    low = np.maximum(a[:2], b[:2])
+    high = np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    shared = float(np.prod(np.clip(high - low, 0, None)))
+    union = float(a[2] * a[3] + b[2] * b[3]) - shared
+    return shared / union if union > 0 else 0.0
