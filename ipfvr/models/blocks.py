@@ -1,0 +1,246 @@
+"""Building blocks that the video U-Net and its ControlNet share.
+
+Activations are pictures (B * F, C, h, w). Every block keeps the channels-last layout of what it is given,
+in which the changes of view between pictures, tokens and clips are free.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ipfvr.config import DenoiserConfig
+from ipfvr.models.attention import AttentionProcessor
+
+Context = Tensor | tuple[Tensor, Tensor]
+
+
+def zero_module(module: nn.Module) -> nn.Module:
+    """Set all parameters to zero, so that a residual branch starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class NumberEmbedding(nn.Module):
+    """A number (a diffusion step, an upscaling factor) as a vector.
+
+    Args:
+        width: length of its cosine and sine code.
+        embedding: length of the vector.
+    """
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.code = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.mlp = TimestepEmbedding(width, embedding)
+
+    def forward(self, number: Tensor) -> Tensor:
+        """Numbers (B,) to vectors (B, embedding)."""
+        return self.mlp(self.code(number).to(self.mlp.linear_1.weight.dtype))
+
+
+class Transformer(nn.Module):
+    """Normalise, project in, one transformer block, project out, add. The subclasses say over what.
+
+    Args:
+        channels: of the activations.
+        heads: of the attentions.
+        head_dim: channels of a head; the inner width is ``heads * head_dim``.
+        groups: of the group normalisation.
+        text_width: channels of the text that the second attention reads; None: it is a self-attention.
+    """
+
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int, text_width: int | None) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner)
+        self.block = BasicTransformerBlock(
+            inner, heads, head_dim, cross_attention_dim=text_width, double_self_attention=text_width is None
+        )
+        self.proj_out = zero_module(nn.Linear(inner, channels))
+        for attention in (self.block.attn1, self.block.attn2):
+            attention.set_processor(AttentionProcessor())
+
+
+class SpatialTransformer(Transformer):
+    """Self-attention over the places of a frame, then cross-attention to the text."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Activations (B * F, C, h, w) and text (B, N, D), or (text, image tokens), to (B * F, C, h, w)."""
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        tokens = self.proj_out(self.block(self.proj_in(tokens), encoder_hidden_states=context))
+        return x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
+class TemporalTransformer(Transformer):
+    """Two self-attentions over the frames, at every place."""
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Activations (B * F, C, h, w) to the same; normalised over the whole clip."""
+        height, width = x.shape[-2:]
+        clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, F, h, w)
+        tokens = self.norm(clips).permute(0, 3, 4, 2, 1).flatten(0, 2)  # (B * h * w, F, C)
+        tokens = self.proj_out(self.block(self.proj_in(tokens)))
+        return x + tokens.unflatten(0, (-1, height, width)).permute(0, 3, 4, 1, 2).flatten(0, 1)
+
+
+class Downsample(nn.Module):
+    """Halve rows and columns.
+
+    Args:
+        channels: of the activations.
+        odd_sizes: pad rows by 2 instead of 1, as VEnhancer does: 90 -> 46 -> 24 -> 13 rows.
+    """
+
+    def __init__(self, channels: int, odd_sizes: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=(2 if odd_sizes else 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, h / 2, w / 2), with ``odd_sizes`` (N, C, h / 2 + 1, w / 2)."""
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Double rows and columns; the inverse of :class:`Downsample` in shape."""
+
+    def __init__(self, channels: int, odd_sizes: bool) -> None:
+        super().__init__()
+        self.odd_sizes = odd_sizes
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, 2h, 2w), with ``odd_sizes`` (N, C, 2h - 2, 2w)."""
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(x[..., 1:-1, :] if self.odd_sizes else x)
+
+
+class VideoBlock(nn.Module):
+    """Residual block, temporal convolutions, spatial and temporal transformer, upsampling.
+
+    Args:
+        config: sizes.
+        channels_in: channels of what comes.
+        channels_out: channels of what goes.
+        attention: with the transformers.
+        upsample: with an upsampling at the end.
+    """
+
+    def __init__(
+        self, config: DenoiserConfig, channels_in: int, channels_out: int, attention: bool, upsample: bool = False
+    ) -> None:
+        super().__init__()
+        groups = config.norm_groups
+        self.residual = ResnetBlock2D(
+            in_channels=channels_in, out_channels=channels_out, temb_channels=4 * config.width, groups=groups, eps=1e-5
+        )
+        zero_module(self.residual.conv2)
+        self.temporal_conv = TemporalConvLayer(channels_out, norm_num_groups=groups)
+        self.spatial = self.temporal = self.upsample = None
+        if attention:
+            heads = channels_out // config.head_dim
+            self.spatial = SpatialTransformer(channels_out, heads, config.head_dim, groups, config.text_width)
+            self.temporal = TemporalTransformer(channels_out, heads, config.head_dim, groups, None)
+        if upsample:
+            self.upsample = Upsample(channels_out, config.odd_sizes)
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Context, frames: int, temporal: bool) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: (B * F, C_in, h, w).
+            embedding: (B * F, 4 * width), steps and what is added to them.
+            context: text (B, N, D), or the pair of text and image tokens.
+            frames: F.
+            temporal: run the temporal layers.
+
+        Returns:
+            (B * F, C_out, h', w').
+        """
+        x = self.residual(x, embedding)
+        if temporal:
+            x = self.temporal_conv(x, frames)
+        if self.spatial is not None:
+            x = self.spatial(x, context)
+        if self.temporal is not None and temporal:
+            x = self.temporal(x, frames)
+        return x if self.upsample is None else self.upsample(x)
+
+
+class Trunk(nn.Module):
+    """The contracting half and the middle, which U-Net and ControlNet both have.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.step_embedding = NumberEmbedding(width, 4 * width)
+        self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
+        self.temporal_in = TemporalTransformer(width, config.input_heads, config.head_dim, config.norm_groups, None)
+        self.down = nn.ModuleList()
+        self.skip_channels = [width]  # channels of every feature that goes across
+        for level, multiplier in enumerate(config.multipliers):
+            channels = width * multiplier
+            for _ in range(config.res_blocks):
+                attention = level in config.attention_levels
+                self.down.append(VideoBlock(config, self.skip_channels[-1], channels, attention))
+                self.skip_channels.append(channels)
+            if level + 1 < len(config.multipliers):
+                self.down.append(Downsample(channels, config.odd_sizes))
+                self.skip_channels.append(channels)
+        self.middle = nn.ModuleList(
+            [VideoBlock(config, channels, channels, True), VideoBlock(config, channels, channels, False)]
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.conv_in.weight.dtype
+
+    def pictures(self, clip: Tensor) -> Tensor:
+        """Latents (B, C, F, h, w) to pictures (B * F, C, h, w), laid out channels last on a CPU."""
+        pictures = clip.to(self.dtype).transpose(1, 2).flatten(0, 1)
+        return pictures.contiguous(memory_format=torch.channels_last) if pictures.device.type == "cpu" else pictures
+
+    def run(self, block: VideoBlock, *args: object) -> Tensor:
+        """Run a block, without keeping its activations where gradient checkpointing is on."""
+        if self.config.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def contract(self, x: Tensor, embedding: Tensor, context: Context, frames: int) -> tuple[list[Tensor], Tensor]:
+        """From the first convolution's output to the middle.
+
+        Args:
+            x: (B * F, width, h, w).
+            embedding: (B * F, 4 * width).
+            context: see :class:`VideoBlock`.
+            frames: F.
+
+        Returns:
+            the features that go across, finest first, and the middle's output.
+        """
+        temporal = self.runs_temporal(frames)
+        x = self.run(self.temporal_in, x, frames) if temporal else x
+        features = [x]
+        for block in self.down:
+            x = block(x) if isinstance(block, Downsample) else self.run(block, x, embedding, context, frames, temporal)
+            features.append(x)
+        for block in self.middle:
+            x = self.run(block, x, embedding, context, frames, temporal)
+        return features, x
+
+    def runs_temporal(self, frames: int) -> bool:
+        """Whether the temporal layers are run for so many frames."""
+        return frames > 1 or self.config.temporal_on_pictures

@@ -1,0 +1,62 @@
+"""The video ControlNet: low-quality key frames into the U-Net (VEnhancer)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ipfvr.config import DenoiserConfig
+from ipfvr.models.blocks import NumberEmbedding, Trunk, zero_module
+
+
+class VideoControlNet(Trunk):
+    """A copy of the U-Net's contracting half that also sees the low-quality key frames.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__(config)
+        embedding = 4 * config.width
+        # The branch is silent at first through its output convolutions alone; were the hint's own layers zero
+        # as well (as in VEnhancer, which starts from a trained network), they would learn one step later.
+        self.hint_conv = nn.Conv2d(config.in_channels, config.width, 3, padding=1)
+        self.hint_step = nn.Linear(embedding, embedding)
+        self.scale_embedding = NumberEmbedding(config.width, embedding)
+        self.zero_convs = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in self.skip_channels)
+        self.zero_conv_middle = zero_module(nn.Conv2d(self.skip_channels[-1], self.skip_channels[-1], 1))
+
+    def forward(
+        self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
+    ) -> list[Tensor]:
+        """What is added to the U-Net's skip connections, finest first, and to its middle's output, last.
+
+        Args:
+            x: noisy latent (B, C, F, h, w).
+            t: its step (B,).
+            text: text embedding (B, L, D).
+            hint: latent of the low-quality key frames at step ``t_hint``, (B, C, K, h, w), in order of time.
+            t_hint: step of the hint (B,).
+            up_scale: upscaling factor (B,).
+            mask_cond: (B, F), 0 at a key frame, 1 where a frame is to be interpolated; K zeros a row.
+
+        Returns:
+            features (B * F, C_i, h_i, w_i).
+
+        Raises:
+            ValueError: the key frames that ``mask_cond`` marks are not those of ``hint``.
+        """
+        frames, keys = x.shape[2], hint.shape[2]
+        is_key = mask_cond == 0
+        if mask_cond.shape != (x.shape[0], frames) or not bool((is_key.sum(1) == keys).all()):
+            raise ValueError(f"mask_cond must mark {keys} key frames of {frames} in each of {x.shape[0]} clips")
+        of_hint = self.hint_step(self.step_embedding(t_hint)) + self.scale_embedding(up_scale)
+        embedding = self.step_embedding(t)[:, None] + is_key[..., None] * of_hint[:, None]
+        features = self.conv_in(self.pictures(x))
+        hints = self.hint_conv(self.pictures(hint))
+        if keys == frames:
+            features = features + hints
+        elif keys:
+            features = features.index_add(0, is_key.flatten().nonzero()[:, 0], hints.to(features.dtype))
+        skips, middle = self.contract(features, embedding.flatten(0, 1), text, frames)
+        return [conv(skip) for conv, skip in zip(self.zero_convs, skips)] + [self.zero_conv_middle(middle)]

@@ -1,0 +1,172 @@
+"""The denoiser: VEnhancer's video U-Net with its ControlNet, sized by :class:`DenoiserConfig`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from ipfvr.config import DenoiserConfig
+from ipfvr.errors import UserError
+from ipfvr.models.attention import ImagePromptProcessor
+from ipfvr.models.blocks import Trunk, VideoBlock, zero_module
+from ipfvr.models.controlnet import VideoControlNet
+
+
+class VideoUNet(Trunk):
+    """The U-Net: the trunk and the expanding half.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__(config)
+        skips = list(self.skip_channels)
+        channels = skips[-1]
+        self.up = nn.ModuleList()
+        for level in reversed(range(len(config.multipliers))):
+            for index in range(config.res_blocks + 1):
+                upsample = level > 0 and index == config.res_blocks
+                out = config.width * config.multipliers[level]
+                attention = level in config.attention_levels
+                self.up.append(VideoBlock(config, channels + skips.pop(), out, attention, upsample))
+                channels = out
+        self.norm_out = nn.GroupNorm(config.norm_groups, channels)
+        self.conv_out = zero_module(nn.Conv2d(channels, config.in_channels, 3, padding=1))
+
+    def cross_attentions(self) -> list[Attention]:
+        """Every spatial cross-attention: of the contracting half, of the expanding half, of the middle.
+
+        This is the order in which IP-Adapter files number them.
+        """
+        blocks = [*self.down, *self.up, *self.middle]
+        return [b.spatial.block.attn2 for b in blocks if isinstance(b, VideoBlock) and b.spatial is not None]
+
+    def add_image_prompt(self, width: int) -> None:
+        """Give every cross-attention Eq. 4's second term, with V_i zero.
+
+        Args:
+            width: channels of an image token.
+        """
+        for attention in self.cross_attentions():
+            attention.set_processor(ImagePromptProcessor(attention, width))
+
+    def set_image_scale(self, scale: float) -> None:
+        """Set lambda of Eq. 4 everywhere; without :meth:`add_image_prompt` there is nothing to set."""
+        for attention in self.cross_attentions():
+            if isinstance(attention.processor, ImagePromptProcessor):
+                attention.processor.scale = scale
+
+    def forward(
+        self, x: Tensor, t: Tensor, text: Tensor, control: list[Tensor], image_tokens: Tensor | None = None
+    ) -> Tensor:
+        """Predict v.
+
+        Args:
+            x: noisy latent (B, C, F, h, w).
+            t: step (B,).
+            text: text embedding (B, L, D).
+            control: the ControlNet's features, see :meth:`VideoControlNet.forward`; left as they are.
+            image_tokens: image prompt (B, N, D'), or None.
+
+        Returns:
+            v (B, C, F, h, w), of the type of ``x``.
+        """
+        frames = x.shape[2]
+        embedding = self.step_embedding(t).repeat_interleave(frames, 0)
+        context = text if image_tokens is None else (text, image_tokens)
+        skips, h = self.contract(self.conv_in(self.pictures(x)), embedding, context, frames)
+        h = h + control[-1]
+        temporal = self.runs_temporal(frames)
+        for block, skip, added in zip(self.up, reversed(skips), reversed(control[:-1])):
+            h = self.run(block, torch.cat([h, skip + added], 1), embedding, context, frames, temporal)
+        out = self.conv_out(F.silu(self.norm_out(h)))
+        return out.unflatten(0, (-1, frames)).transpose(1, 2).to(x.dtype)
+
+
+class VideoDenoiser(nn.Module):
+    """U-Net and ControlNet together: v of a noisy latent, given its low-quality key frames.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = VideoUNet(config)
+        self.controlnet = VideoControlNet(config)
+
+    def add_image_prompt(self, width: int) -> None:
+        """Give the U-Net Eq. 4's second term; see :meth:`VideoUNet.add_image_prompt`."""
+        self.unet.add_image_prompt(width)
+
+    def set_image_scale(self, scale: float) -> None:
+        """Set lambda of Eq. 4."""
+        self.unet.set_image_scale(scale)
+
+    def control(
+        self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
+    ) -> list[Tensor]:
+        """The ControlNet's features, which branches of equal text can share; see :meth:`VideoControlNet.forward`.
+
+        Raises:
+            UserError: a size of latents that the network's halvings do not allow.
+        """
+        check_latent_size(self.config, *x.shape[-2:])
+        return self.controlnet(x, t, text, hint, t_hint, up_scale, mask_cond)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        t_hint: Tensor,
+        up_scale: Tensor,
+        mask_cond: Tensor,
+        image_tokens: Tensor | None = None,
+        control: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Predict v = alpha * noise - sigma * z.
+
+        Args:
+            x: noisy latent (B, C, F, h, w).
+            t: its step, 0..999, (B,).
+            text: text embedding (B, L, D).
+            hint: latent of the low-quality key frames at step ``t_hint``, (B, C, K, h, w).
+            t_hint: step of the hint (B,).
+            up_scale: upscaling factor (B,).
+            mask_cond: (B, F), 0 at a key frame (it has a hint), 1 where a frame is to be interpolated.
+            image_tokens: image prompt (B, N, D'), or None.
+            control: what :meth:`control` gave for the same inputs; None: it is run here.
+
+        Returns:
+            v (B, C, F, h, w), of the type of ``x``.
+        """
+        if control is None:
+            control = self.control(x, t, text, hint, t_hint, up_scale, mask_cond)
+        return self.unet(x, t, text, control, image_tokens)
+
+
+def check_latent_size(config: DenoiserConfig, height: int, width: int) -> None:
+    """Check that halving and doubling bring a latent's rows and columns back.
+
+    Raises:
+        UserError: they do not; the line names the sizes that fit.
+    """
+    unit = 2 ** (len(config.multipliers) - 1)
+    less = unit - 2 if config.odd_sizes else 0
+    if (height + less) % unit or width % unit or height + less < unit or width < unit:
+        rows = f"{unit}k-{less}" if less else f"{unit}k"
+        raise UserError(
+            f"latents of {height} x {width} do not fit the denoiser: rows must be {rows} and columns {unit}k; "
+            "pad the frames"
+        )
+
+
+def build_denoiser(config: DenoiserConfig) -> VideoDenoiser:
+    """The denoiser with random weights; under ``torch.device("meta")`` without memory for them."""
+    return VideoDenoiser(config)
