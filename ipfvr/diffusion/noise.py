@@ -1,0 +1,64 @@
+"""Noise keyed by (seed, absolute frame, step): Eq. 9 by construction."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipfvr.errors import UserError
+
+# Keys for noise that belongs to no solver step (those count from 0).
+START_STEP = -1
+HINT_STEP = -2
+
+
+def frame_noise(
+    shape: tuple[int, int, int],
+    seed: int,
+    frames: Sequence[int],
+    step: int,
+    correlation: float = 0.0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Eq. 9: overlapping clips share the noise of the frames they share.
+
+    Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order, number
+    of devices and resume. It is drawn on the CPU in float32: every device gets the same numbers.
+
+    Args:
+        shape: (C, h, w) of one frame.
+        seed: any integer.
+        frames: the frames' absolute indices in the video, F of them.
+        step: the solver's step, from 0, or ``START_STEP`` or ``HINT_STEP``.
+        correlation: rho, share of the variance that all frames have in common:
+            sqrt(1 - rho) own + sqrt(rho) common, which has unit variance for every rho.
+        device: where the result lies.
+        dtype: of the result.
+
+    Returns:
+        (C, F, h, w), unit variance.
+
+    Raises:
+        UserError: correlation outside [0, 1].
+    """
+    if not 0 <= correlation <= 1:
+        raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")
+    noise = np.empty((shape[0], len(frames), *shape[1:]), np.float32)
+    common = _normal(shape, seed, "common", step) * np.float32(math.sqrt(correlation)) if correlation else None
+    for place, frame in enumerate(frames):
+        own = _normal(shape, seed, int(frame), step)
+        noise[:, place] = own if common is None else own * np.float32(math.sqrt(1 - correlation)) + common
+    return torch.from_numpy(noise).to(device=device, dtype=dtype)
+
+
+def _normal(shape: tuple[int, ...], seed: int, frame: int | str, step: int) -> np.ndarray:
+    # A cryptographic hash keeps neighbouring keys (seed 0, frame 1 and seed 1, frame 0) unrelated.
+    key = hashlib.blake2b(f"{int(seed)}/{frame}/{int(step)}".encode(), digest_size=16, person=b"ipfvr.noise").digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    return generator.standard_normal(shape, dtype=np.float32)

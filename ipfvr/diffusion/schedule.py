@@ -1,0 +1,126 @@
+"""The noise schedule: log-SNR cosine-interpolated, zero terminal SNR (VEnhancer's), and what Eq. 2 and 3 make of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ipfvr.config import ScheduleConfig
+from ipfvr.errors import UserError
+
+LOG_SNR_LIMIT = 15.0  # the cosine curve runs from +15 to -15 before it is shifted
+
+
+class Schedule:
+    """alpha_t and sigma_t of Eq. 2 for the steps t = 0 (nearly clean) to timesteps - 1 (pure noise).
+
+    Attributes:
+        sigmas: (timesteps,) float32, strictly rising, in (0, 1].
+        alphas: (timesteps,) float32, sqrt(1 - sigma^2), computed in double precision.
+        log_ratios: (timesteps,) float64, log(sigma / alpha): the log of the variance-exploding view's sigma;
+            infinite at the last step when the terminal SNR is zero.
+    """
+
+    def __init__(self, config: ScheduleConfig):
+        """Compute the tables.
+
+        Raises:
+            UserError: fewer than two steps, or a shift that is not positive.
+        """
+        if config.timesteps < 2:
+            raise UserError(f"schedule.timesteps is {config.timesteps}; it must be at least 2")
+        if min(config.scale_min, config.scale_max) <= 0:
+            raise UserError("schedule.scale_min and schedule.scale_max must be above 0")
+        # Double precision: alpha is lost to rounding at the noisy end otherwise.
+        log_snr = interpolated_log_snr(config.timesteps, config.scale_min, config.scale_max)
+        sigmas = torch.sigmoid(-log_snr).sqrt()
+        if config.zero_terminal_snr:
+            sigmas = rescale_to_zero_terminal_snr(sigmas)
+        alphas = (1 - sigmas.square()).clamp(min=0).sqrt()
+        self.timesteps = config.timesteps
+        self.sigmas = sigmas.float()
+        self.alphas = alphas.float()
+        self.log_ratios = sigmas.log() - alphas.log()
+
+    def add_noise(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+        """Eq. 2: z_t = alpha_t z + sigma_t eps.
+
+        Args:
+            z: (B, ...) clean latent.
+            noise: like ``z``, unit variance.
+            step: one step, or one for each of the batch, (B,).
+        """
+        alpha, sigma = self._coefficients(step, z)
+        return alpha * z + sigma * noise
+
+    def velocity(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+        """The target of Eq. 3: v_t = alpha_t eps - sigma_t z. Shapes as for :meth:`add_noise`."""
+        alpha, sigma = self._coefficients(step, z)
+        return alpha * noise - sigma * z
+
+    def denoised_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
+        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition)."""
+        alpha, sigma = self._coefficients(step, z_t)
+        return alpha * z_t - sigma * v
+
+    def noise_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
+        """The noise that v speaks of: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
+        alpha, sigma = self._coefficients(step, z_t)
+        return sigma * z_t + alpha * v
+
+    def loss(self, prediction: Tensor, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+        """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar."""
+        return functional.mse_loss(prediction, self.velocity(z, noise, step))
+
+    def sigma_ve(self, step: float) -> float:
+        """sigma / sqrt(1 - sigma^2) at a step that may lie between two of the table (log-linear in between).
+
+        Args:
+            step: 0 to timesteps - 1.
+
+        Returns:
+            The noise level of the variance-exploding view, where z_t / alpha_t = z + sigma_ve eps; infinite at
+            zero SNR.
+        """
+        low = min(int(math.floor(step)), self.timesteps - 2)
+        share = step - low
+        # An exact table step must not touch a neighbour that may be infinite (0 * inf is not a number).
+        if share in (0.0, 1.0):
+            return math.exp(self.log_ratios[low + int(share)].item())
+        return math.exp((1 - share) * self.log_ratios[low].item() + share * self.log_ratios[low + 1].item())
+
+    def _coefficients(self, step: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        steps = torch.as_tensor(step, device=self.sigmas.device).to(self.sigmas.device)
+        shape = (-1, *[1] * (like.ndim - 1)) if steps.ndim else ()
+        return tuple(table[steps].reshape(shape).to(like) for table in (self.alphas, self.sigmas))  # type: ignore
+
+
+def interpolated_log_snr(timesteps: int, scale_min: float, scale_max: float) -> Tensor:
+    """log(alpha^2 / sigma^2) of two shifted cosine schedules, the first at t = 0 and the second at the end.
+
+    The cosine schedule is log SNR = -2 log tan(angle), the angle linear in t, cut at +-15; a schedule for pictures
+    ``s`` times as large is the same curve lowered by 2 log s (Hoogeboom et al. 2023, "simple diffusion", where the
+    interpolation in t is from, too).
+
+    Returns:
+        (timesteps,) float64, falling.
+    """
+    time = torch.linspace(0, 1, timesteps, dtype=torch.float64)
+    first, last = (math.atan(math.exp(-0.5 * limit)) for limit in (LOG_SNR_LIMIT, -LOG_SNR_LIMIT))
+    cosine = -2 * torch.log(torch.tan(first + time * (last - first)))
+    return cosine - 2 * ((1 - time) * math.log(scale_min) + time * math.log(scale_max))
+
+
+def rescale_to_zero_terminal_snr(sigmas: Tensor) -> Tensor:
+    """Stretch sigma linearly so that it starts where it did and ends at exactly 1 (pure noise).
+
+    The idea is Lin et al. 2023's ("Common diffusion noise schedules and sample steps are flawed"); VEnhancer's schedule
+    stretches sigma itself rather than alpha.
+    """
+    first, last = sigmas[0], sigmas[-1]
+    stretched = first + (1 - first) * (sigmas - first) / (last - first)
+    stretched[-1] = 1.0
+    return stretched
