@@ -1,0 +1,63 @@
+# `make` alone prints the targets. Each target that runs something sets up what it needs first.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Another index for torch and torchvision, such as https://download.pytorch.org/whl/cpu (much smaller, no CUDA).
+TORCH_INDEX ?=
+# Where `make demo` writes, and the demo's own options (key=value).
+DEMO ?= demo
+ARGS ?=
+# More options for pytest, such as PYTEST="-k registry -x".
+PYTEST ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ipfvr-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## print this list
+	@awk -F ':.*##' '/^[a-z][a-z0-9-]*:.*##/ {printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=$(PYTHON) (3.11 or newer)   VENV=$(VENV)   TORCH_INDEX=$(TORCH_INDEX) (another index for torch)"
+
+setup: $(STAMP)  ## make .venv and install the pinned packages into it
+
+demo: $(STAMP)  ## degrade a sample clip, restore it, compare: writes demo/
+	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(ARGS)
+
+test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' $(PYTEST)
+
+lint: $(STAMP)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment, the demo's output and caches
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Remade whenever what it installs changes.
+$(STAMP): setup.cfg setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: no $(PYTHON): apt install python3 python3-venv, or make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $$($(PYTHON) --version) is too old: 3.11 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  package=python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing $$package"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$package; \
+	  else \
+	    echo "error: Python's venv is not installed: sudo apt install $$package" >&2; exit 2; \
+	  fi; }
+	@[ -x $(BIN)/python ] && $(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV): several gigabytes the first time, unless TORCH_INDEX names an index of CPU builds"
+	$(if $(TORCH_INDEX),$(PIP) install -q -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision)
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
