@@ -131,6 +131,7 @@ class SamplerConfig:
     eta: float = 1.0  # share of the SDE's noise; 0: deterministic
     start_step: int = 899  # the low-quality latent is noised to this step
     end_step: int = 0
+    exact_start: bool = False  # True: x = z_t / alpha_t; False: VEnhancer's z_t sigma_t / alpha_t, smaller by sigma_t
     hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
     guidance: float = 7.5  # classifier-free; 1: the positive branch alone, at the cost of one
     guidance_rescale: float = 0.2

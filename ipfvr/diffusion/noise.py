@@ -28,8 +28,8 @@ def frame_noise(
 ) -> Tensor:
     """Eq. 9: overlapping clips share the noise of the frames they share.
 
-    Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order, number
-    of devices and resume. It is drawn on the CPU in float32: every device gets the same numbers.
+    Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order,
+    number of devices and resume. It is drawn on the CPU in float32: every device gets the same numbers.
 
     Args:
         shape: (C, h, w) of one frame.

@@ -85,7 +85,7 @@ class Schedule:
             The noise level of the variance-exploding view, where z_t / alpha_t = z + sigma_ve eps; infinite at
             zero SNR.
         """
-        low = min(int(math.floor(step)), self.timesteps - 2)
+        low = min(math.floor(step), self.timesteps - 2)
         share = step - low
         # An exact table step must not touch a neighbour that may be infinite (0 * inf is not a number).
         if share in (0.0, 1.0):
@@ -93,7 +93,7 @@ class Schedule:
         return math.exp((1 - share) * self.log_ratios[low].item() + share * self.log_ratios[low + 1].item())
 
     def _coefficients(self, step: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        steps = torch.as_tensor(step, device=self.sigmas.device).to(self.sigmas.device)
+        steps = torch.as_tensor(step).to(self.sigmas.device)
         shape = (-1, *[1] * (like.ndim - 1)) if steps.ndim else ()
         return tuple(table[steps].reshape(shape).to(like) for table in (self.alphas, self.sigmas))  # type: ignore
 

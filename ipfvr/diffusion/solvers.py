@@ -1,8 +1,9 @@
 """Solvers of the denoising equation, one step at a time.
 
-They work in the variance-exploding view x = z_t / alpha_t = z + sigma_ve eps, where sigma_ve = sigma / sqrt(1 - sigma^2)
-and the equation is dx/dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022). What they call is ``denoise(z_t, step)``,
-which sees the latent as the network does (z_t = x / sqrt(1 + sigma_ve^2)) and returns the estimate of z_0.
+They work in the variance-exploding view x = z_t / alpha_t = z + sigma_ve eps with sigma_ve = sigma / sqrt(1 - sigma^2),
+where the equation is dx/dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022). What they call is
+``denoise(z_t, step)``, which sees the latent as the network does, z_t = x / sqrt(1 + sigma_ve^2), and returns the
+estimate of z_0.
 
 ``solver.sample`` runs all steps; who needs the latents in between (to record or to blend them) does the same loop::
 
@@ -61,9 +62,16 @@ class State:
     denoised: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Solver(ABC):
-    """A strategy for going from one noise level to the next."""
+    """A strategy for going from one noise level to the next.
 
+    Attributes:
+        exact_start: False: x starts as sigma_ve z_t, as VEnhancer's sampler has it. True: as z_t / alpha_t, so that the
+            network sees z_t itself. The first is smaller by the factor sigma_t (0.9991 at step 899, 0.94 at 499).
+    """
+
+    exact_start: bool = False
     drops_penultimate: ClassVar[bool] = False  # plan one level more, then leave out the last before 0
 
     def plan(self, schedule: Schedule, steps: int, start_step: int, end_step: int = 0) -> Plan:
@@ -99,7 +107,9 @@ class Solver(ABC):
     def begin(self, plan: Plan, z_start: Tensor) -> State:
         """The state before the first step, from the latent noised to start_step (Eq. 2)."""
         first = plan.sigmas[0]
-        return State(z_start if math.isinf(first) else z_start * first)
+        if math.isinf(first):
+            return State(z_start)
+        return State(z_start * (math.hypot(1, first) if self.exact_start else first))
 
     @abstractmethod
     def step(self, plan: Plan, state: State, i: int, denoise: Denoise, noise: Noise) -> State:
@@ -130,7 +140,7 @@ class Solver(ABC):
         return state.x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DPMSolverPP2MSDE(Solver):
     """DPM-Solver++(2M) SDE, midpoint rule (Lu et al. 2022, algorithm of k-diffusion's ``sample_dpmpp_2m_sde``).
 
@@ -166,7 +176,7 @@ class DPMSolverPP2MSDE(Solver):
         return State(x, denoised)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Heun(Solver):
     """Heun's method (Karras et al. 2022, algorithm 1): two network calls a step, one in the last; deterministic."""
 
@@ -197,13 +207,13 @@ def make_solver(config: SamplerConfig) -> Solver:
     if not 0 <= config.eta <= 1:
         raise UserError(f"sampler.eta is {config.eta}; it must lie between 0 and 1")
     if config.solver == "dpmpp_2m_sde":
-        return DPMSolverPP2MSDE(config.eta)
+        return DPMSolverPP2MSDE(eta=config.eta, exact_start=config.exact_start)
     if config.solver == "heun":
-        return Heun()
+        return Heun(exact_start=config.exact_start)
     raise UserError(f"sampler.solver '{config.solver}' is unknown; choose one of {', '.join(SOLVERS)}")
 
 
 def _denoise_at(plan: Plan, i: int, x: Tensor, denoise: Denoise) -> Tensor:
     sigma = plan.sigmas[i]
-    z_t = x if math.isinf(sigma) else x / math.sqrt(1 + sigma * sigma)
+    z_t = x if math.isinf(sigma) else x / math.hypot(1, sigma)
     return denoise(z_t, plan.steps[i])
