@@ -1,0 +1,111 @@
+"""The repository keeps its own rules."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import ipfvr
+from ipfvr.config import PRESETS, load_config
+
+ROOT = Path(__file__).parents[1]
+CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+LONGEST = 400  # lines of a file that can be read in one sitting
+HEAVY = {"pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_is_short_documented_and_cheap_to_import(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= LONGEST
+    assert not tree.body or ast.get_docstring(tree), "a module says in its docstring what its job is"
+    at_top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    at_top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert not HEAVY & {name.partition(".")[0] for name in at_top}
+
+
+def is_recipe(path: Path) -> bool:
+    """An experiment is what ``load_config`` reads; other YAML files are lists for one of its options."""
+    content = OmegaConf.load(path)
+    return OmegaConf.is_dict(content) and "preset" in content
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_an_experiment_says_what_it_is_how_to_run_it_and_loads(path: Path) -> None:
+    comment = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    assert comment, "begins with a comment that says what it is"
+    if not is_recipe(path):
+        return
+    commands = [line for line in comment if line.startswith("python -m ipfvr.")]
+    name = str(path.relative_to(ROOT))
+    assert any(name in line for line in commands), f"shows the command: python -m ipfvr.<verb> --config {name}"
+    assert any("=" in line.partition(name)[2] for line in commands), "shows an override: key=value"
+    load_config(path)
+
+
+def test_every_preset_loads() -> None:
+    presets = sorted(PRESETS.glob("*.yaml"))
+    assert presets
+    for path in presets:
+        assert load_config(overrides=[f"preset={path.stem}"]).preset == path.stem
+
+
+def test_versions_agree() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["metadata"]["version"] == "attr: ipfvr.__version__"
+    citation = OmegaConf.load(ROOT / "CITATION.cff")
+    assert str(citation.version) == ipfvr.__version__
+    assert citation.license == setup["metadata"]["license"]
+    assert f"## [{ipfvr.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lists = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    lines = [line for text in lists for line in text.splitlines() if line and not line.startswith("#")]
+    names = {line.split(">")[0].split("=")[0].strip() for line in lines}
+    pins = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert names <= pins, f"without a pin: {sorted(names - pins)}"
+
+
+def test_make_alone_prints_the_targets() -> None:
+    run = subprocess.run(["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True)
+    for target in ("setup", "demo", "test", "lint", "format", "clean"):
+        assert f"make {target} " in run.stdout
+    plan = subprocess.run(
+        ["make", "-C", str(ROOT), "-n", "setup", "PYTHON=no-such-python", "VENV=no-such-venv"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pip" in plan.stdout
+
+
+def test_setup_refuses_a_missing_or_old_python_in_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    for python, reason in (("no-such-python", "no no-such-python"), (str(old), "Python 3.9.2 is too old")):
+        run = subprocess.run(
+            ["make", "-C", str(ROOT), "setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 2
+        errors = [line for line in run.stderr.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1
+        assert reason in errors[0]
+        assert not (tmp_path / "venv").exists()
