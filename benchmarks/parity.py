@@ -6,7 +6,7 @@ checks every ``schedule.sigmas``, ``forward.<case>`` and ``sample.<case>`` of th
 Exit status: 0 all within tolerance, 1 one or more above it, 2 a file that cannot be used.
 
 The error of a tensor is its largest difference over the standard deviation of the original's tensor; of the schedule,
-the largest difference. The network is the small one (base width 32), its weights are made from the names of its tensors.
+the largest difference. The network is the small one (base width 32); its weights are made from its tensors' names.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Plan:
     steps: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.sigmas) - 1
 
 
 @dataclass(frozen=True)
