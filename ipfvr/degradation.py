@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from ipfvr.errors import UserError
-from ipfvr.video.colour import tag_bt709, to_rgb, to_yuv420p
+from ipfvr.video.colour import to_rgb, to_yuv420p
+from ipfvr.video.h264 import set_up_encoder
 
 LEVELS = ("light", "heavy", "severe")
 RESIZES = ("area", "bicubic")
@@ -24,9 +25,8 @@ _CRF = (18, 35)
 _SECOND_ROUND = 0.9
 _PAPER_SIZE = 720
 
-# FFmpeg's own default preset: the paper's "FFMPEG" names none.
-_PRESET = "medium"
-_RATE = 25
+# x264 spends bits by the frame rate; a clip in memory has none, so it is one for all.
+ENCODER_RATE = Fraction(25)
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ def encode_h264(frames: Iterable[np.ndarray], crf: int) -> Iterator[tuple[av.Pac
         frame = to_yuv420p(image)
         if context is None:
             size = image.shape[:2]
-            context = h264_encoder(frame.width, frame.height, crf)
+            context = av.CodecContext.create("libx264", "w")
+            set_up_encoder(context, frame.width, frame.height, crf, ENCODER_RATE)
         frame.pts, frame.time_base = index, context.time_base
         for packet in context.encode(frame):
             yield packet, size
@@ -247,17 +248,6 @@ def encode_h264(frames: Iterable[np.ndarray], crf: int) -> Iterator[tuple[av.Pac
         for packet in context.encode(None):
             yield packet, size
         yield None, size
-
-
-def h264_encoder(width: int, height: int, crf: int) -> av.VideoCodecContext:
-    """The encoder of Eq. 13, not yet opened."""
-    context = av.CodecContext.create("libx264", "w")
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base, context.framerate = Fraction(1, _RATE), Fraction(_RATE)
-    context.thread_count = 1
-    context.options = {"crf": str(crf), "preset": _PRESET}
-    tag_bt709(context)
-    return context
 
 
 def decode_h264(packets: Iterable[tuple[av.Packet | None, tuple[int, int]]]) -> Iterator[np.ndarray]:

@@ -6,14 +6,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
-# Without full chroma interpolation and accurate rounding swscale darkens saturated colours by up to 3 of 255.
-_EXACT = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-    | Interpolation.BITEXACT
-)
+# swscale's quick paths darken every colour by 1 to 2 of 255; these flags round without bias at a cost below decoding's.
+_TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 # Values of the H.273 'matrix coefficients' that a frame or a stream carries.
 _MATRIX_BT709 = 1
@@ -37,7 +32,8 @@ def to_yuv420p(image: np.ndarray) -> av.VideoFrame:
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     frame = rgb.reformat(
         format="yuv420p",
-        interpolation=_EXACT,
+        interpolation=_TO_YUV,
+        threads=1,
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,
     )
@@ -67,4 +63,5 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     if frame.colorspace == _MATRIX_UNSPECIFIED and not frame.format.is_rgb:
         large = frame.width >= 1280 or frame.height > 576
         frame.colorspace = _MATRIX_BT709 if large else _MATRIX_BT601
-    return frame.reformat(format="rgb24", interpolation=_EXACT, dst_color_range=ColorRange.JPEG).to_ndarray()
+    rgb = frame.reformat(format="rgb24", interpolation=_TO_RGB, threads=1, dst_color_range=ColorRange.JPEG)
+    return rgb.to_ndarray()

@@ -98,6 +98,11 @@ class VideoReader:
         self._crop: tuple[int, int] | None = None
         self.info = self._inspect()
 
+    @property
+    def start(self) -> float:
+        """Seconds from the start of the file to its first frame: sound may begin before the pictures."""
+        return self._first_time
+
     def __len__(self) -> int:
         return self.info.frames
 
@@ -160,6 +165,7 @@ class VideoReader:
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             # FFmpeg's tools count time from the container's start, which sound and picture share.
             self._start = round(container.start_time / (time_base * av.time_base)) if container.start_time else 0
+            self._first_time = float((first.pts - self._start) * time_base) if first.pts is not None else 0.0
             self._crop = _noted_size(container, first)
             matrix = display_matrix(first)
             height, width = orient(np.empty((*(self._crop or (first.height, first.width)), 1)), matrix).shape[:2]
@@ -309,7 +315,8 @@ def _matroska_end(head: bytes) -> int | None:
 def _noted_size(container: Any, first: av.VideoFrame) -> tuple[int, int] | None:
     """(height, width) of the frames before VideoWriter made them even, if it did."""
     try:
-        width, height = (int(number) for number in container.metadata.get(SIZE_KEY, "").split("x"))
+        noted = {key.lower(): value for key, value in container.metadata.items()}  # Matroska's keys are upper case
+        width, height = (int(number) for number in noted.get(SIZE_KEY, "").split("x"))
     except ValueError:
         return None
     odd = (first.height - height, first.width - width)

@@ -1,0 +1,258 @@
+"""H.264 video files, whole or not there, with the source's sound."""
+
+from __future__ import annotations
+
+import heapq
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from ipfvr.errors import UserError
+from ipfvr.files import atomic
+from ipfvr.video.colour import to_yuv420p
+from ipfvr.video.h264 import set_up_encoder
+from ipfvr.video.reader import SIZE_KEY, VideoReader
+
+# File name endings and FFmpeg's names of their containers.
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+class VideoWriter:
+    """An H.264 video (8 bits, 4:2:0, BT.709, limited range, tagged so), written as frames come.
+
+    A context manager: the file appears under its name when the block ends well; after an exception, or when no frame
+    was written, nothing is left.
+
+    4:2:0 needs even sides: an odd one is stored one pixel larger, the edge repeated, and the true size is noted in the
+    file's metadata, from which :class:`VideoReader` cuts the pixel off again. Other players show it.
+
+    Sound is copied packet by packet, not re-encoded, when the length allows: the written video must begin and end
+    where the source's video does, to within one frame. Otherwise (a part of the source was written, or frames were
+    added) the file is silent.
+
+    Attributes:
+        frames: frames written so far.
+        sound: after the block, one of ``copied``, ``none``, or ``left out: <why>``.
+
+    Args:
+        path: ``.mp4``, ``.mov`` or ``.mkv``.
+        width: of the frames, pixels.
+        height: likewise.
+        rate: nominal frames a second.
+        time_base: unit of ``pts`` in :meth:`write`, seconds; default ``1 / rate``.
+        crf: constant rate factor, 0 (lossless) to 51.
+        sound_from: the source video, whose sound is copied; None: silent.
+        threads: of the encoder. The bytes depend on it, so the default is 1.
+        metadata: text for the file's header.
+        sample_aspect_ratio: width of a pixel to its height.
+        encoder_rate: the frame rate the encoder is told, by which it spends bits; default ``rate``.
+
+    Raises:
+        UserError: an output that cannot be written, an unknown container, sound that the container cannot carry (all
+            said before the first frame); no frames, a frame of another size, times that do not increase.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        rate: Fraction | int | float,
+        time_base: Fraction | None = None,
+        crf: int = 17,
+        sound_from: str | Path | None = None,
+        threads: int = 1,
+        metadata: dict[str, str] | None = None,
+        sample_aspect_ratio: Fraction | None = None,
+        encoder_rate: Fraction | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in CONTAINERS:
+            raise UserError(f"cannot write {self.path}: its name must end in {', '.join(CONTAINERS)}")
+        if not 0 <= crf <= 51:
+            raise UserError(f"crf {crf} is not between 0 and 51 (video.crf)")
+        if min(width, height) < 2 or rate <= 0:
+            raise UserError(f"cannot write {self.path}: frames of {width} x {height} at {rate} a second")
+        self.width, self.height, self.crf, self.threads = width, height, crf, threads
+        self.rate = Fraction(rate).limit_denominator(100_000)
+        self.time_base = time_base or 1 / self.rate
+        self.metadata = dict(metadata or {})
+        if width % 2 or height % 2:
+            self.metadata[SIZE_KEY] = f"{width}x{height}"
+        self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
+        self.encoder_rate = encoder_rate or self.rate
+        self.frames = 0
+        self.sound = "none"
+        self._source: VideoReader | None = None
+        if sound_from is not None:
+            source = VideoReader(sound_from)
+            if source.info.has_audio:
+                _check_sound(source.path, self.path)
+                self._source = source
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            self._partial = stack.enter_context(atomic(self.path))
+            self._pictures = self._partial
+            if self._source is not None:
+                self._pictures = self._partial.with_name(f"{self._partial.stem}.silent.mp4")
+                stack.callback(self._pictures.unlink, missing_ok=True)
+            self._container = self._create(self._pictures)
+            stack.callback(_abandon, self._container)
+            self._stream = self._container.add_stream("libx264", rate=self.rate)
+            self._stream.time_base = self.time_base
+            even = (self.width + self.width % 2, self.height + self.height % 2)
+            set_up_encoder(self._stream.codec_context, *even, self.crf, self.encoder_rate, self.threads)
+            self._stream.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
+            self._times: dict[int, int] = {}
+            self._first = self._last = 0
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, image: np.ndarray, pts: int | None = None) -> None:
+        """Add a frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            pts: when it is shown, in units of ``time_base``, more than the one before; default: at the nominal rate.
+        """
+        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
+            raise UserError(
+                f"{self.path}: frame {self.frames} is {image.shape} {image.dtype}, not "
+                f"({self.height}, {self.width}, 3) uint8"
+            )
+        if pts is None:
+            pts = round(self.frames / (self.rate * self.time_base))
+        if self.frames and pts <= self._last:
+            raise UserError(f"{self.path}: frame {self.frames} has time {pts}, not after {self._last} before it")
+        self._first = self._first if self.frames else pts
+        self._last = pts
+        self._times[self.frames] = pts
+        frame = to_yuv420p(image)
+        frame.pts, frame.time_base = self.frames, 1 / self.encoder_rate
+        self.frames += 1
+        self._mux(frame)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if error is not None:
+                raise error
+            if not self.frames:
+                raise UserError(f"{self.path} was not written: there was not a single frame")
+            self._mux(None)
+            try:
+                self._container.close()
+            except av.error.FFmpegError as failure:
+                raise UserError(f"{self.path} cannot be finished: {failure.strerror}") from None
+            if self._source is not None:
+                self.sound = self._fits(self._source)
+                self._join(self._source.path if self.sound == "copied" else None)
+
+    def _create(self, path: Path) -> Any:
+        try:
+            # use_metadata_tags keeps keys that the format does not know, such as the odd size.
+            options = {"movflags": "use_metadata_tags"} if self.metadata and path.suffix.lower() != ".mkv" else {}
+            container = av.open(str(path), "w", format=CONTAINERS[path.suffix.lower()], options=options)
+        except (av.error.FFmpegError, OSError) as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; choose another output") from None
+        container.metadata.update(self.metadata)
+        return container
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        """Encode a frame (None: the end) and write the packets, whose counting times become real ones."""
+        try:
+            for packet in self._stream.encode(frame):
+                count = packet.dts
+                packet.pts, packet.dts = self._time(packet.pts), self._time(count)
+                packet.time_base = self.time_base
+                packet.duration = self._step
+                self._container.mux(packet)
+                # Decoding times only grow, and no picture is shown before it is decoded.
+                for past in [key for key in self._times if 0 < key < count]:
+                    del self._times[past]
+        except av.error.FFmpegError as error:
+            raise UserError(f"{self.path} cannot be written at frame {self.frames}: {error.strerror}") from None
+
+    def _time(self, count: int) -> int:
+        """The time of frame ``count``; those before the first are where frames are decoded ahead of their showing."""
+        return self._times[count] if count >= 0 else self._times[0] + count * self._step
+
+    @property
+    def _step(self) -> int:
+        return max(1, round(1 / (self.rate * self.time_base)))
+
+    def _fits(self, source: VideoReader) -> str:
+        """``copied`` if the sound of the source lies under the written pictures, else why not."""
+        frame = float(max(1 / self.rate, 1 / source.info.rate)) * 1.01
+        begin = float(self._first * self.time_base)
+        length = float((self._last - self._first) * self.time_base + 1 / self.rate)
+        if source.info.duration is None or abs(length - source.info.duration) > frame:
+            return f"left out: the video lasts {length:.2f} s, {source.path} {source.info.duration or 0:.2f} s"
+        if abs(begin - source.start) > frame:
+            return f"left out: the video begins at {begin:.2f} s, {source.path} at {source.start:.2f} s"
+        return "copied"
+
+    def _join(self, sound: Path | None) -> None:
+        """The pictures' packets, and the sound's, into the final file."""
+        try:
+            with ExitStack() as stack:
+                output = stack.enter_context(self._create(self._partial))
+                pictures = stack.enter_context(av.open(str(self._pictures)))
+                queues = [_packets(pictures, pictures.streams.video, output, 0)]
+                if sound is not None:
+                    source = stack.enter_context(av.open(str(sound), metadata_errors="ignore"))
+                    queues.append(_packets(source, source.streams.audio, output, source.start_time or 0))
+                for _, packet in heapq.merge(*queues, key=lambda pair: pair[0]):
+                    output.mux(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UserError(f"{self.path}: the sound of {sound} cannot be copied ({error})") from None
+
+
+def _abandon(container: Any) -> None:
+    """Close a container whatever state it is in; its file is removed, or was finished before."""
+    with suppress(av.error.FFmpegError):
+        container.close()
+
+
+def _packets(source: Any, streams: Any, output: Any, start: int) -> Iterator[tuple[Fraction, av.Packet]]:
+    """Packets of some streams with their decoding time in seconds, readdressed to ``output``, from ``start`` us on."""
+    target = {stream.index: output.add_stream_from_template(stream) for stream in streams}
+
+    def each() -> Iterator[tuple[Fraction, av.Packet]]:
+        for packet in source.demux(*streams):
+            if packet.dts is None or not packet.size:
+                continue
+            shift = round(start / (packet.time_base * av.time_base))
+            packet.dts -= shift
+            if packet.pts is not None:
+                packet.pts -= shift
+            packet.stream = target[packet.stream_index]
+            yield packet.dts * packet.time_base, packet
+
+    return each()
+
+
+def _check_sound(source: Path, path: Path) -> None:
+    """Raise if ``path``'s kind of file cannot hold the sound of ``source``."""
+    kind = CONTAINERS[path.suffix.lower()]
+    with av.open(str(source), metadata_errors="ignore") as container:
+        for stream in container.streams.audio:
+            try:
+                with av.open(io.BytesIO(), "w", format=kind) as trial:
+                    trial.add_stream_from_template(stream)
+                    trial.start_encoding()
+            except (av.error.FFmpegError, ValueError):
+                name = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+                raise UserError(
+                    f"{path}: a {path.suffix} file cannot carry the {name} sound of {source} untouched; "
+                    f"write {path.with_suffix('.mkv').name}, or no sound"
+                ) from None
