@@ -151,10 +151,18 @@ def degrade_stream(frames: Iterable[np.ndarray], parameters: Parameters) -> Iter
     Yields:
         (H // r, W // r, 3) uint8 RGB, as many as went in.
     """
-    stream = iter(frames)
-    for index in range(len(parameters.rounds)):
-        stream = decode_h264(encode_h264(soften(stream, parameters, index), parameters.rounds[index].crf))
-    return stream
+    return decode_h264(encode_h264(before_last_encode(frames, parameters), parameters.rounds[-1].crf))
+
+
+def before_last_encode(frames: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
+    """All of the degradation but the last H.264 encode, for who writes that encode to a file.
+
+    Yields:
+        (H // r, W // r, 3) uint8 RGB, as many as went in.
+    """
+    for index, this in enumerate(parameters.rounds[:-1]):
+        frames = decode_h264(encode_h264(soften(frames, parameters, index), this.crf))
+    yield from soften(frames, parameters, len(parameters.rounds) - 1)
 
 
 def soften(frames: Iterable[np.ndarray], parameters: Parameters, index: int) -> Iterator[np.ndarray]:
