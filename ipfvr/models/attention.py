@@ -60,7 +60,6 @@ class AttentionProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
-        **_: object,
     ) -> Tensor:
         """Attend.
 

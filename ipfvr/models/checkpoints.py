@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -141,19 +141,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a file of weights ({reason}); fetch it again") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    ):
         raise UserError(f"{path} does not hold a dictionary of tensors; is it a denoiser's checkpoint?")
     return content
 
 
-def _check(expected: object, weights: Mapping[str, Tensor], source: str) -> None:
+def _check(expected: Iterable[tuple[str, tuple[int, ...]]], weights: Mapping[str, Tensor], source: str) -> None:
     shapes = dict(expected)
     missing = [name for name in shapes if name not in weights]
     left_over = [name for name in weights if name not in shapes]

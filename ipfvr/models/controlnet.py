@@ -59,4 +59,4 @@ class VideoControlNet(Trunk):
         elif keys:
             features = features.index_add(0, is_key.flatten().nonzero()[:, 0], hints.to(features.dtype))
         skips, middle = self.contract(features, embedding.flatten(0, 1), text, frames)
-        return [conv(skip) for conv, skip in zip(self.zero_convs, skips)] + [self.zero_conv_middle(middle)]
+        return [conv(skip) for conv, skip in zip(self.zero_convs, skips, strict=True)] + [self.zero_conv_middle(middle)]

@@ -80,7 +80,7 @@ class VideoUNet(Trunk):
         skips, h = self.contract(self.conv_in(self.pictures(x)), embedding, context, frames)
         h = h + control[-1]
         temporal = self.runs_temporal(frames)
-        for block, skip, added in zip(self.up, reversed(skips), reversed(control[:-1])):
+        for block, skip, added in zip(self.up, reversed(skips), reversed(control[:-1]), strict=True):
             h = self.run(block, torch.cat([h, skip + added], 1), embedding, context, frames, temporal)
         out = self.conv_out(F.silu(self.norm_out(h)))
         return out.unflatten(0, (-1, frames)).transpose(1, 2).to(x.dtype)
