@@ -39,7 +39,7 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (F,), at most 1.
     """
-    return structural_similarity_index_measure(
+    _, values = structural_similarity_index_measure(
         prediction.double(),
         target.double(),
         gaussian_kernel=True,
@@ -47,7 +47,11 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
         kernel_size=SSIM_WINDOW,
         reduction="none",
         data_range=1.0,
+        return_full_image=True,
     )
+    # torchmetrics mirrors the border and averages over it too; the authors' code and scikit-image do not.
+    margin = SSIM_WINDOW // 2
+    return values[..., margin:-margin, margin:-margin].flatten(1).mean(1)
 
 
 class PSNR(FrameMetric):
@@ -72,4 +76,4 @@ class SSIM(FrameMetric):
         super().__init__(MetricInfo("ssim", "SSIM", True, -1.0, 1.0, "", 4, "Wang et al. 2004"), **kwargs)
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return ssim(prediction, target).reshape(-1)
+        return ssim(prediction, target)

@@ -1,0 +1,303 @@
+"""Score a clip: what the evaluate verb, the demo and the tables all call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipfvr.catalogue import ENTRIES
+from ipfvr.config import Config
+from ipfvr.errors import UserError
+from ipfvr.faces.detect import Detector, make_detector
+from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
+from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
+from ipfvr.metrics.identity import IDS, LandmarkFinder, Recogniser, SigmaIDS, embed_frames, embed_reference, to_tensor
+from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
+from ipfvr.registry import locate, sha256
+
+BATCH = 8  # frames scored at once: bounds memory, changes nothing
+NO_TARGET = "no ground truth is given"
+NO_REFERENCE = "no reference is given"
+
+
+@dataclass
+class ClipScores:
+    """What one clip scored.
+
+    Attributes:
+        name: the clip's.
+        frames: how many were scored.
+        width: of the frames as scored, pixels.
+        height: likewise.
+        scores: by metric key; None where there is no number.
+        missing: why, for each key without a number.
+        per_frame: by metric key, one entry a frame, None where a frame has no number.
+        landmarks: frames whose landmarks were ``detected``, taken from the ``template``, or had ``no face``.
+        resized_from: (width, height) of the prediction where it was resized to the ground truth.
+    """
+
+    name: str
+    frames: int
+    width: int
+    height: int
+    scores: dict[str, float | None]
+    missing: dict[str, str] = field(default_factory=dict)
+    per_frame: dict[str, list[float | None]] = field(default_factory=dict)
+    landmarks: dict[str, int] = field(default_factory=dict)
+    resized_from: tuple[int, int] | None = None
+
+
+@dataclass
+class Scorer:
+    """The networks behind the metrics, loaded once; what has no weights says why and is never substituted.
+
+    Attributes:
+        recogniser: behind IDS and sigma_IDS; None: ``missing["recogniser"]`` says why.
+        detector: finds the landmarks of the recogniser's crop; None: the aligned crop's template is used.
+        pristine: NIQE's parameters; None: ``missing["niqe"]`` says why.
+        weights: the files, for provenance.
+        missing: reasons, by part.
+        device: where metrics are computed.
+    """
+
+    recogniser: Recogniser | None = None
+    detector: Detector | None = None
+    pristine: Pristine | None = None
+    weights: dict[str, Path] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def metrics(self) -> dict[str, ClipMetric]:
+        """A fresh metric for each number, in the tables' order; those without weights are left out."""
+        found: list[ClipMetric] = [PSNR(), SSIM()]
+        if self.recogniser is not None:
+            found += [IDS(target, self.recogniser) for target in ("gt", "ref")]
+            found += [SigmaIDS(target, self.recogniser) for target in ("gt", "ref")]
+        if self.pristine is not None:
+            path = self.weights.get("niqe")
+            parameters = f"{path.name} (sha256 {sha256(path)})" if path is not None else ""
+            found.append(NIQE(self.pristine, parameters, ENTRIES["niqe"].licence))
+        return {metric.info.key: metric.to(self.device) for metric in found}
+
+    def embed_reference(self, pictures: dict[str, np.ndarray]) -> Tensor | None:
+        """See :func:`ipfvr.metrics.identity.embed_reference`; None without a recogniser."""
+        if self.recogniser is None:
+            return None
+        return embed_reference(self.recogniser, self.detector, pictures, self.device)
+
+
+def make_scorer(config: Config, device: torch.device | str = "cpu", detect: bool = True) -> Scorer:
+    """Load what the metrics need; a file that is not there is noted in ``missing`` and stops nothing.
+
+    Args:
+        config: ``weights.recogniser`` and ``faces`` are used.
+        device: where metrics are computed.
+        detect: False: frames are aligned crops and the template's landmarks are right for all of them.
+    """
+    scorer = Scorer(device=torch.device(device))
+    try:
+        from ipfvr.faces.recognise import load_recogniser
+
+        scorer.weights["recogniser"] = locate(config.weights.recogniser)
+        scorer.recogniser = load_recogniser(config.weights.recogniser).to(scorer.device)
+    except UserError as error:
+        scorer.weights.pop("recogniser", None)
+        scorer.missing["recogniser"] = str(error)
+    try:
+        path = locate("niqe")
+        scorer.pristine, scorer.weights["niqe"] = load_pristine(path), path
+    except UserError as error:
+        scorer.missing["niqe"] = str(error)
+    if not detect:
+        scorer.missing["detector"] = "the template's landmarks were asked for"
+        return scorer
+    try:
+        scorer.detector = make_detector(config.faces)
+        scorer.weights |= {f"detector ({name})": path for name, path in scorer.detector.weights.items()}
+    except UserError as error:
+        scorer.missing["detector"] = str(error)
+    return scorer
+
+
+def all_infos() -> dict[str, MetricInfo]:
+    """The label of every number this project reports, whether its weights are there or not."""
+    pristine = Pristine(torch.zeros(36, dtype=torch.float64), torch.eye(36, dtype=torch.float64))
+    ids = [kind(target) for kind in (IDS, SigmaIDS) for target in ("gt", "ref")]
+    return {metric.info.key: metric.info for metric in (PSNR(), SSIM(), *ids, NIQE(pristine))}
+
+
+def evaluate_clip(
+    prediction: Iterable[np.ndarray],
+    target: Iterable[np.ndarray] | None,
+    reference: Tensor | None,
+    scorer: Scorer,
+    *,
+    name: str = "clip",
+    resize: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ClipScores:
+    """Score one clip at constant memory.
+
+    Landmarks are found once, on the ground truth (on the prediction where there is none), and serve both.
+
+    Args:
+        prediction: frames, uint8 RGB (H, W, 3), in order; an array (F, H, W, 3) will do.
+        target: the ground truth's frames, or None.
+        reference: (D,) embedding from :meth:`Scorer.embed_reference`, or None.
+        scorer: from :func:`make_scorer`.
+        name: the row's name.
+        resize: resize predicted frames to the ground truth's size where they differ.
+        progress: called with the number of frames done after each batch.
+
+    Raises:
+        UserError: no frames; unequal numbers of frames; unequal sizes without ``resize``.
+    """
+    metrics = scorer.metrics()
+    finder = LandmarkFinder(scorer.detector)
+    per_frame: dict[str, list[float | None]] = {
+        key: [] for key, metric in metrics.items() if isinstance(metric, FrameMetric)
+    }
+    missing: dict[str, str] = {}
+    frames, size, original = 0, (0, 0), (0, 0)
+    for batch in _batches(_paired(prediction, target, name)):
+        original = batch[0][0].shape[1::-1]
+        pairs = [(_fit(p, t, name, resize), t) for p, t in batch]
+        size = pairs[0][0].shape[1::-1]
+        _score_batch(pairs, reference, scorer, metrics, finder)
+        missing = _not_applicable(size, target is not None, reference is not None)
+        for key, values in per_frame.items():
+            latest = metrics[key].latest.tolist() if key not in missing else [math.nan] * len(batch)
+            values += [v if math.isfinite(v) else None for v in latest]
+        frames += len(batch)
+        if progress is not None:
+            progress(frames)
+    if not frames:
+        raise UserError(f"{name} has no frames to score")
+
+    scores: dict[str, float | None] = {}
+    for key in all_infos():
+        value = metrics[key].end_clip() if key in metrics else math.nan
+        scores[key] = value if math.isfinite(value) else None
+        if scores[key] is None:
+            missing.setdefault(key, _reason(key, frames, scorer))
+    return ClipScores(
+        name,
+        frames,
+        *size,
+        scores,
+        {key: reason for key, reason in missing.items() if scores[key] is None},
+        {key: values for key, values in per_frame.items() if scores[key] is not None},
+        dict(finder.counts) if scorer.recogniser is not None else {},
+        original if original != size else None,
+    )
+
+
+def _score_batch(
+    pairs: list[tuple[np.ndarray, np.ndarray | None]],
+    reference: Tensor | None,
+    scorer: Scorer,
+    metrics: dict[str, ClipMetric],
+    finder: LandmarkFinder,
+) -> None:
+    """Update every metric that has what it needs with a batch of frames of one size."""
+    images = np.stack([p for p, _ in pairs])
+    predicted = to_tensor(images, scorer.device)
+    truths = np.stack([t for _, t in pairs]) if pairs[0][1] is not None else None
+    wanted = to_tensor(truths, scorer.device) if truths is not None else None
+    if wanted is not None:
+        metrics["psnr"].update(predicted, wanted)
+        if min(images.shape[1:3]) >= SSIM_WINDOW:
+            metrics["ssim"].update(predicted, wanted)
+    if "niqe" in metrics:
+        metrics["niqe"].update(predicted)
+    if scorer.recogniser is not None and (wanted is not None or reference is not None):
+        landmarks = [finder.find(image) for image in (truths if truths is not None else images)]
+        embeddings = embed_frames(scorer.recogniser, predicted * 2 - 1, landmarks)
+        targets = {"ref": reference}
+        if wanted is not None:
+            targets["gt"] = embed_frames(scorer.recogniser, wanted * 2 - 1, landmarks)
+        for suffix, other in targets.items():
+            if other is not None:
+                metrics[f"ids_{suffix}"].update(embeddings, other)
+                metrics[f"sigma_ids_{suffix}"].update(embeddings, other)
+
+
+def _not_applicable(size: tuple[int, int], has_target: bool, has_reference: bool) -> dict[str, str]:
+    """Reasons that hold for a clip whatever the weights."""
+    reasons = {}
+    if not has_target:
+        reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt"), NO_TARGET)
+    elif min(size) < SSIM_WINDOW:
+        reasons["ssim"] = f"frames are smaller than SSIM's window of {SSIM_WINDOW} pixels"
+    if not has_reference:
+        reasons |= dict.fromkeys(("ids_ref", "sigma_ids_ref"), NO_REFERENCE)
+    blocks = choose_blocks(size[1], size[0])
+    if all((n - blocks.size) // blocks.stride + 1 < 2 for n in size):
+        reasons["niqe"] = f"frames hold fewer than two blocks of {blocks}"
+    return reasons
+
+
+def _reason(key: str, frames: int, scorer: Scorer) -> str:
+    """Why a metric that applies to the clip has no number."""
+    if key == "niqe":
+        return scorer.missing.get("niqe", "no frame has texture enough in two blocks")
+    if scorer.recogniser is None:
+        return scorer.missing.get("recogniser", "no recogniser is loaded")
+    if key.startswith("sigma") and frames == 1:
+        return "one frame has no standard deviation"
+    return "a face was found in fewer than two frames" if key.startswith("sigma") else "no face was found in any frame"
+
+
+def _paired(
+    prediction: Iterable[np.ndarray], target: Iterable[np.ndarray] | None, name: str
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Frames with their ground truth; a difference in number is an error that names both."""
+    if target is None:
+        yield from ((p, None) for p in prediction)
+        return
+    left, right = iter(prediction), iter(target)
+    count = 0
+    while True:
+        p, t = next(left, None), next(right, None)
+        if p is None or t is None:
+            break
+        count += 1
+        yield p, t
+    if p is not None or t is not None:
+        here = count + (p is not None) + sum(1 for _ in left)
+        there = count + (t is not None) + sum(1 for _ in right)
+        raise UserError(f"{name}: the prediction has {here} frames, the ground truth {there}; cut both alike")
+
+
+def _batches(pairs: Iterator[tuple[np.ndarray, np.ndarray | None]]) -> Iterator[list]:
+    batch = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: bool) -> np.ndarray:
+    if target is None or prediction.shape == target.shape:
+        return prediction
+    if not resize:
+        (h, w), (th, tw) = prediction.shape[:2], target.shape[:2]
+        raise UserError(f"{name}: predicted frames are {w} x {h}, the ground truth's {tw} x {th}; allow resizing")
+    return resize_frame(prediction, target.shape[1], target.shape[0])
+
+
+def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
+    pixels = to_tensor(image[None]) * 255
+    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()

@@ -1,0 +1,223 @@
+"""Likeness: cosines of face embeddings (IDS) and how much they vary over a clip (sigma_IDS)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipfvr.errors import UserError
+from ipfvr.faces.align import face_template, warp_faces
+from ipfvr.faces.detect import Detector, Face, box_overlap
+from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
+
+TARGETS = {"gt": "the ground-truth frame", "ref": "the reference"}
+SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
+RIVAL_AREA = 0.25  # a second face in a reference of at least this share of the first one's area is a second person
+
+
+class Recogniser(Protocol):
+    """What gives embeddings; :func:`ipfvr.faces.recognise.load_recogniser` makes one."""
+
+    name: str
+    licence: str
+    sha256: str
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, 3, 112, 112) in [-1, 1] to (N, D) of length 1."""
+        ...
+
+
+def identity_similarity(embeddings: Tensor, target: Tensor) -> Tensor:
+    """IDS = cos(phi(x_f), phi(y)): cosine of two faces' embeddings (section 4.1; the similarity of Eq. 5).
+
+    Args:
+        embeddings: (F, D); a row that is not finite is a frame without a face.
+        target: (F, D), or (D,) where all frames are compared with one picture.
+
+    Returns:
+        (F,) in [-1, 1], NaN where there is no face.
+    """
+    return F.cosine_similarity(embeddings.double(), target.double().expand_as(embeddings), dim=1)
+
+
+def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
+    """sigma_IDS = sqrt(mean(IDS^2) - mean(IDS)^2) x 100: standard deviation over the frames of a clip (section 4.1).
+
+    It is the population's (divided by n, not n - 1), in units of 1e-2 as in the paper's tables. One frame has none.
+
+    Args:
+        count, total, squares: number, sum and sum of squares of a clip's IDS, shape ().
+
+    Returns:
+        shape (); NaN for fewer than two frames.
+    """
+    variance = (squares / count - (total / count).square()).clamp(min=0)
+    return torch.where(count >= 2, 100 * variance.sqrt(), torch.nan)
+
+
+class IDS(FrameMetric):
+    """:func:`identity_similarity`, mean over the frames of a clip, then over clips. ``update(embeddings, target)``.
+
+    Args:
+        target: ``gt`` (Tables 1, 3 and 5) or ``ref``; part of the number's name.
+        recogniser: the network behind the embeddings; None leaves its name out.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, target: str, recogniser: Recogniser | None = None, **kwargs: Any) -> None:
+        info = _info(f"ids_{target}", f"IDS_{target}", True, (-1.0, 1.0, "", 4), recogniser)
+        super().__init__(info, **kwargs)
+
+    def score(self, embeddings: Tensor, target: Tensor) -> Tensor:
+        return identity_similarity(embeddings, target)
+
+
+class SigmaIDS(ClipMetric):
+    """:func:`identity_deviation` of each clip, mean over clips. ``update(embeddings, target)``.
+
+    Args:
+        target: ``gt`` or ``ref``; part of the number's name.
+        recogniser: the network behind the embeddings; None leaves its name out.
+    """
+
+    higher_is_better = False
+    similarity_total: Tensor
+    similarity_squares: Tensor
+
+    def __init__(self, target: str, recogniser: Recogniser | None = None, **kwargs: Any) -> None:
+        info = _info(f"sigma_ids_{target}", f"σ_IDS_{target}", False, (0.0, 100.0, "x 1e-2", 3), recogniser)
+        super().__init__(info, **kwargs)
+        self.add_sum("similarity_total")
+        self.add_sum("similarity_squares")
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, target: Tensor) -> None:
+        """Add frames to the open clip."""
+        similarity = identity_similarity(embeddings, target)
+        similarity = similarity[similarity.isfinite()]
+        self.similarity_total = self.similarity_total + similarity.sum()
+        self.similarity_squares = self.similarity_squares + similarity.square().sum()
+        self.frames = self.frames + similarity.numel()
+
+    def clip_value(self) -> Tensor:
+        return identity_deviation(self.frames, self.similarity_total, self.similarity_squares)
+
+    def clear_clip(self) -> None:
+        super().clear_clip()
+        self.similarity_total = torch.zeros_like(self.similarity_total)
+        self.similarity_squares = torch.zeros_like(self.similarity_squares)
+
+
+class LandmarkFinder:
+    """Five points in each frame of one clip, for the recogniser's crop.
+
+    The detector's points where it finds a face (of several, the one that overlaps the last frame's most, at first the
+    best). Where it finds none, a square frame is taken for an aligned crop and gets the FFHQ-style template's points;
+    any other frame has none. ``counts`` says how often each happened: ``detected``, ``template``, ``no face``.
+
+    Args:
+        detector: None: the template alone.
+    """
+
+    def __init__(self, detector: Detector | None) -> None:
+        self.detector = detector
+        self.counts: Counter[str] = Counter()
+        self._last: Face | None = None
+
+    def find(self, image: np.ndarray) -> np.ndarray | None:
+        """(5, 2) pixels of a uint8 RGB (H, W, 3) frame, or None."""
+        faces = self.detector.detect(image) if self.detector is not None else []
+        if faces:
+            self._last = self._follow(faces)
+            self.counts["detected"] += 1
+            return np.asarray(self._last.landmarks, dtype=np.float64)
+        height, width = image.shape[:2]
+        self.counts["template" if height == width else "no face"] += 1
+        return face_template(height) if height == width else None
+
+    def _follow(self, faces: list[Face]) -> Face:
+        if self._last is None:
+            return faces[0]
+        overlaps = [box_overlap(self._last.box, face.box) for face in faces]
+        best = int(np.argmax(overlaps))
+        return faces[best] if overlaps[best] >= SAME_FACE_OVERLAP else faces[0]
+
+
+@torch.no_grad()
+def embed_frames(recogniser: Recogniser, frames: Tensor, landmarks: Sequence[np.ndarray | None]) -> Tensor:
+    """Embeddings of frames, each warped by its five points to the recogniser's crop.
+
+    Args:
+        recogniser: the network.
+        frames: (F, 3, H, W) in [-1, 1].
+        landmarks: for each frame (5, 2) pixels, or None where there is no face.
+
+    Returns:
+        (F, D) of length 1; rows of NaN where there is no face; (F, 1) where there is none at all.
+    """
+    seen = [i for i, points in enumerate(landmarks) if points is not None]
+    if not seen:
+        return frames.new_full((len(frames), 1), torch.nan)
+    # One at a time: the warp samples all faces of a batch as finely as the largest one needs, and no number may depend
+    # on how a clip is cut into batches.
+    crops = [warp_faces(frames[i : i + 1], torch.from_numpy(landmarks[i])[None]) for i in seen]
+    found = recogniser.embed(torch.cat(crops))
+    embeddings = found.new_full((len(frames), found.shape[1]), torch.nan)
+    embeddings[seen] = found
+    return embeddings
+
+
+def embed_reference(
+    recogniser: Recogniser,
+    detector: Detector | None,
+    pictures: dict[str, np.ndarray],
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """One embedding of a person from one or more pictures: the mean of the pictures' embeddings, length 1.
+
+    Args:
+        recogniser: the network.
+        detector: None: square pictures are taken for aligned crops.
+        pictures: name to uint8 RGB (H, W, 3).
+        device: where the recogniser is.
+
+    Returns:
+        (D,).
+
+    Raises:
+        UserError: a picture without a face, or with several of similar size; no detector and not square.
+    """
+    found = []
+    for name, image in pictures.items():
+        faces = detector.detect(image) if detector is not None else []
+        rivals = [face for face in faces[1:] if face.area >= RIVAL_AREA * faces[0].area]
+        if rivals:
+            raise UserError(f"reference {name} shows {len(rivals) + 1} faces; crop it to the one that is meant")
+        if faces:
+            points = np.asarray(faces[0].landmarks, dtype=np.float64)
+        elif detector is None and image.shape[0] == image.shape[1]:
+            points = face_template(image.shape[0])
+        else:
+            raise UserError(f"no face is found in reference {name}; give a picture that shows it larger and frontal")
+        found.append(embed_frames(recogniser, to_tensor(image[None], device) * 2 - 1, [points])[0])
+    return F.normalize(torch.stack(found).mean(0), dim=0)
+
+
+def to_tensor(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def _info(
+    key: str, title: str, higher: bool, scale: tuple[float, float, str, int], recogniser: Recogniser | None
+) -> MetricInfo:
+    network = f"{recogniser.name} (sha256 {recogniser.sha256})" if recogniser is not None else ""
+    licence = recogniser.licence if recogniser is not None else ""
+    return MetricInfo(key, title, higher, *scale, "Deng et al. 2019 (ArcFace cosine)", network, licence)

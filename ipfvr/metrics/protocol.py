@@ -1,0 +1,157 @@
+"""How numbers were made: averages and intervals over clips, the protocol in words, and the printed table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ipfvr.metrics.base import MetricInfo
+from ipfvr.metrics.evaluation import ClipScores, Scorer
+from ipfvr.metrics.fidelity import PSNR_LIMIT, SSIM_SIGMA, SSIM_WINDOW
+from ipfvr.metrics.niqe import choose_blocks
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over clips: the mean, its bootstrap interval (None with one clip), and how many clips have a number."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    clips: int
+
+
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over clips (Efron 1979): clips are drawn with replacement.
+
+    Args:
+        values: one a clip, at least two.
+        confidence: the interval's probability.
+        resamples: how many means are drawn.
+        seed: makes the interval repeat.
+
+    Returns:
+        Lower and upper end.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(values), size=(resamples, len(values)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
+    """Means over clips by metric key; None where no clip has a number."""
+    result: dict[str, Summary | None] = {}
+    for key in rows[0].scores:
+        values = [row.scores[key] for row in rows if row.scores[key] is not None]
+        low, high = bootstrap_interval(values) if len(values) >= 2 else (None, None)
+        result[key] = Summary(float(np.mean(values)), low, high, len(values)) if values else None
+    return result
+
+
+def protocol(
+    rows: Sequence[ClipScores], scorer: Scorer, references: dict[str, list[str]] | None = None
+) -> dict[str, str]:
+    """What a reader must know to compare the numbers with others, one sentence a subject.
+
+    Args:
+        rows: the scored clips.
+        scorer: what scored them.
+        references: clip name to the pictures it was compared with.
+    """
+    resized = [row for row in rows if row.resized_from is not None]
+    lines = {
+        "frames": f"{sum(row.frames for row in rows)} frames of {len(rows)} clip{'s' * (len(rows) > 1)}, scored whole "
+        "(no crop), 8-bit RGB of full range",
+        "resize": "none"
+        if not resized
+        else f"prediction to ground truth in {len(resized)} of {len(rows)} clips ("
+        + ", ".join(sorted({f"{'x'.join(map(str, r.resized_from))} to {r.width}x{r.height}" for r in resized}))
+        + "), bicubic, antialiased where it shrinks, rounded to 8 bits",
+        "means": "over the frames of a clip, then over clips; "
+        + f"intervals: {CONFIDENCE:.0%} percentile bootstrap over clips, {RESAMPLES} resamples, seed 0",
+        "psnr": f"error over R, G and B in [0, 1]; equal frames count as {PSNR_LIMIT:.0f} dB",
+        "ssim": f"mean over R, G and B; Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, border left out",
+        "ids": _ids_line(rows, scorer),
+        "sigma_ids": "population standard deviation of a clip's IDS over its frames, x 100; no number for one frame",
+        "niqe": _niqe_line(rows, scorer),
+    }
+    if references:
+        distinct = sorted({picture for pictures in references.values() for picture in pictures})
+        shown = ", ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} pictures"
+        lines["reference"] = f"{shown}; of several pictures of one person the mean embedding"
+    return lines
+
+
+def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
+    if scorer.recogniser is None:
+        return "n/a"
+    net = scorer.recogniser
+    counts = sum((Counter(row.landmarks) for row in rows), Counter())
+    found = scorer.detector.name if scorer.detector is not None else "no detector"
+    why = f" ({scorer.missing['detector']})" if scorer.detector is None and "detector" in scorer.missing else ""
+    return (
+        f"cosine of {net.name} embeddings (sha256 {net.sha256}, {net.licence}); 5-point similarity to the ArcFace 112 "
+        f"template, the same points for prediction and ground truth, found on the ground truth where there is one, "
+        f"else on the prediction; landmarks: {found}{why}, detected in {counts['detected']} frames, the aligned crop's "
+        f"template in {counts['template']}, no face in {counts['no face']} (not scored)"
+    )
+
+
+def _niqe_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
+    if scorer.pristine is None:
+        return "n/a"
+    sizes = sorted({(row.width, row.height) for row in rows})
+    cuts = "; ".join(f"at {w} x {h} blocks of {choose_blocks(h, w)}" for w, h in sizes)
+    return f"prediction alone, rounded luma, two scales; {cuts}; values of different blocks are not to be compared"
+
+
+def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> str:
+    """A row a clip, then the mean and, for two clips or more, its interval; 'n/a' where there is no number."""
+    summaries = summarise(rows)
+    table = [["clip", "frames", *(info.heading for info in infos.values())]]
+    for row in rows:
+        table.append([row.name, str(row.frames), *(_number(row.scores[key], info) for key, info in infos.items())])
+    if len(rows) > 1:
+        means = {key: summary.mean if summary else None for key, summary in summaries.items()}
+        table.append(["**mean**", str(sum(r.frames for r in rows)), *(_number(means[k], i) for k, i in infos.items())])
+        cells = []
+        for key, info in infos.items():
+            s = summaries[key]
+            has = s is not None and s.low is not None
+            cells.append(f"{_number(s.low, info)} to {_number(s.high, info)}" if has else "n/a")
+        table.append([f"{CONFIDENCE:.0%} interval", "", *cells])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in table]
+    rule = "|" + "|".join("-" * (w + 1) + (":" if column else "-") for column, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def reasons(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> list[str]:
+    """One line for each reason that some number is 'n/a'."""
+    found: dict[str, list[str]] = {}
+    clips: dict[str, set[str]] = {}
+    for row in rows:
+        for key, reason in row.missing.items():
+            titles = found.setdefault(reason, [])
+            if infos[key].title not in titles:
+                titles.append(infos[key].title)
+            clips.setdefault(reason, set()).add(row.name)
+    lines = []
+    for reason, titles in found.items():
+        where = "" if len(clips[reason]) == len(rows) else f" ({', '.join(sorted(clips[reason]))})"
+        lines.append(f"n/a {', '.join(titles)}{where}: {reason}")
+    return lines
+
+
+def _number(value: float | None, info: MetricInfo) -> str:
+    return "n/a" if value is None else f"{value:.{info.digits}f}"
