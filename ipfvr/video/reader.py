@@ -137,7 +137,7 @@ class VideoReader:
             except av.error.FFmpegError as error:
                 raise UserError(
                     f"{self.path}: frame {index} of {self.info.frames} cannot be decoded ({_reason(error)}): the file "
-                    f"is damaged there; repair it, or cut it before {max(last, 0) * self.info.time_base:.2f} s"
+                    f"is damaged there; repair it, or cut it before {float(max(last, 0) * self.info.time_base):.2f} s"
                 ) from None
         if index < end:
             raise UserError(
