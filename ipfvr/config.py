@@ -61,7 +61,8 @@ class VAEConfig:
     layers_per_block: int = 2
     norm_groups: int = 32
     mid_attention: bool = True
-    scaling_factor: float = 0.18215
+    output_norm: bool = True  # False: the last norm and activation are left out, so that a linear map fits exactly
+    scaling_factor: float = 0.18215  # of AutoencoderKL: latents are multiplied by it
     frames_per_chunk: int = 8  # frames encoded or decoded at once: bounds memory, changes nothing
 
 
@@ -176,7 +177,7 @@ class DataConfig:
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
-    captions: str = ""  # CSV of CelebA attributes beside the pictures; empty: the default prompt
+    captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
 
 
 @dataclass

@@ -1,0 +1,74 @@
+"""Lay out aligned pictures and clips as the trainings of mini read them: ROOT/<identity>/{reference,train}.
+
+    python experiments/mini/prepare.py --source ../shared/data --root data/mini
+
+Source holds ``images/<set>/<identity>/*`` (aligned to the 512 px face template unless the manifest calls them
+photos) and ``clips/<identity>/*.mp4``. Faces in clips and photos are found, aligned and cropped at 160 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from fractions import Fraction
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from ipfvr.config import FacesConfig
+from ipfvr.errors import UserError, run_verb
+from ipfvr.faces.align import crop, crop_matrix
+from ipfvr.faces.detect import make_detector
+from ipfvr.faces.track import track_video
+from ipfvr.files import atomic
+from ipfvr.video.reader import VideoReader, read_image
+from ipfvr.video.writer import VideoWriter
+
+SIZE = 160  # a margin over mini's 128 pixels, for random zooms
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--root", type=Path, default=Path("data/mini"))
+    args = parser.parse_args(argv)
+    manifest = args.source / "manifest.json"
+    if not manifest.is_file():
+        raise UserError(f"no {manifest}: --source must hold manifest.json, images/ and clips/")
+    photos = {e["file"] for e in json.loads(manifest.read_text())["entries"] if e.get("kind") == "photo"}
+    detector = make_detector(FacesConfig())
+    for file in tqdm(sorted(args.source.glob("images/*/*/*.*")), desc="pictures"):
+        picture = str(file.relative_to(args.source)) in photos
+        output = args.root / file.parent.name / "reference" / file.with_suffix(".png" if picture else file.suffix).name
+        if not output.exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            _crop_photo(file, output, detector) if picture else output.write_bytes(file.read_bytes())
+    for file in tqdm(sorted(args.source.glob("clips/*/*.mp4")), desc="clips"):
+        output = args.root / file.parent.name / "train" / file.name
+        if not output.exists():
+            _crop_clip(file, output, detector)
+
+
+def _crop_photo(file: Path, output: Path, detector) -> None:
+    image = read_image(file)
+    faces = detector.detect(image)
+    if faces:
+        face = crop(image, crop_matrix(faces[0].landmarks, SIZE), SIZE)
+        with atomic(output) as temporary:
+            Image.fromarray(face).save(temporary)
+
+
+def _crop_clip(file: Path, output: Path, detector) -> None:
+    reader = VideoReader(file)
+    track = track_video(reader, detector, FacesConfig())
+    with VideoWriter(output, SIZE, SIZE, rate=Fraction(reader.info.rate), crf=12) as writer:
+        for frame in VideoReader(file):
+            matrix = track.matrix(frame.index, SIZE)
+            if matrix is not None:
+                writer.write(crop(frame.image, matrix, SIZE))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_verb(main))

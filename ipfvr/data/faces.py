@@ -1,0 +1,241 @@
+"""Faces to learn from: pictures and clips of the layout ROOT/<identity>/{reference,train,test}.
+
+Pictures and clips are square crops, aligned to the five-point template of ``ipfvr.faces.align``. Low-quality
+twins are made on the fly (Eq. 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ipfvr.config import Config
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.errors import UserError
+from ipfvr.identity.attributes import compose_sentence, read_attributes
+from ipfvr.pixels import to_tensor
+from ipfvr.video.reader import read_frames, read_image
+
+PICTURES = {".jpg", ".jpeg", ".png"}
+CLIPS = {".mp4", ".mkv", ".mov"}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One item that a batch asks for: which file, and the seed of all that is random about it."""
+
+    index: int
+    seed: int
+
+
+def list_identities(root: str | Path, heldout: str | Path = "", held: bool = False) -> list[Path]:
+    """Folders of the people of a data root, sorted.
+
+    Args:
+        root: a folder with one folder a person.
+        heldout: a YAML file with the list ``identities``, or empty.
+        held: give the people held out instead of the others.
+
+    Raises:
+        UserError: a file or folder that is not there, or no people left.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"data.root '{root}' is not a folder; make it as 'Data on disk' in the README says")
+    out: set[str] = set()
+    if str(heldout):
+        if not Path(heldout).is_file():
+            raise UserError(f"data.heldout '{heldout}' is not a file")
+        out = set(OmegaConf.to_object(OmegaConf.load(heldout))["identities"])
+    people = [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name in out) == held]
+    if not people:
+        raise UserError(f"no people in data.root '{root}' once those of '{heldout}' are {'chosen' if held else 'out'}")
+    return people
+
+
+class FaceDataset(Dataset):
+    """Pictures (one frame) or clips of faces with their low-quality twins.
+
+    An item is a dictionary: ``pixels`` (F, 3, size, size) and ``low`` (F, 3, size / r, size / r), float32 in
+    [-1, 1]; ``text``, the caption; ``identity``.
+    """
+
+    def __init__(self, files: list[Path], config: Config, frames: int, augment: bool) -> None:
+        self.files, self.config, self.frames, self.augment = files, config, frames, augment
+        self.attributes = {key: row for path in config.data.captions for key, row in read_attributes(path).items()}
+        self._cache: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        rng = np.random.default_rng(draw.seed)
+        file = self.files[draw.index]
+        sharp = self._augmented(self._window(draw.index, rng), rng)
+        settings = self.config.degradation
+        level = str(rng.choice(self.config.data.levels)) if self.augment else settings.level
+        parameters = sample_parameters(
+            level, self.config.video.scale, self.config.video.size, int(rng.integers(2**31)), settings.scale_sigma
+        )
+        low = degrade(sharp, parameters)
+        identity = file.parent.parent.name
+        attributes = self.attributes.get(f"{identity}/{file.name}")
+        return {
+            "pixels": to_tensor(sharp),
+            "low": to_tensor(low),
+            "text": compose_sentence(attributes) if attributes else self.config.prompt.positive,
+            "identity": identity,
+        }
+
+    def _window(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        if index not in self._cache:
+            file = self.files[index]
+            picture = file.suffix.lower() in PICTURES
+            self._cache[index] = read_image(file)[None] if picture else read_frames(file)
+        frames = self._cache[index]
+        if len(frames) < self.frames:
+            raise UserError(f"{self.files[index]} has {len(frames)} frames, data.clip_frames is {self.frames}")
+        start = int(rng.integers(len(frames) - self.frames + 1))
+        return frames[start : start + self.frames]
+
+    def _augmented(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        size, side, data = self.config.video.size, frames.shape[1], self.config.data
+        scale, angle, shift, flip = size / side, 0.0, np.zeros(2), False
+        if self.augment:
+            zoom, angle = rng.uniform(-data.zoom, data.zoom), rng.uniform(-data.zoom, data.zoom)
+            scale *= 1 + zoom
+            shift = rng.uniform(-data.zoom, data.zoom, 2) * size
+            flip = data.flip and rng.random() < 0.5
+        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+        linear = np.array([[cosine, -sine], [sine, cosine]])
+        if flip:
+            linear = linear @ np.diag([-1.0, 1.0])
+        offset = (size - 1) / 2 + shift - linear @ np.full(2, (side - 1) / 2)
+        matrix = np.concatenate([linear, offset[:, None]], axis=1)
+        blurred = [cv2.GaussianBlur(f, (0, 0), 0.4 / scale) if scale < 0.7 else f for f in frames]
+        warped = [
+            cv2.warpAffine(f, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+            for f in blurred
+        ]
+        return np.stack(warped)
+
+
+class PictureAndClipSampler(Sampler):
+    """Endless batches of draws: every ``clip_every``-th is of clips, the others of pictures.
+
+    What batch number n holds depends on (seed, n) alone, so that a resumed training goes on with the batches
+    that an unbroken one would have had. With several processes each takes its share of every batch.
+    """
+
+    def __init__(
+        self, pictures: int, clips: int, config: Config, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.pictures, self.clips, self.config = pictures, clips, config
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        data, number = self.config.data, self.start
+        while True:
+            rng = np.random.default_rng([self.config.seed, number, self.rank])
+            of_clips = self.clips and (not self.pictures or (data.clip_every and number % data.clip_every == 0))
+            low, high = (self.pictures, self.pictures + self.clips) if of_clips else (0, self.pictures)
+            count = data.clip_batch_size if of_clips else data.batch_size
+            yield [Draw(int(rng.integers(low, high)), int(rng.integers(2**62))) for _ in range(count)]
+            number += 1
+
+
+class PicturesThenClips(Dataset):
+    """Two datasets as one: indices from ``len(pictures)`` on are clips."""
+
+    def __init__(self, pictures: FaceDataset, clips: FaceDataset) -> None:
+        self.pictures, self.clips = pictures, clips
+
+    def __len__(self) -> int:
+        return len(self.pictures) + len(self.clips)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        offset = draw.index - len(self.pictures)
+        return self.pictures[draw] if offset < 0 else self.clips[Draw(offset, draw.seed)]
+
+
+class FaceData(pl.LightningDataModule):
+    """Pictures and clips of a data root, the people held out kept for validation.
+
+    ``reference/`` holds the pictures, ``train/`` the clips. Validation takes pictures of the people held out,
+    always the same ones with the same degradations.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.start = 0  # batches already seen: set before resuming
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the files.
+
+        Raises:
+            UserError: a data root without people, or people without pictures and clips.
+        """
+        data = self.config.data
+        people = list_identities(data.root, data.heldout)
+        pictures = list_files(people, "reference", PICTURES)
+        clips = list_files(people, "train", CLIPS) if data.clip_every else []
+        if not pictures and not clips:
+            raise UserError(f"no pictures in {data.root}/<identity>/reference and no clips in .../train")
+        self.train = PicturesThenClips(
+            FaceDataset(pictures, self.config, 1, augment=True),
+            FaceDataset(clips, self.config, data.clip_frames, augment=True),
+        )
+        held = (
+            list_files(list_identities(data.root, data.heldout, held=True), "reference", PICTURES)
+            if data.heldout
+            else []
+        )
+        self.validation = FaceDataset(held, self.config, 1, augment=False)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless batches."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = PictureAndClipSampler(
+            len(self.train.pictures), len(self.train.clips), self.config, self.start, rank, world
+        )
+        return self._loader(self.train, sampler)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """``train.validation_batches`` batches of the people held out."""
+        count = self.config.train.validation_batches * self.config.data.batch_size
+        if not len(self.validation) or not count:
+            return []
+        chosen = np.linspace(0, len(self.validation) - 1, count).astype(int)
+        draws = [Draw(int(index), int(number)) for number, index in enumerate(chosen)]
+        size = self.config.data.batch_size
+        return self._loader(self.validation, [draws[i : i + size] for i in range(0, count, size)])
+
+    def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
+        workers = self.config.data.workers
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+        )
+
+
+def list_files(people: list[Path], folder: str, suffixes: set[str]) -> list[Path]:
+    """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted."""
+    return [f for p in people for f in sorted((p / folder).glob("*")) if f.suffix.lower() in suffixes]
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,167 @@
+"""Train a network: ``python -m ipfvr.fit --config experiments/mini/base.yaml key=value ...``.
+
+A stopped training goes on where it was when the same command is given again; ``--restart`` begins anew.
+The latest averaged weights are written to ``<train.output>/weights`` at every checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+from ipfvr.config import Config, config_to_dict, load_config
+from ipfvr.errors import UserError, run_verb
+from ipfvr.files import write_json
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m ipfvr.fit", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True, help="an experiment file, such as experiments/mini/base.yaml")
+    parser.add_argument("--restart", action="store_true", help="begin anew though a checkpoint is there")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args(argv)
+    fit(load_config(args.config, args.overrides), restart=args.restart)
+
+
+def fit(config: Config, restart: bool = False) -> Path:
+    """Train what ``config.train.module`` names.
+
+    Args:
+        config: see :class:`ipfvr.config.TrainConfig`.
+        restart: begin anew though there is a checkpoint.
+
+    Returns:
+        The folder with the weights.
+
+    Raises:
+        UserError: an unknown module, data that are not there, an output that cannot be written.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    from ipfvr.training.callbacks import ExportWeights, StopAfter
+
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|not exist on disk|litlogger|LeafSpec).*")
+    output = Path(config.train.output)
+    last = output / "checkpoints" / "last.ckpt"
+    pl.seed_everything(config.seed, verbose=False)
+    module, data = make_training(config)
+    resume = last.is_file() and not restart
+    if resume:
+        import torch
+
+        step = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
+        data.start = step
+        pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice
+        print(f"going on from step {step} of {last}")
+    write_json(output / "config.json", config_to_dict(config))
+    checkpoint = ModelCheckpoint(
+        output / "checkpoints",
+        save_last=True,
+        save_top_k=0,
+        train_time_interval=timedelta(minutes=config.train.checkpoint_minutes),
+    )
+    trainer = pl.Trainer(
+        max_steps=config.optimizer.steps,
+        accelerator=config.train.accelerator,
+        devices=config.train.devices,
+        precision=precision(config),
+        gradient_clip_val=config.optimizer.clip_norm,
+        logger=make_loggers(config),
+        callbacks=[checkpoint, ExportWeights(output / "weights"), StopAfter(config.train.minutes)],
+        log_every_n_steps=config.train.log_every,
+        val_check_interval=config.train.validate_every,
+        limit_val_batches=config.train.validation_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
+    trainer.save_checkpoint(last)
+    files = module.export(output / "weights")
+    print("weights: " + ", ".join(str(file) for file in files))
+    return output / "weights"
+
+
+def make_training(config: Config):
+    """The LightningModule and the DataModule that ``train.module`` names.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    from ipfvr.data.faces import FaceData
+
+    if config.train.module == "base":
+        from ipfvr.training.base import BaseTraining
+
+        return BaseTraining(config), FaceData(config)
+    if config.train.module == "vae":
+        from ipfvr.training.vae import CodecTraining
+
+        return CodecTraining(config), FaceData(config)
+    if config.train.module == "clip":
+        from ipfvr.training.clip import ClipTraining
+
+        return ClipTraining(config), FaceData(config)
+    if config.train.module == "landmarks":
+        from ipfvr.training.landmarks import make_landmark_training
+
+        return make_landmark_training(config)
+    raise UserError(f"train.module '{config.train.module}' is unknown: use vae, clip, base or landmarks")
+
+
+def precision(config: Config) -> str:
+    """Lightning's name of ``train.precision``; ``auto`` is bf16 where the device computes in it.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    import torch
+
+    name = config.train.precision
+    if name == "auto":
+        gpu = torch.cuda.is_available() and config.train.accelerator in ("auto", "gpu", "cuda")
+        able = torch.cuda.is_bf16_supported() if gpu else "bf16" in cpu_flags()
+        name = "bf16" if able else "fp32"
+    if name not in ("bf16", "fp32"):
+        raise UserError(f"train.precision '{name}' is unknown: use auto, bf16 or fp32")
+    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
+
+
+def cpu_flags() -> str:
+    """What Linux says the processor can do; empty elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def make_loggers(config: Config) -> list:
+    """CSV always; W&B offline or online where it is installed and wanted."""
+    from pytorch_lightning.loggers import CSVLogger
+
+    loggers: list = [CSVLogger(config.train.output, name="", version="log")]
+    if config.train.wandb != "disabled":
+        try:
+            from pytorch_lightning.loggers import WandbLogger
+
+            Path(config.train.output).mkdir(parents=True, exist_ok=True)
+            loggers.append(
+                WandbLogger(
+                    project="ipfvr",
+                    name=Path(config.train.output).name,
+                    save_dir=config.train.output,
+                    offline=config.train.wandb == "offline",
+                    config=config_to_dict(config),
+                )
+            )
+        except ModuleNotFoundError:
+            print("W&B is not installed, logging to CSV only: pip install wandb")
+    return loggers
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_verb(main))

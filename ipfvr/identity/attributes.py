@@ -1,0 +1,104 @@
+"""The 40 CelebA attributes and the sentence that says them (Section 3.2, Face2Text)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from ipfvr.errors import UserError
+
+# Attribute -> (kind, words). "has": the face has it; "is": the face is it; "wears"; "noun": who it is.
+WORDS: dict[str, tuple[str, str]] = {
+    "5_o_Clock_Shadow": ("has", "a five o'clock shadow"),
+    "Arched_Eyebrows": ("has", "arched eyebrows"),
+    "Attractive": ("is", "attractive"),
+    "Bags_Under_Eyes": ("has", "bags under the eyes"),
+    "Bald": ("is", "bald"),
+    "Bangs": ("has", "bangs"),
+    "Big_Lips": ("has", "big lips"),
+    "Big_Nose": ("has", "a big nose"),
+    "Black_Hair": ("has", "black hair"),
+    "Blond_Hair": ("has", "blond hair"),
+    "Blurry": ("is", "blurry"),
+    "Brown_Hair": ("has", "brown hair"),
+    "Bushy_Eyebrows": ("has", "bushy eyebrows"),
+    "Chubby": ("is", "chubby"),
+    "Double_Chin": ("has", "a double chin"),
+    "Eyeglasses": ("wears", "eyeglasses"),
+    "Goatee": ("has", "a goatee"),
+    "Gray_Hair": ("has", "gray hair"),
+    "Heavy_Makeup": ("wears", "heavy makeup"),
+    "High_Cheekbones": ("has", "high cheekbones"),
+    "Male": ("noun", "man"),
+    "Mouth_Slightly_Open": ("has", "an open mouth"),
+    "Mustache": ("has", "a mustache"),
+    "Narrow_Eyes": ("has", "narrow eyes"),
+    "No_Beard": ("has", "no beard"),
+    "Oval_Face": ("has", "an oval face"),
+    "Pale_Skin": ("has", "pale skin"),
+    "Pointy_Nose": ("has", "a pointy nose"),
+    "Receding_Hairline": ("has", "a receding hairline"),
+    "Rosy_Cheeks": ("has", "rosy cheeks"),
+    "Sideburns": ("has", "sideburns"),
+    "Smiling": ("is", "smiling"),
+    "Straight_Hair": ("has", "straight hair"),
+    "Wavy_Hair": ("has", "wavy hair"),
+    "Wearing_Earrings": ("wears", "earrings"),
+    "Wearing_Hat": ("wears", "a hat"),
+    "Wearing_Lipstick": ("wears", "lipstick"),
+    "Wearing_Necklace": ("wears", "a necklace"),
+    "Wearing_Necktie": ("wears", "a necktie"),
+    "Young": ("noun", "young"),
+}
+
+
+def compose_sentence(attributes: Mapping[str, bool]) -> str:
+    """The attributes that are true, as one English sentence.
+
+    Args:
+        attributes: CelebA names to truth; names that are absent are not spoken of.
+
+    Returns:
+        Such as ``a young woman, smiling, with brown hair and no beard, wearing lipstick``.
+
+    Raises:
+        KeyError: a name that is not one of CelebA's 40.
+    """
+    said: dict[str, list[str]] = {"has": [], "is": [], "wears": [], "noun": []}
+    for name, true in attributes.items():
+        kind, words = WORDS[name]
+        if true:
+            said[kind].append(words)
+    person = "person" if "Male" not in attributes else "man" if attributes["Male"] else "woman"
+    sentence = f"a young {person}" if attributes.get("Young") else f"a {person}"
+    if said["is"]:
+        sentence += ", " + ", ".join(said["is"])
+    if said["has"]:
+        sentence += ", with " + _enumerate(said["has"])
+    if said["wears"]:
+        sentence += ", wearing " + _enumerate(said["wears"])
+    return sentence
+
+
+def read_attributes(path: str | Path) -> dict[str, dict[str, bool]]:
+    """Attribute tables by picture, from a CSV whose header holds ``file`` and CelebA's names; 1 is true, -1 false.
+
+    Returns:
+        Keyed by ``<identity>/<file name>``.
+
+    Raises:
+        UserError: no such file, or columns that are missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no attribute table {path}")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and ("file" not in rows[0] or not set(WORDS) <= set(rows[0])):
+        raise UserError(f"{path} must have a column 'file' and CelebA's 40 attributes")
+    return {"/".join(Path(row["file"]).parts[-2:]): {name: int(row[name]) > 0 for name in WORDS} for row in rows}
+
+
+def _enumerate(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

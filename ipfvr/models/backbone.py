@@ -1,0 +1,97 @@
+"""The frozen parts around the denoiser and the denoiser itself, built from a configuration with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ipfvr.config import Config
+from ipfvr.errors import UserError
+from ipfvr.files import atomic
+from ipfvr.models.checkpoints import load_denoiser
+from ipfvr.models.image import ImageEncoder
+from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
+from ipfvr.models.unet import VideoDenoiser, build_denoiser
+from ipfvr.models.vae import LatentCodec
+from ipfvr.registry import locate
+
+
+def make_codec(config: Config) -> LatentCodec:
+    """The autoencoder, with the weights that ``weights.vae`` names (random ones where it is empty)."""
+    codec = LatentCodec(config.vae)
+    if config.weights.vae:
+        load_module(codec.vae, locate(config.weights.vae))
+    return _frozen(codec)
+
+
+def make_text_encoder(config: Config) -> TextEncoder:
+    """The text encoder, with the tokenizer and the weights that ``weights.tokenizer`` and ``weights.text`` name."""
+    name = config.weights.tokenizer
+    encoder = TextEncoder(config.text, load_tokenizer(locate(name)) if name else byte_tokenizer())
+    if config.weights.text:
+        # Stable Diffusion's text encoders come without the projection, which only contrastive training needs.
+        load_module(encoder.clip, locate(config.weights.text), may_lack=("text_projection.weight",))
+    return _frozen(encoder)
+
+
+def make_image_encoder(config: Config) -> ImageEncoder:
+    """The reference's encoder, with the weights that ``weights.image`` names."""
+    encoder = ImageEncoder(config.image)
+    if config.weights.image:
+        load_module(encoder.clip, locate(config.weights.image))
+    return _frozen(encoder)
+
+
+def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDenoiser:
+    """The denoiser, with the weights that ``weights.denoiser`` names, loaded without a second copy in memory."""
+    if not config.weights.denoiser:
+        return _frozen(build_denoiser(config.denoiser)).to(dtype)
+    with torch.device("meta"):
+        denoiser = build_denoiser(config.denoiser)
+    load_denoiser(denoiser, locate(config.weights.denoiser), dtype)
+    return _frozen(denoiser)
+
+
+def weight_files(config: Config, parts: tuple[str, ...]) -> dict[str, Path]:
+    """The files behind ``parts`` (``vae``, ``text``, ...), for a result's provenance."""
+    names = {part: getattr(config.weights, part) for part in parts}
+    return {part: locate(name) for part, name in names.items() if name}
+
+
+def load_module(module: nn.Module, path: Path, may_lack: tuple[str, ...] = ()) -> None:
+    """Load a safetensors file, or the one ``.safetensors`` file of a folder in diffusers' layout, key by key.
+
+    Raises:
+        UserError: keys that are missing, left over or of another shape; the line names the first.
+    """
+    if path.is_dir():
+        inside = sorted(path.glob("*.safetensors"))
+        if len(inside) != 1:
+            raise UserError(f"{path} must hold one .safetensors file, it holds {len(inside)}")
+        path = inside[0]
+    try:
+        weights = load_file(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from None
+    expected = module.state_dict()
+    for name in may_lack:
+        weights.setdefault(name, expected[name])
+    wrong = sorted(set(expected) ^ set(weights)) or [n for n, v in expected.items() if weights[n].shape != v.shape]
+    if wrong:
+        raise UserError(f"{path} does not fit the configured network at {len(wrong)} keys, the first is '{wrong[0]}'")
+    module.load_state_dict(weights)
+
+
+def save_module(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write weights in half precision (integers as they are), with metadata, whole or not at all."""
+    half = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v for k, v in weights.items()}
+    with atomic(path) as temporary:
+        save_file(half, temporary, metadata=dict(metadata))
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return module.eval().requires_grad_(False)

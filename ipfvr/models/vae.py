@@ -1,0 +1,128 @@
+"""The autoencoder between pixels and latents: diffusers' AutoencoderKL, sized by configuration."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipfvr.config import VAEConfig
+from ipfvr.errors import UserError
+
+
+class LatentCodec(nn.Module):
+    """Pixels (F, 3, H, W) in [-1, 1] to scaled latents (F, C, h, w) and back.
+
+    ``patch_size`` p > 1 rearranges p x p pixels into channels before the network and back after it
+    (space to depth), so that a small network need not work at full resolution.
+    Frames are coded in chunks of ``frames_per_chunk``, which bounds the memory.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        depth = 3 * config.patch_size**2
+        sizes = {
+            "in_channels": depth,
+            "out_channels": depth,
+            "latent_channels": config.latent_channels,
+            "block_out_channels": tuple(config.block_out_channels),
+            "layers_per_block": config.layers_per_block,
+            "scaling_factor": config.scaling_factor,
+            "down_block_types": ("DownEncoderBlock2D",) * len(config.block_out_channels),
+        }
+        if config.kind == "kl":
+            self.vae = AutoencoderKL(
+                **sizes,
+                up_block_types=("UpDecoderBlock2D",) * len(config.block_out_channels),
+                norm_num_groups=config.norm_groups,
+                mid_block_add_attention=config.mid_attention,
+            )
+        elif config.kind == "temporal":
+            self.vae = AutoencoderKLTemporalDecoder(**sizes)
+        else:
+            raise UserError(f"vae.kind '{config.kind}' is unknown: use kl or temporal")
+        if not config.output_norm:
+            for half in (self.vae.encoder, self.vae.decoder):
+                half.conv_norm_out, half.conv_act = nn.Identity(), nn.Identity()
+
+    @property
+    def factor(self) -> int:
+        """How many pixels one latent position covers on a side."""
+        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+
+    def encode(self, pixels: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        """Latents of frames: the posterior's mean, scaled.
+
+        Args:
+            pixels: (F, 3, H, W) in [-1, 1], H and W multiples of :attr:`factor`.
+            noise: standard deviation of Gaussian noise added to the scaled latents (training only).
+            generator: where that noise comes from.
+
+        Returns:
+            (F, C, H / factor, W / factor).
+        """
+        if self.config.patch_size > 1:
+            pixels = functional.pixel_unshuffle(pixels, self.config.patch_size)
+        parts = [self.vae.encode(part).latent_dist.mean for part in pixels.split(self.config.frames_per_chunk)]
+        latents = torch.cat(parts) * self.config.scaling_factor
+        if noise > 0:
+            latents = latents + noise * torch.randn(latents.shape, generator=generator, device=latents.device)
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Frames of scaled latents (F, C, h, w): (F, 3, H, W), about [-1, 1], not clipped."""
+        latents = latents / self.config.scaling_factor
+        if self.config.kind == "temporal":
+            parts = [self.vae.decode(p, num_frames=len(p)).sample for p in latents.split(self.config.frames_per_chunk)]
+        else:
+            parts = [self.vae.decode(p).sample for p in latents.split(self.config.frames_per_chunk)]
+        pixels = torch.cat(parts)
+        return functional.pixel_shuffle(pixels, self.config.patch_size) if self.config.patch_size > 1 else pixels
+
+
+def start_from_principal_components(codec: LatentCodec, pictures: Tensor) -> None:
+    """Initialise a patch autoencoder as the linear one: project each patch on its principal components.
+
+    The residual blocks' last convolutions are set to zero, so that the network is exactly the linear
+    solution, the best that a linear map of patches can do; training goes on from there.
+
+    Args:
+        codec: with one block, ``output_norm`` off and a block at least as wide as the latent.
+        pictures: (N, 3, H, W) in [-1, 1].
+
+    Raises:
+        UserError: the codec's shape cannot hold the linear map.
+    """
+    config = codec.config
+    if config.output_norm or len(config.block_out_channels) != 1 or config.mid_attention:
+        raise UserError("the linear start needs vae.output_norm=false, vae.mid_attention=false and one block")
+    latent, width = config.latent_channels, config.block_out_channels[0]
+    patches = functional.pixel_unshuffle(pictures, config.patch_size).permute(0, 2, 3, 1).flatten(0, 2)
+    mean = patches.mean(0)
+    _, basis = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    basis = basis.flip(1)  # strongest first
+    kept = min(width, basis.shape[1])
+    encoder, decoder = codec.vae.encoder, codec.vae.decoder
+    with torch.no_grad():
+        for name, parameter in codec.vae.named_parameters():
+            if name.endswith(("conv2.weight", "conv2.bias")):
+                parameter.zero_()
+        _set_pointwise(encoder.conv_in, basis[:, :kept].T, -basis[:, :kept].T @ mean)
+        _set_pointwise(encoder.conv_out, torch.eye(latent, kept))
+        # Moments are (mean, log variance): the variance is not used, see LatentCodec.encode.
+        _set_pointwise(codec.vae.quant_conv, torch.eye(latent, 2 * latent))
+        _set_pointwise(codec.vae.post_quant_conv, torch.eye(latent))
+        _set_pointwise(decoder.conv_in, torch.eye(kept, latent))
+        _set_pointwise(decoder.conv_out, basis[:, :kept], mean)
+
+
+def _set_pointwise(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None:
+    """Make ``conv`` the linear map ``matrix`` at every position; outputs and inputs beyond it are zero."""
+    conv.weight.zero_()
+    conv.bias.zero_()
+    centre = conv.kernel_size[0] // 2
+    conv.weight[: matrix.shape[0], : matrix.shape[1], centre, centre] = matrix
+    if bias is not None:
+        conv.bias[: len(bias)] = bias

@@ -1,0 +1,31 @@
+"""Between frames (uint8 RGB arrays) and pixels (tensors in [-1, 1])."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """(F, 3, H, W) in [-1, 1] (clipped) to (F, H, W, 3) uint8."""
+    scaled = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
+    return scaled.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
+def resize(pixels: Tensor, size: int) -> Tensor:
+    """Frames (N, 3, h, w) brought to ``size`` x ``size`` bicubically, antialiased where they shrink, clipped to [-1, 1].
+
+    Enlarging low-quality frames this way gives the hint's input and the baseline 'bicubic'.
+    """
+    if pixels.shape[-2:] == (size, size):
+        return pixels
+    shrinks = size < max(pixels.shape[-2:])
+    mode = {"mode": "bicubic", "align_corners": False, "antialias": shrinks}
+    return functional.interpolate(pixels, (size, size), **mode).clamp(-1, 1)

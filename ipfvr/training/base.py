@@ -1,0 +1,115 @@
+"""Training of the base: the denoiser by Eq. 3, from pictures and clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ipfvr.config import Config
+from ipfvr.diffusion.sampler import LatentTarget
+from ipfvr.diffusion.schedule import Schedule
+from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
+from ipfvr.models.checkpoints import save_denoiser
+from ipfvr.pixels import resize
+from ipfvr.training.common import Trained
+
+
+class BaseTraining(Trained):
+    """The v-prediction loss of Eq. 3 with the low-quality latent as the ControlNet's hint.
+
+    A share ``loss.highest_noise`` of the samples is drawn at ``sampler.start_step``, where sampling starts;
+    the others uniformly below it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.codec, self.text = make_codec(config), make_text_encoder(config)
+        self.network = make_denoiser(config).requires_grad_(True).train()
+        self.schedule, self.target = Schedule(config.schedule), LatentTarget(config.sampler.residual_scale)
+        self._words: dict[str, Tensor] = {}
+        self.average()
+
+    def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
+        """One batch of pictures or clips."""
+        z_hq, z_lq = self.latents(batch)
+        loss = self._loss(self.network, batch["text"], z_hq, z_lq, self._steps(len(z_hq)), drop=True)
+        self.log("loss/clips" if z_hq.shape[2] > 1 else "loss/pictures", loss, prog_bar=True, batch_size=len(z_hq))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], number: int) -> None:
+        """The average's loss and its one-step estimate's PSNR, on people held out."""
+        z_hq, z_lq = self.latents(batch)
+        generator = torch.Generator().manual_seed(number)
+        noise = torch.randn(z_hq.shape, generator=generator).to(z_hq)
+        step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
+        x = self.target.encode(z_hq, z_lq)
+        z_t = self.schedule.add_noise(x, noise, step)
+        v = self._predict(self.ema, z_t, step, self.embed(batch["text"]), z_lq)
+        restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        metrics = {"val/loss": functional.mse_loss(v, self.schedule.velocity(x, noise, step))}
+        for name, latent in (("restored", restored), ("codec", z_hq)):
+            pixels = self.codec.decode(latent.transpose(1, 2).flatten(0, 1)).clamp(-1, 1)
+            error = (pixels - batch["pixels"].flatten(0, 1)).square().flatten(1).mean(1)
+            metrics[f"val/psnr_{name}"] = (10 * torch.log10(4 / error)).mean()
+        bicubic = resize(batch["low"].flatten(0, 1), self.config.video.size)
+        error = (bicubic - batch["pixels"].flatten(0, 1)).square().flatten(1).mean(1)
+        metrics["val/psnr_bicubic"] = (10 * torch.log10(4 / error)).mean()
+        self.log_dict(metrics, batch_size=len(z_hq))
+
+    def export(self, folder: Path) -> list[Path]:
+        """``denoiser.safetensors``."""
+        file = folder / "denoiser.safetensors"
+        save_denoiser(self.ema.half(), file, self.metadata())
+        return [file]
+
+    @torch.no_grad()
+    def latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Latents (B, C, F, h, w) of the sharp frames and of the low-quality ones, brought to the same size."""
+        count = batch["pixels"].shape[1]
+        low = resize(batch["low"].flatten(0, 1), self.config.video.size)
+        z = self.codec.encode(torch.cat([batch["pixels"].flatten(0, 1), low])).float()
+        z_hq, z_lq = z.unflatten(0, (-1, count)).transpose(1, 2).chunk(2)
+        return z_hq, z_lq
+
+    def embed(self, texts: list[str]) -> Tensor:
+        """Text embeddings (B, L, D); the encoder is frozen, so each sentence is run once."""
+        new = sorted(set(texts) - set(self._words))
+        if new:
+            with torch.no_grad():
+                self._words.update(zip(new, self.text(new).float().cpu(), strict=True))
+        return torch.stack([self._words[text] for text in texts]).to(self.device)
+
+    def _steps(self, count: int) -> Tensor:
+        start = self.config.sampler.start_step
+        steps = torch.randint(0, start + 1, (count,), device=self.device)
+        highest = torch.rand(count, device=self.device) < self.config.loss.highest_noise
+        return torch.where(highest, torch.full_like(steps, start), steps)
+
+    def _loss(self, network: Any, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor, drop: bool) -> Tensor:
+        if drop:
+            dropped = torch.rand(len(texts)) < self.config.loss.drop_text
+            texts = [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
+        x, noise = self.target.encode(z_hq, z_lq), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        v = self._predict(network, self.schedule.add_noise(x, noise, step), step, self.embed(texts), z_lq)
+        return self.schedule.loss(v, x, noise, step)
+
+    def _predict(self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor) -> Tensor:
+        count, frames = z_t.shape[0], z_t.shape[2]
+        level = self.config.sampler.hint_step
+        t_hint = torch.full((count,), max(level, 0), device=z_t.device)
+        hint = z_lq if level < 0 else self.schedule.add_noise(z_lq, torch.randn_like(z_lq), t_hint)
+        scale = torch.full((count,), self.config.video.scale, device=z_t.device)
+        return network(z_t, step, text, hint, t_hint, scale, z_t.new_zeros(count, frames))
+
+
+def correlated_noise(like: Tensor, correlation: float) -> Tensor:
+    """Gaussian noise (B, C, F, h, w) of unit variance, of which a share is common to a clip's frames.
+
+    The distribution of :func:`ipfvr.diffusion.noise.frame_noise`, for training.
+    """
+    own, common = torch.randn_like(like), torch.randn_like(like[:, :, :1])
+    return (1 - correlation) ** 0.5 * own + correlation**0.5 * common

@@ -1,0 +1,72 @@
+"""What the trainings share: optimizer, moving average, files for the package."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from ipfvr.config import Config, OptimizerConfig, config_to_dict
+from ipfvr.provenance import versions
+
+
+class Trained(pl.LightningModule):
+    """A training of one network, ``self.network``, with AdamW, warm-up, cosine decay and a moving average.
+
+    Subclasses set ``self.network`` and give the losses; :meth:`export` writes the average where the package
+    (or ``train.output``) keeps it.
+    """
+
+    network: nn.Module
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def average(self) -> None:
+        """Start the moving average at the network's present weights; call once the network is set."""
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+
+    def configure_optimizers(self) -> dict:
+        """AdamW with linear warm-up and cosine decay to ``final_lr``."""
+        settings = self.config.optimizer
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, settings))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: object) -> None:
+        """Move the average: decay min(ema, (1 + n) / (10 + n)) at step n, so that early weights are forgotten."""
+        decay = min(self.config.optimizer.ema, (1 + self.global_step) / (10 + self.global_step))
+        pairs = [
+            (a, p) for a, p in zip(self.ema.parameters(), self.network.parameters(), strict=True) if p.requires_grad
+        ]
+        torch._foreach_lerp_([a for a, _ in pairs], [p.data for _, p in pairs], 1 - decay)
+
+    def metadata(self) -> dict[str, str]:
+        """What made the weights, for the safetensors header: strings only."""
+        return {
+            "config": json.dumps(config_to_dict(self.config)),
+            "versions": json.dumps(versions()),
+            "step": str(self.global_step),
+            "seed": str(self.config.seed),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the averaged weights in the package's format to ``folder``; returns the files."""
+        raise NotImplementedError
+
+
+def learning_rate(step: int, settings: OptimizerConfig) -> float:
+    """Share of ``lr`` at a step: linear over ``warmup`` steps, then a cosine to ``final_lr`` at ``steps``."""
+    rise = min(1.0, (step + 1) / max(1, settings.warmup))
+    done = min(1.0, step / max(1, settings.steps))
+    return rise * (settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
