@@ -188,10 +188,9 @@ def soften(frames: Iterable[np.ndarray], parameters: Parameters, index: int) -> 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """``hq (x) k_sigma``: Gaussian of standard deviation ``sigma`` pixels, cut at four of them, borders mirrored."""
-    radius = int(np.ceil(4 * sigma))
     if sigma <= 0:
         return image.copy()
-    side = 2 * radius + 1
+    side = 2 * int(np.ceil(4 * sigma)) + 1
     return cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
@@ -209,15 +208,14 @@ def downscale(image: np.ndarray, scale: int, resize: str) -> np.ndarray:
         raise UserError(f"a frame of {image.shape[1]} x {image.shape[0]} is too small for a scale of {scale}")
     if scale == 1:
         return image
+    # Each side is made an exact multiple first (at most r - 1 pixels are cut), so all new pixels share one kernel.
+    image = image[: height * scale, : width * scale]
     if resize == "area":
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    # Each side is made an exact multiple first (at most r - 1 pixels are cut), so all new pixels share one kernel.
     kernel = _bicubic_kernel(scale)
-    image = image[: height * scale, : width * scale]
-    first = scale // 2
-    anchor = (len(kernel) // 2 - (1 - scale % 2),) * 2
+    anchor = ((len(kernel) - 1) // 2,) * 2
     filtered = cv2.sepFilter2D(image, cv2.CV_32F, kernel, kernel, anchor=anchor, borderType=cv2.BORDER_REFLECT)
-    start = first - (1 - scale % 2)
+    start = (scale - 1) // 2
     return np.ascontiguousarray(filtered[start::scale, start::scale])
 
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 from fractions import Fraction
 
 import av
+import cv2
 
 from ipfvr.video.colour import tag_bt709
 
 # FFmpeg's own default; named so that a result does not change with it.
 PRESET = "medium"
+
+_AVX2 = 11  # OpenCV's number of the processor feature
+
+
+def _reproducible() -> str:
+    """x264 parameters with which the same frames give the same bytes, every time and on every processor.
+
+    The AVX-512 code of x264's macroblock tree reads memory that nothing has written: the same frames encoded twice
+    in one process differ. AVX2's does not. ``cpu-independent`` chooses algorithms that agree to the bit between
+    SSE, AVX and AVX2.
+    """
+    # Naming AVX2 on a processor without it would crash; such a one has no AVX-512 either.
+    return ("asm=avx2:" if cv2.checkHardwareSupport(_AVX2) else "") + "cpu-independent=1"
 
 
 def set_up_encoder(
@@ -32,5 +46,5 @@ def set_up_encoder(
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = rate, 1 / rate
     context.thread_count = threads
-    context.options = {"crf": str(crf), "preset": PRESET}
+    context.options = {"crf": str(crf), "preset": PRESET, "x264-params": _reproducible()}
     tag_bt709(context)
