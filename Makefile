@@ -14,6 +14,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ipfvr-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# uv installs in a fraction of pip's time; pip stands in where uv does not get through (a proxy, an old system).
+install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt $(1) || \
+  $(PIP) install -q -c constraints.txt $(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format clean
 
@@ -58,6 +62,7 @@ $(STAMP): setup.cfg setup.py constraints.txt
 	  fi; }
 	@[ -x $(BIN)/python ] && $(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV): several gigabytes the first time, unless TORCH_INDEX names an index of CPU builds"
-	$(if $(TORCH_INDEX),$(PIP) install -q -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision)
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install -q -c constraints.txt uv
+	$(call install,$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torch torchvision))
+	$(call install,-e '.[dev]')
 	@touch $@
