@@ -199,10 +199,12 @@ class LossConfig:
 
     highest_noise: float = 0.5  # share of training steps drawn at start_step itself
     drop_text: float = 0.1
-    high_frequency: float = 0.0  # L1 on the differences between neighbouring pixels
-    kl: float = 1e-6
-    perceptual: float = 0.0
-    adversarial: float = 0.0
+    high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
+    adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
+    adversarial_from: int = 0  # vae: steps before the discriminator is listened to
+    latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
+    restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
+    train_encoder: bool = True  # vae: False keeps the latent space as it is
 
 
 @dataclass
@@ -311,14 +313,23 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
     known = {f.name: f for f in fields(schema)}
     for key in layer:
         if key not in known:
-            paths = [prefix + name for name in known] + (all_keys(Config) if not prefix else [])
-            near = difflib.get_close_matches(prefix + str(key), paths, n=1, cutoff=0.0)
-            raise UserError(f"{source}: unknown key '{prefix}{key}'; the nearest valid one is '{near[0]}'")
+            near = nearest_key(prefix + str(key))
+            raise UserError(f"{source}: unknown key '{prefix}{key}'; the nearest valid one is '{near}'")
         sub = _section(known[key].default_factory)
         if sub is not None:
             if not OmegaConf.is_dict(layer[key]):
                 raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
             _check_keys(layer[key], sub, source, f"{prefix}{key}.")
+
+
+def nearest_key(key: str) -> str:
+    """The valid key most like a wrong one, by its whole name or by its last part alone."""
+
+    def likeness(valid: str) -> float:
+        pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]
+        return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    return max(all_keys(), key=likeness)
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:

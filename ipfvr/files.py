@@ -12,11 +12,8 @@ from typing import Any
 from ipfvr.errors import UserError
 
 
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
-
-    After an exception the temporary file is removed and ``path`` is as it was before.
+def check_writable(path: str | Path) -> None:
+    """Make the folder of ``path`` and see that a file can be written there.
 
     Raises:
         UserError: the folder cannot be made or written, or ``path`` is a folder.
@@ -30,10 +27,27 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another output") from None
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: the folder {path.parent} is not writable; choose another output")
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
+
+    After an exception the temporary file is removed and ``path`` is as it was before.
+
+    Raises:
+        UserError: as :func:`check_writable`.
+    """
+    path = Path(path)
+    check_writable(path)
     # The suffix stays last: containers and image formats are chosen by it.
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        # Some writers create files for their owner alone; a result is readable like any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

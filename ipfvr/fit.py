@@ -54,7 +54,7 @@ def fit(config: Config, restart: bool = False) -> Path:
         import torch
 
         step = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
-        data.start = step
+        data.start = step // module.steps_a_batch
         pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice
         print(f"going on from step {step} of {last}")
     write_json(output / "config.json", config_to_dict(config))
@@ -65,11 +65,11 @@ def fit(config: Config, restart: bool = False) -> Path:
         train_time_interval=timedelta(minutes=config.train.checkpoint_minutes),
     )
     trainer = pl.Trainer(
-        max_steps=config.optimizer.steps,
+        max_steps=config.optimizer.steps * module.steps_a_batch,
         accelerator=config.train.accelerator,
         devices=config.train.devices,
         precision=precision(config),
-        gradient_clip_val=config.optimizer.clip_norm,
+        gradient_clip_val=config.optimizer.clip_norm if module.automatic_optimization else None,
         logger=make_loggers(config),
         callbacks=[checkpoint, ExportWeights(output / "weights"), StopAfter(config.train.minutes)],
         log_every_n_steps=config.train.log_every,

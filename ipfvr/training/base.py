@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class BaseTraining(Trained):
     def export(self, folder: Path) -> list[Path]:
         """``denoiser.safetensors``."""
         file = folder / "denoiser.safetensors"
-        save_denoiser(self.ema.half(), file, self.metadata())
+        save_denoiser(copy.deepcopy(self.ema).half(), file, self.metadata())
         return [file]
 
     @torch.no_grad()

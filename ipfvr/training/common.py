@@ -24,6 +24,7 @@ class Trained(pl.LightningModule):
     """
 
     network: nn.Module
+    steps_a_batch = 1  # optimizer steps that Lightning counts in one batch
 
     def __init__(self, config: Config) -> None:
         super().__init__()

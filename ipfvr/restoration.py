@@ -1,0 +1,174 @@
+"""Low-quality face crops to restored ones, clip by clip, at constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipfvr.config import Config
+from ipfvr.diffusion.sampler import Sampler
+from ipfvr.diffusion.schedule import Schedule
+from ipfvr.errors import UserError
+from ipfvr.models.backbone import make_codec, make_denoiser, make_image_encoder, make_text_encoder, weight_files
+from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.video.clips import ClipWindow, clip_windows
+
+Progress = Callable[[int], None]
+
+
+class Restorer:
+    """The networks of a configuration, loaded once, and what they do to a clip.
+
+    Attributes:
+        files: the weights that were loaded, for provenance.
+        steps: solver steps a clip takes.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Load the weights.
+
+        Raises:
+            UserError: weights that are not there or do not fit, a device that is not there, an unknown type.
+        """
+        self.config = config
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.dtype, self.device)
+        torch.manual_seed(config.seed)  # where a preset names no weights they are random, and the same each time
+        self.codec = make_codec(config).to(self.device)
+        text = make_text_encoder(config)
+        with torch.no_grad():
+            words = text([config.prompt.positive, config.prompt.negative])
+        self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
+        self.denoiser = make_denoiser(config, self.dtype).to(self.device)
+        self.sampler = Sampler(config.sampler, Schedule(config.schedule))
+        self.steps = len(self.sampler.plan)
+        self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser"))
+        self.image_tokens: Tensor | None = None
+
+    @torch.no_grad()
+    def encode_reference(self, faces: Sequence[np.ndarray]) -> Tensor:
+        """The references' visual features (Section 3.2): (N, tokens, width).
+
+        Args:
+            faces: aligned square crops, uint8 RGB.
+        """
+        encoder = make_image_encoder(self.config).to(self.device)
+        self.files.update(weight_files(self.config, ("image",)))
+        return torch.cat([encoder(to_tensor(face[None]).to(self.device)) for face in faces])
+
+    @torch.no_grad()
+    def restore_clip(self, low: np.ndarray, frames: Sequence[int], progress: Progress | None = None) -> np.ndarray:
+        """Restore one clip.
+
+        Args:
+            low: (F, h, w, 3) uint8 RGB square low-quality crops of any size.
+            frames: the F frames' absolute indices in the video, which key the noise.
+            progress: called with 1 after each solver step.
+
+        Returns:
+            (F, size, size, 3) uint8 RGB, size = ``video.size``.
+        """
+        size, unit = self.config.video.size, self.config.vae.frames_per_chunk
+        parts = [low[i : i + unit] for i in range(0, len(low), unit)]
+        z_lq = torch.cat([self.codec.encode(resize(to_tensor(p).to(self.device), size)) for p in parts])
+        z = self.sampler.restore_latent(
+            self.denoiser,
+            z_lq.transpose(0, 1)[None],
+            self.text,
+            self.negative_text,
+            list(frames),
+            self.config.seed,
+            self.config.video.scale,
+            image_tokens=self.image_tokens,
+            progress=(lambda done, total: progress(1)) if progress else None,
+        )
+        return np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
+
+    def restore_stream(
+        self,
+        crops: Iterable[tuple[int, np.ndarray]],
+        windows: Sequence[ClipWindow],
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Restore crops as they come; at most a clip of them is held.
+
+        Args:
+            crops: (absolute index, (h, w, 3) uint8 square crop), indices rising; all that ``windows`` cover are there.
+            windows: in order, see :func:`plan_windows`.
+            progress: called with 1 after each solver step.
+
+        Yields:
+            (absolute index, (size, size, 3) uint8) for every frame that a window keeps, rising.
+        """
+        held: dict[int, np.ndarray] = {}
+        source = iter(crops)
+        for window in windows:
+            wanted = range(window.start, window.stop)
+            held = {i: crop for i, crop in held.items() if i >= window.start}
+            while window.stop - 1 not in held:
+                index, crop = next(source)
+                if index >= window.start:
+                    held[index] = crop
+            restored = self.restore_clip(np.stack([held[i] for i in wanted]), wanted, progress)
+            for index in range(window.keep_start, window.stop):
+                yield index, restored[index - window.start]
+
+
+def plan_windows(
+    segments: Sequence[tuple[int, int]], config: Config, part: tuple[int, int] | None = None
+) -> list[ClipWindow]:
+    """The clips of every stretch of frames that is restored by itself: a scene, a face's presence.
+
+    Clips never cross the end of a segment. They do not depend on ``part``, so a video restored in parts gives
+    the frames that it gives when restored at once.
+
+    Args:
+        segments: (start, stop) of each stretch, rising, absolute frames.
+        config: gives F and O.
+        part: (start, stop) frames that are wanted; clips that keep none of them are left out.
+    """
+    windows = [
+        ClipWindow(start + w.start, start + w.stop, start + w.keep_start)
+        for start, stop in segments
+        for w in clip_windows(stop - start, config.video.clip_frames, config.video.overlap)
+    ]
+    return [w for w in windows if part is None or (w.keep_start < part[1] and w.stop > part[0])]
+
+
+def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of every run of equal numbers >= 0 in a track's ``scenes`` (F,)."""
+    borders = [0, *(np.flatnonzero(np.diff(scenes)) + 1).tolist(), len(scenes)]
+    return [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if a < b and scenes[a] >= 0]
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: the GPU where there is one.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use device=cpu") from None
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto``: bf16 on a GPU, fp32 on a CPU.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" else "fp32"
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name not in known:
+        raise UserError(f"dtype={name} is unknown: use auto, {', '.join(known)}")
+    return known[name]

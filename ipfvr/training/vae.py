@@ -1,0 +1,144 @@
+"""Training of the codec: sharp frames back from latents, true ones and restored ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipfvr.config import Config
+from ipfvr.diffusion.sampler import LatentTarget
+from ipfvr.diffusion.schedule import Schedule
+from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
+from ipfvr.models.vae import start_from_principal_components
+from ipfvr.pixels import resize
+from ipfvr.training.common import Trained, learning_rate
+
+
+class CodecTraining(Trained):
+    """L1 on pixels and on their differences, and a hinge loss against a discriminator of patches.
+
+    A share ``loss.restored`` of the batches is decoded from the denoiser's one-step restorations instead of the
+    truth's latents, so that the decoder learns what the sampler will give it; texture that no latent foretells
+    is then the decoder's, the same in every frame that has the same latent.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.automatic_optimization = False
+        self.steps_a_batch = 2 if config.loss.adversarial else 1
+        self.network = make_codec(config)
+        self.network.vae.decoder.requires_grad_(True).train()
+        self.network.vae.post_quant_conv.requires_grad_(True).train()
+        if config.loss.train_encoder:
+            self.network.requires_grad_(True).train()
+        self.discriminator = PatchDiscriminator()
+        if config.loss.restored:
+            self.denoiser, text = make_denoiser(config), make_text_encoder(config)
+            with torch.no_grad():
+                self.register_buffer("words", text([config.prompt.positive]), persistent=False)
+            self.schedule, self.target = Schedule(config.schedule), LatentTarget(config.sampler.residual_scale)
+        self.average()
+
+    def on_fit_start(self) -> None:
+        """Without weights to go on from, start as the linear codec of the data's patches (design notes, mini)."""
+        if self.config.weights.vae or self.trainer.ckpt_path:
+            return
+        pictures = torch.cat([batch["pixels"].flatten(0, 1) for batch, _ in zip(self.trainer.datamodule.train_dataloader(), range(40))])
+        start_from_principal_components(self.network, pictures)
+        self.average()
+
+    def configure_optimizers(self) -> list:
+        """AdamW for the codec, as every training's; AdamW without momentum for the discriminator."""
+        critic = torch.optim.AdamW(self.discriminator.parameters(), 2 * self.config.optimizer.lr, betas=(0.0, 0.9))
+        return [super().configure_optimizers()["optimizer"], critic]
+
+    def training_step(self, batch: dict[str, Any], number: int) -> None:
+        """One batch: the codec's step, then the discriminator's."""
+        loss, step = self.config.loss, self.global_step // self.steps_a_batch
+        optimizer, critic = self.optimizers()
+        for one, share in ((optimizer, 1), (critic, 2)):
+            one.param_groups[0]["lr"] = share * self.config.optimizer.lr * learning_rate(step, self.config.optimizer)
+        real = batch["pixels"].flatten(0, 1)
+        restored = bool(loss.restored) and float(torch.rand(())) < loss.restored
+        fake = self.network.decode(self._restored(batch) if restored else self._latents(real))
+        terms = {"l1": functional.l1_loss(fake, real)}
+        terms["total"] = terms["l1"] + loss.high_frequency * high_frequency_loss(fake, real)
+        if loss.adversarial and step >= loss.adversarial_from:
+            terms["adversarial"] = -self.discriminator(fake).mean()
+            terms["total"] = terms["total"] + loss.adversarial * terms["adversarial"]
+        optimizer.zero_grad()
+        self.manual_backward(terms["total"])
+        self.clip_gradients(optimizer, self.config.optimizer.clip_norm, "norm")
+        optimizer.step()
+        if loss.adversarial:
+            terms["critic"] = self._critic_loss(real, fake.detach())
+            critic.zero_grad()
+            self.manual_backward(terms["critic"])
+            critic.step()
+        kind = "restored" if restored else "true"
+        self.log_dict({f"{kind}/{name}": value for name, value in terms.items()}, batch_size=len(real))
+
+    def validation_step(self, batch: dict[str, Any], number: int) -> None:
+        """PSNR of the average's round trip on people held out, and of decoded restorations."""
+        real = batch["pixels"].flatten(0, 1)
+        latents = {"true": self.ema.encode(real)}
+        if self.config.loss.restored:
+            latents["restored"] = self._restored(batch)
+        for name, z in latents.items():
+            error = (self.ema.decode(z).clamp(-1, 1) - real).square().flatten(1).mean(1)
+            self.log(f"val/psnr_{name}", (10 * torch.log10(4 / error)).mean(), batch_size=len(real))
+
+    def export(self, folder: Path) -> list[Path]:
+        """``vae.safetensors``."""
+        file = folder / "vae.safetensors"
+        save_module(self.ema.vae.state_dict(), file, self.metadata())
+        return [file]
+
+    def _latents(self, real: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.config.loss.train_encoder):
+            return self.network.encode(real, noise=self.config.loss.latent_noise)
+
+    @torch.no_grad()
+    def _restored(self, batch: dict[str, Any]) -> Tensor:
+        """The denoiser's one-step estimate from pure noise level ``sampler.start_step``: (N, C, h, w)."""
+        frames, start = batch["low"].shape[1], self.config.sampler.start_step
+        low = resize(batch["low"].flatten(0, 1), self.config.video.size)
+        z_lq = self.network.encode(low).unflatten(0, (-1, frames)).transpose(1, 2)
+        count = len(z_lq)
+        step, none = torch.full((count,), start, device=z_lq.device), torch.zeros(count, device=z_lq.device).long()
+        z_t = self.schedule.add_noise(self.target.guess(z_lq), torch.randn_like(z_lq), step)
+        scale = none + self.config.video.scale
+        v = self.denoiser(z_t, step, self.words.expand(count, -1, -1), z_lq, none, scale, none[:, None].expand(-1, frames))
+        z = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        return z.transpose(1, 2).flatten(0, 1).float()
+
+    def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The hinge loss of the discriminator."""
+        return (functional.relu(1 - self.discriminator(real)) + functional.relu(1 + self.discriminator(fake))).mean()
+
+
+class PatchDiscriminator(nn.Module):
+    """Says of each 34 x 34 patch whether it is of a photograph: (N, 3, H, W) to (N, 1, H / 8, W / 8), unbounded."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.spectral_norm
+        sizes = [3, width, 2 * width, 3 * width]
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, norm(nn.Conv2d(sizes[-1], 1, 3, padding=1)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scores; higher is more like a photograph."""
+        return self.layers(pixels)
+
+
+def high_frequency_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbouring pixels, across and down."""
+    across = functional.l1_loss(fake.diff(dim=-1), real.diff(dim=-1))
+    return across + functional.l1_loss(fake.diff(dim=-2), real.diff(dim=-2))

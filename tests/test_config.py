@@ -1,0 +1,69 @@
+"""The configuration says what is wrong with a key, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipfvr.config import PRESETS, Config, all_keys, config_to_dict, load_config
+from ipfvr.errors import UserError, run_verb
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("sampler.stps=3", "sampler.steps"),
+        ("stps=3", "sampler.steps"),
+        ("vidoe.size=3", "video.size"),
+        ("sampler.steps=many", "sampler.steps"),
+        ("sampler=3", "section"),
+        ("sampler.steps", "key=value"),
+        ("preset=minni", "mini"),
+        ("denoiser.multipliers=[a]", "denoiser.multipliers"),
+    ],
+)
+def test_a_wrong_key_is_named_with_the_right_one(pair: str, says: str) -> None:
+    with pytest.raises(UserError, match=says.replace(".", r"\.")):
+        load_config(None, [pair])
+
+
+def test_layers_override_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("preset: tiny\nsampler: {steps: 5}\n")
+    assert load_config(file).sampler.steps == 5
+    assert load_config(file, ["sampler.steps=7"]).sampler.steps == 7
+    assert load_config(file).video.size == load_config(None, ["preset=tiny"]).video.size
+    assert load_config(file, ["preset=mini"]).preset == "mini"
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [\n"])
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+def test_presets_load_and_round_trip(preset: str) -> None:
+    config = load_config(None, [f"preset={preset}"])
+    assert isinstance(config, Config)
+    assert config_to_dict(config)["preset"] == preset
+
+
+def test_every_key_can_be_given_on_the_command_line() -> None:
+    flat = config_to_dict(load_config(None, ["preset=tiny"]))
+    for key in all_keys():
+        section, _, name = key.rpartition(".")
+        value = flat[section][name] if section else flat[key]
+        if isinstance(value, int | float) and key != "preset":
+            load_config(None, ["preset=tiny", f"{key}={value}"])
+
+
+def test_a_verb_ends_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str] | None) -> None:
+        raise UserError("what,\n where")
+
+    assert run_verb(main) == 2
+    assert capsys.readouterr().err == "error: what, where\n"
