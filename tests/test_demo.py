@@ -1,0 +1,88 @@
+"""The demo makes its own sample and every file it promises."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ipfvr import demo
+from ipfvr.config import load_config
+from ipfvr.data import sample
+from ipfvr.errors import UserError, run_verb
+from ipfvr.faces.align import apply, crop_matrix, face_template
+from ipfvr.report.pictures import LABEL_HEIGHT, show, side_by_side, strip
+from ipfvr.video.reader import read_frames
+
+
+def test_the_portrait_has_the_face_where_the_sample_says() -> None:
+    """OpenCV's own cascade finds one face, around the given landmarks."""
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    x, y, w, h = max(cascade.detectMultiScale(sample.portrait(), minNeighbors=8), key=lambda box: box[2])
+    corner, opposite = np.array([x, y]), np.array([x + w, y + h])
+    assert (sample.LANDMARKS > corner).all()
+    assert (sample.LANDMARKS < opposite).all()
+
+
+def test_the_camera_keeps_the_face_in_the_crop_and_never_stands_still() -> None:
+    size, frames = 128, 48
+    matrices = [sample.camera(i, frames, size) for i in range(frames)]
+    points = np.stack([apply(m, face_template(size)) for m in matrices])
+    assert points.min() > 0
+    assert points.max() < size
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=2).mean(1)
+    assert steps.min() > 0.1
+    assert steps.max() < 3  # pixels a frame: a hand-held camera, not a jump
+    aligned = apply(crop_matrix(sample.LANDMARKS, size), sample.LANDMARKS)
+    assert np.abs(aligned - face_template(size)).max() < 0.05 * size
+
+
+def test_the_sample_repeats_and_moves() -> None:
+    clip = sample.sample_clip(4, 64)
+    assert clip.shape == (4, 64, 64, 3)
+    assert np.array_equal(clip, sample.sample_clip(4, 64))
+    assert all(np.abs(a.astype(int) - b).mean() > 1 for a, b in itertools.pairwise(clip))
+
+
+def test_pictures_show_pixels_as_they_are() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    shown = show(image, 32)
+    assert np.array_equal(shown[::4, ::4], image)
+    pair = side_by_side({"a": image, "b": shown}, 32)
+    assert pair.shape == (32 + LABEL_HEIGHT, 64, 3)
+    assert np.array_equal(pair[LABEL_HEIGHT:, :32], pair[LABEL_HEIGHT:, 32:])
+    rows = strip({"a": image[None].repeat(3, 0), "a much longer name": shown[None].repeat(3, 0)}, [0, 2], 32)
+    assert rows.shape == (64, LABEL_HEIGHT + 64, 3)
+
+
+def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
+    """The whole way with random tiny networks: the numbers mean nothing, the files must be there and fit."""
+    config = load_config(overrides=["preset=tiny", "device=cpu"])
+    size, scale, frames = config.video.size, config.video.scale, 5
+    text = demo.run(tmp_path / "out", config, frames)
+    promised = [line.split()[0] for line in demo.where(tmp_path / "out").splitlines()]
+    assert len(promised) == 6
+    assert all(Path(path).stat().st_size > 0 and path in text for path in promised)
+    clips = {name: read_frames(tmp_path / "out" / f"{name}.mp4") for name in ("original", "low_quality", "restored")}
+    side = size // scale
+    assert clips["low_quality"].shape == (frames, side, side, 3)
+    assert clips["restored"].shape == clips["original"].shape == (frames, size, size, 3)
+    assert read_frames(tmp_path / "out" / "comparison.mp4").shape[1:] == (demo.TILE + LABEL_HEIGHT, 4 * demo.TILE, 3)
+    assert json.loads((tmp_path / "out" / "restored.json").read_text())["frames"] == frames
+    rows = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert [cell.strip() for cell in rows[0].split("|")][2:4] == ["bicubic", "restored"]
+    psnr = next(row for row in rows if "PSNR" in row)
+    assert psnr.split("|")[4].strip() in ("bicubic", "restored", "bicubic, restored")
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run_verb(demo.main, ["--output", str(tmp_path / "file"), "preset=tiny"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(UserError):
+        demo.run(tmp_path / "file" / "deeper", load_config(overrides=["preset=tiny"]), 2)
