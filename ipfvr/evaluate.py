@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ipfvr.config import load_config
+from ipfvr.devices import choose_device
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import write_json
 from ipfvr.metrics.evaluation import ClipScores, Scorer, all_infos, evaluate_clip, make_scorer
@@ -39,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.reference:
         references = reference_pictures(options.reference, [clip.name for clip in predictions])
 
-    scorer = make_scorer(config, device, detect=options.landmarks == "detect")
-    rows = score(pairs, references, scorer, resize=options.resize, quiet=options.quiet)
+    scorer = make_scorer(config, device, aligned=options.aligned)
+    rows = score(pairs, references, scorer, resize=options.resize, choose=options.face, quiet=options.quiet)
     infos = {key: metric.info for key, metric in scorer.metrics().items()}
     infos = {key: infos.get(key, info) for key, info in all_infos().items()}
     named = {name: [str(path) for path in paths] for name, paths in references.items()}
@@ -72,6 +73,7 @@ def score(
     scorer: Scorer,
     *,
     resize: bool = False,
+    choose: int | None = None,
     quiet: bool = False,
 ) -> list[ClipScores]:
     """Score pairs of clips one after another, with a progress bar over all frames.
@@ -81,6 +83,7 @@ def score(
         references: clip name to pictures of its person; may be empty.
         scorer: the metrics' networks.
         resize: allow predictions of another size.
+        choose: which face of a reference picture is meant, from the left, from 1.
         quiet: no bar.
     """
     rows = []
@@ -89,7 +92,7 @@ def score(
         for prediction, target in pairs:
             paths = tuple(references.get(prediction.name, ()))
             if paths and paths not in embeddings:
-                embeddings[paths] = scorer.embed_reference({str(path): read_image(path) for path in paths})
+                embeddings[paths] = scorer.embed_reference({str(path): read_image(path) for path in paths}, choose)
             start = bar.n
             rows.append(
                 evaluate_clip(
@@ -105,35 +108,18 @@ def score(
     return rows
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that ``device=`` names; ``auto`` is the GPU where there is one.
-
-    Raises:
-        UserError: a name torch does not know, or a GPU that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device={name} is not a device; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device={name}: torch sees no GPU here; use device=cpu")
-    return device
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
     parser.add_argument("--gt", help="the ground truth, likewise; without it only IDS_ref and NIQE are computed")
     parser.add_argument("--reference", nargs="+", help="picture(s) of the person, or a folder with one a clip")
+    parser.add_argument("--face", type=int, help="which face of the reference pictures, from the left, from 1")
     parser.add_argument("--json", help="write everything, frame by frame, to this file")
     parser.add_argument("--resize", action="store_true", help="resize predictions to the ground truth's size (bicubic)")
     parser.add_argument(
-        "--landmarks",
-        choices=("detect", "template"),
-        default="detect",
-        help="for IDS: detect five points (default), or take frames for aligned crops and use the template's",
+        "--aligned",
+        action="store_true",
+        help="frames are aligned crops: IDS takes the template's landmarks, not found ones",
     )
     parser.add_argument("--config", help="an experiment file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -40,6 +40,7 @@ def fit(config: Config, restart: bool = False) -> Path:
         UserError: an unknown module, data that are not there, an output that cannot be written.
     """
     import pytorch_lightning as pl
+    import torch
     from pytorch_lightning.callbacks import ModelCheckpoint
 
     from ipfvr.training.callbacks import ExportWeights, StopAfter
@@ -48,11 +49,10 @@ def fit(config: Config, restart: bool = False) -> Path:
     output = Path(config.train.output)
     last = output / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.seed, verbose=False)
+    torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
     module, data = make_training(config)
     resume = last.is_file() and not restart
     if resume:
-        import torch
-
         step = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
         data.start = step // module.steps_a_batch
         pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice

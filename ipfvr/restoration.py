@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ipfvr.config import Config
+from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.errors import UserError
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_encoder, make_text_encoder, weight_files
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
@@ -142,33 +142,3 @@ def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:
     """(start, stop) of every run of equal numbers >= 0 in a track's ``scenes`` (F,)."""
     borders = [0, *(np.flatnonzero(np.diff(scenes)) + 1).tolist(), len(scenes)]
     return [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if a < b and scenes[a] >= 0]
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``: the GPU where there is one.
-
-    Raises:
-        UserError: a device that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use device=cpu") from None
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto``: bf16 on a GPU, fp32 on a CPU.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" else "fp32"
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name not in known:
-        raise UserError(f"dtype={name} is unknown: use auto, {', '.join(known)}")
-    return known[name]
