@@ -1,0 +1,184 @@
+"""The main job, through its real entry points, on the tiny preset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ipfvr.config import Config, load_config
+from ipfvr.data.sample import sample_clip
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.errors import UserError
+from ipfvr.restoration import Restorer, plan_windows, segments_of
+from ipfvr.restore import Job, letterbox, main, restore
+from ipfvr.video.reader import VideoReader, read_frames
+from ipfvr.video.writer import VideoWriter
+
+
+def tiny(*overrides: str) -> Config:
+    return load_config(None, ["preset=tiny", *overrides])
+
+
+@pytest.fixture(scope="module")
+def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """14 degraded frames of 16 x 16: two clips of 6 and one of 6 that overlaps more."""
+    frames = degrade(sample_clip(14, 32), sample_parameters("light", 2, 32, 0))
+    path = tmp_path_factory.mktemp("low") / "low.mp4"
+    with VideoWriter(path, 16, 16, 25, crf=0) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(low: Path) -> np.ndarray:
+    output = low.with_name("whole.mp4")
+    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    return read_frames(output)
+
+
+def test_every_frame_comes_out_once_with_its_time(low: Path, whole: np.ndarray) -> None:
+    assert whole.shape == (14, 32, 32, 3)
+    times = [[f.time for f in VideoReader(p)] for p in (low, low.with_name("whole.mp4"))]
+    assert times[0] == pytest.approx(times[1])
+
+
+def test_the_same_command_gives_the_same_bytes(low: Path, whole: np.ndarray) -> None:
+    output = low.with_name("again.mp4")
+    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    assert output.read_bytes() == low.with_name("whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("border", [6, 10, 3])
+def test_parts_are_what_the_whole_has(low: Path, border: int) -> None:
+    """Wherever a video is cut for two processes, the network gives the frames that it gives at once."""
+    config = tiny()
+    restorer, frames = Restorer(config), read_frames(low)
+
+    def run(part: tuple[int, int] | None) -> dict[int, np.ndarray]:
+        windows = plan_windows([(0, 14)], config, part)
+        return dict(restorer.restore_stream(enumerate(frames), windows))
+
+    at_once = run(None)
+    for part in ((0, border), (border, 14)):
+        for index, image in run(part).items():
+            assert np.array_equal(image, at_once[index])
+
+
+def test_the_command_line_restores_a_part(low: Path, whole: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    output = low.with_name("part.mp4")
+    main([str(low), "--aligned", "--frames", "6:14", "--output", str(output), "preset=tiny", "video.crf=0"])
+    assert "8 frames (8 restored)" in capsys.readouterr().out
+    assert len(VideoReader(output)) == 8
+    report = json.loads(output.with_suffix(".json").read_text())
+    assert report["configuration"]["preset"] == "tiny"
+    assert report["seed"] == 0
+    assert report["frames"] == 8
+
+
+def test_a_seed_changes_the_result(low: Path, whole: np.ndarray) -> None:
+    output = low.with_name("seed.mp4")
+    restore(Job(low, output, aligned=True), tiny("seed=1"), quiet=True)
+    assert not np.array_equal(read_frames(output), whole)
+
+
+def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
+    """A zero prediction at the noisiest step, one step: what comes out is the codec's round trip of the input."""
+    config = tiny("sampler.residual_scale=0.2", "sampler.steps=1", "sampler.start_step=999")
+    restorer = Restorer(config)
+    frames = read_frames(low)[:4]
+    from ipfvr.pixels import resize, to_frames, to_tensor
+
+    with torch.no_grad():
+        expected = to_frames(restorer.codec.decode(restorer.codec.encode(resize(to_tensor(frames), 32))))
+    restored = restorer.restore_clip(frames, range(4))
+    assert np.abs(restored.astype(int) - expected).max() <= 1
+
+
+def test_windows_do_not_cross_segments() -> None:
+    config = tiny()
+    windows = plan_windows([(2, 9), (9, 12), (20, 21)], config)
+    kept = [i for w in windows for i in range(w.keep_start, w.stop)]
+    assert kept == [*range(2, 12), 20]
+    assert all(any(a <= w.start and w.stop <= b for a, b in [(2, 9), (9, 12), (20, 21)]) for w in windows)
+    assert plan_windows([(2, 9)], config, (8, 9))[0].stop == 9
+    assert segments_of(np.array([-1, 0, 0, 1, 1, -1, -1, 2])) == [(1, 3), (3, 5), (7, 8)]
+
+
+def test_letterbox_keeps_the_shape() -> None:
+    square = letterbox(np.full((20, 40, 3), 200, np.uint8), 32)
+    assert square.shape == (32, 32, 3)
+    assert square[16].min() >= 199
+    assert square[2].max() == 0
+
+
+def write_video(path: Path, frames: np.ndarray) -> Path:
+    with VideoWriter(path, frames.shape[2], frames.shape[1], 25, crf=4) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait that is there for 4 frames, gone for 4, and back for 4."""
+    face = sample_clip(12, 256)
+    face[4:8] = 90
+    return write_video(tmp_path_factory.mktemp("scene") / "scene.mp4", face)
+
+
+def test_frames_without_a_face_pass_through(scene: Path) -> None:
+    output = scene.with_name("out.mp4")
+    report = restore(Job(scene, output), tiny("faces.detector=cascade", "faces.max_gap=1", "video.crf=0"), quiet=True)
+    frames = read_frames(output)
+    assert len(frames) == report["frames"] == 12
+    assert report["restored"] == 8
+    assert np.abs(frames[4:8].astype(int) - 90).max() <= 3
+
+
+def test_a_reference_is_accepted_and_encoded(scene: Path, tmp_path: Path) -> None:
+    from PIL import Image
+    from skimage.data import astronaut
+
+    Image.fromarray(astronaut()).save(tmp_path / "ref.png")
+    job = Job(scene, tmp_path / "out.mp4", references=(tmp_path / "ref.png",))
+    report = restore(job, tiny("faces.detector=cascade"), quiet=True)
+    assert report["reference_tokens"] == [1, 17, 16]
+
+
+def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    nothing = write_video(tmp_path / "grey.mp4", np.full((3, 64, 96, 3), 120, np.uint8))
+    Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(tmp_path / "grey.png")
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(low.read_bytes()[:700])
+    out = tmp_path / "out.mp4"
+    cascade = "faces.detector=cascade"
+    cases = [
+        (Job(tmp_path / "none.mp4", out), (), "none.mp4"),
+        (Job(text, out), (), "text.mp4"),
+        (Job(cut, out, aligned=True), (), "cut.mp4"),
+        (Job(nothing, out), (cascade,), "no face found"),
+        (Job(nothing, out, aligned=True), (), "not a square"),
+        (Job(low, low, aligned=True), (), "input itself"),
+        (Job(low, tmp_path, aligned=True), (), "folder"),
+        (Job(low, out, references=(tmp_path / "none.jpg",), aligned=True), (), "none.jpg"),
+        (Job(low, out, references=(tmp_path / "grey.png",), aligned=True), (cascade,), "no face found in the reference"),
+        (Job(low, out, aligned=True), ("weights.denoiser=nowhere.safetensors",), "nowhere.safetensors"),
+        (Job(low, out, aligned=True), ("weights.denoiser=mini/vae",), "vae.safetensors"),
+        (Job(low, out, aligned=True), ("device=cuda:99",), "cuda:99"),
+        (Job(low, out, aligned=True), ("sampler.solver=euler",), "euler"),
+        (Job(low, out, aligned=True, part=(3, 90)), (), "3:90"),
+    ]
+    for job, overrides, says in cases:
+        with pytest.raises(UserError, match=says):
+            restore(job, tiny(*overrides), quiet=True)
+        assert not out.exists()
+        assert not list(tmp_path.glob(".*partial*"))
