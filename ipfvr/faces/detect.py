@@ -13,11 +13,18 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ipfvr.catalogue import ENTRIES
 from ipfvr.config import FacesConfig
 from ipfvr.errors import UserError
-from ipfvr.registry import locate
+from ipfvr.faces.landmarks import LandmarkModel, landmark_box, load_landmarks
+from ipfvr.registry import find, locate
 
 _NMS_THRESHOLD = 0.3
+_CASCADE_STEP = 1.15  # factor between the sizes that the cascade looks for
+_CASCADE_NEIGHBOURS = 2  # windows that must agree; the network sorts out what is wrong
+_REFINER_CERTAIN = 0.5  # probability of a face from which the network's points are trusted
+_MIN_FACE = 24  # pixels of the shrunken image
+_MIN_SHARE = 1 / 20  # of the shrunken image's longer side
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,29 @@ def make_detector(config: FacesConfig) -> Detector:
     Raises:
         UserError: an unknown name, or ``yunet`` without its file.
     """
-    if config.detector == "cascade":
-        raise UserError("cascade is not built yet")
-    if config.detector not in ("auto", "yunet"):
+    if config.detector not in ("auto", "yunet", "cascade"):
         raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet or cascade")
+    if config.detector == "cascade" or (config.detector == "auto" and find(ENTRIES["yunet"]) is None):
+        return CascadeDetector(config)
     return YuNetDetector(locate("yunet"), config)
 
 
 class YuNetDetector:
-    """YuNet (Apache-2.0) through OpenCV's ``FaceDetectorYN``."""
+    """YuNet (Apache-2.0) through OpenCV's ``FaceDetectorYN``.
+
+    Its points scatter by several percent of the eyes' distance, more where the face is degraded; with
+    ``faces.refine`` the landmark network that is shipped with mini looks again, and its points are taken where it
+    sees a face (turned far away it may not).
+    """
 
     name = "yunet"
 
     def __init__(self, path: Path, config: FacesConfig) -> None:
         self.weights = {"yunet": path}
+        self._refiner: LandmarkModel | None = None
+        if config.refine:
+            self._refiner = load_landmarks(locate("mini/landmarks"))
+            self.weights["landmarks"] = self._refiner.path
         self._max_side = config.max_side
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(
@@ -98,8 +114,67 @@ class YuNetDetector:
             box = np.concatenate([_unshrink(row[:2], scale), row[2:4] / scale])
             points = _unshrink(row[4:14].reshape(5, 2), scale)
             if np.isfinite(row).all() and (row[2:4] > 0).all():
+                points = self._refine(image, points)
                 faces.append(Face(box.astype(np.float32), float(row[14]), points.astype(np.float32)))
         return best_first(faces)
+
+    def _refine(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        if self._refiner is None:
+            return points
+        better, score = self._refiner.refine(image, points)
+        return better if score >= _REFINER_CERTAIN else points
+
+
+class CascadeDetector:
+    """OpenCV's frontal cascade proposes squares; the landmark network that is shipped with mini finds the points.
+
+    The network also judges: a square in which it sees no face is dropped, so the cascade can be eager.
+    """
+
+    name = "cascade"
+
+    def __init__(self, config: FacesConfig, weights: Path | None = None) -> None:
+        path = locate("mini/landmarks") if weights is None else weights
+        self.weights = {"landmarks": path}
+        self._max_side = config.max_side
+        self._min_confidence = config.min_confidence
+        self._model = load_landmarks(path)
+        self._cascade = open_cascade()
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """See :class:`Detector`. Boxes are the cascade's kind, brow to chin, square, about the points found."""
+        small, scale = shrink(image, self._max_side)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        if min(grey.shape) < _MIN_FACE:
+            return []
+        least = max(_MIN_FACE, round(max(grey.shape) * _MIN_SHARE))
+        faces: list[Face] = []
+        for square in self._cascade.detectMultiScale(grey, _CASCADE_STEP, _CASCADE_NEIGHBOURS, minSize=(least, least)):
+            corner = _unshrink(square[:2], scale)
+            points, score = self._model.locate(image, np.concatenate([corner, square[2:] / scale]))
+            if score >= self._min_confidence:
+                faces.append(Face(landmark_box(points).astype(np.float32), score, points))
+        return best_first(_distinct(faces))
+
+
+def open_cascade() -> cv2.CascadeClassifier:
+    """The frontal face cascade that is part of OpenCV 4.
+
+    Raises:
+        UserError: an OpenCV without cascades (5 and later).
+    """
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise UserError("this OpenCV has no cascades: pip install 'opencv-python-headless<5'")
+    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"))
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without the less certain of any two faces that overlap."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(box_overlap(face.box, other.box) < _NMS_THRESHOLD for other in kept):
+            kept.append(face)
+    return kept
 
 
 def best_first(faces: list[Face]) -> list[Face]:

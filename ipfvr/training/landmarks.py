@@ -1,0 +1,335 @@
+"""Training of the landmark network: faces under every blur, noise and compression, and what is not a face.
+
+Where the data's ``manifest.json`` has landmarks they are the truth; the other pictures and the clips are labelled by
+YuNet, the median over sizes and mirror images, because one of its answers alone is several percent of the eyes'
+distance off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import skimage.data
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from ipfvr.config import Config, FacesConfig
+from ipfvr.errors import UserError
+from ipfvr.faces.align import apply, crop, similarity_transform
+from ipfvr.faces.detect import Detector, box_overlap, make_detector, open_cascade, shrink
+from ipfvr.faces.landmarks import PATCH, UNIT, LandmarkNet, box_matrix, patch_template
+from ipfvr.models.backbone import save_module
+from ipfvr.training.common import Trained
+from ipfvr.video.reader import VideoReader, read_image
+
+STORE = 160  # side of the squares that faces are kept in, pixels; a patch is a window of them
+_STORE_SCALE = 1.3  # pixels of the store for one pixel of an aligned patch
+_FRAME_STEP = 20  # every n-th frame of a clip is taken
+_NEGATIVES = 0.35  # share of a batch that is no face, or a face far off
+_MIRROR = [1, 0, 2, 4, 3]  # the points' order in a mirror image
+# Pictures of no faces that scikit-image carries; its others are left to the tests.
+_NO_FACES = ("brick", "clock", "coins", "grass", "gravel", "hubble_deep_field", "page", "rocket", "text")
+
+
+@dataclass
+class LandmarkSet:
+    """What is learnt from.
+
+    Attributes:
+        faces: (N, 160, 160) uint8 grey squares, the face upright in the middle.
+        landmarks: (N, 5, 2) float64, pixels of the squares.
+        others: (M, 64, 64) uint8 grey patches in which OpenCV's cascade saw a face and there is none.
+    """
+
+    faces: np.ndarray
+    landmarks: np.ndarray
+    others: np.ndarray
+
+
+def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
+    """Faces of every person who is not held out.
+
+    Args:
+        root: a folder with ``manifest.json`` (entries with ``file``, ``identity`` and, where known,
+            ``landmarks256``), ``images/<set>/<identity>/`` and ``clips/<identity>/``.
+        heldout: a YAML file with the list ``identities``.
+
+    Raises:
+        UserError: no such file, or YuNet's file missing.
+    """
+    root, out = Path(root), read_heldout(heldout)
+    known = read_landmarks(root)
+    detector = make_detector(FacesConfig(detector="yunet"))
+    squares, points, others = [], [], []
+    for file in sorted(root.glob("images/*/*/*")):
+        if file.parent.name in out or file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+            continue
+        image = read_image(file)
+        landmarks = known.get(file.relative_to(root).as_posix())
+        if landmarks is None:
+            landmarks = label(image, detector)
+        if landmarks is not None:
+            _keep(image, landmarks, squares, points)
+    for file in sorted(root.glob("clips/*/*.mp4")):
+        if file.parent.name in out:
+            continue
+        for frame in VideoReader(file):
+            if frame.index % _FRAME_STEP == 0:
+                image, _ = shrink(frame.image, 720)
+                landmarks = label(image, detector)
+                if landmarks is not None:
+                    _keep(image, landmarks, squares, points)
+                others += false_alarms(image, [face.box for face in detector.detect(image)])
+    for name in _NO_FACES:
+        image = getattr(skimage.data, name)()
+        others += false_alarms(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), [])
+    if not squares or not others:
+        raise UserError(f"no faces to learn from in {root}/images and {root}/clips (data.root)")
+    return LandmarkSet(np.stack(squares), np.stack(points), np.stack(others))
+
+
+def read_heldout(path: str | Path) -> set[str]:
+    """The identities kept out of every training."""
+    if not Path(path).is_file():
+        raise UserError(f"data.heldout '{path}' is not a file")
+    return set(OmegaConf.to_object(OmegaConf.load(path))["identities"])
+
+
+def read_landmarks(root: Path) -> dict[str, np.ndarray]:
+    """Landmarks (5, 2) of the manifest's 256 pixel pictures, by file."""
+    manifest = root / "manifest.json"
+    if not manifest.is_file():
+        raise UserError(f"data.root '{root}' has no manifest.json")
+    entries = json.loads(manifest.read_text())["entries"]
+    return {e["file"]: np.array(e["landmarks256"]) for e in entries if "landmarks256" in e}
+
+
+def label(image: np.ndarray, detector: Detector) -> np.ndarray | None:
+    """Landmarks (5, 2) of the only face, the median of what the detector says at two sizes and mirrored; else None."""
+    height, width = image.shape[:2]
+    answers = []
+    for side in (max(224, round(0.6 * max(height, width))), max(height, width)):
+        ratio = side / max(height, width)
+        size = round(width * ratio), round(height * ratio)
+        scaled = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC)
+        for mirrored in (False, True):
+            faces = detector.detect(np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled)
+            if len(faces) != 1:
+                continue
+            points = faces[0].landmarks.astype(np.float64)
+            if mirrored:
+                points = points[_MIRROR] * (-1, 1) + (size[0] - 1, 0)
+            answers.append((points + 0.5) / ratio - 0.5)
+    return np.median(answers, axis=0) if len(answers) >= 3 else None
+
+
+def false_alarms(image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
+    """Patches where an over-eager cascade sees a face and none of the boxes ``faces`` is."""
+    grey = cv2.cvtColor(shrink(image, 480)[0], cv2.COLOR_RGB2GRAY)
+    ratio = image.shape[1] / grey.shape[1]
+    found = open_cascade().detectMultiScale(grey, 1.2, 0, minSize=(24, 24))
+    boxes = [np.asarray(box, dtype=np.float64) * ratio for box in found]
+    return [
+        cv2.cvtColor(crop(image, box_matrix(box), PATCH), cv2.COLOR_RGB2GRAY)
+        for box in boxes
+        if all(box_overlap(box, face) < 0.1 for face in faces)
+    ][:40]
+
+
+def _keep(image: np.ndarray, landmarks: np.ndarray, squares: list[np.ndarray], points: list[np.ndarray]) -> None:
+    target = (patch_template() - (PATCH - 1) / 2) * _STORE_SCALE + (STORE - 1) / 2
+    matrix = similarity_transform(landmarks, target)
+    squares.append(cv2.cvtColor(crop(image, matrix, STORE), cv2.COLOR_RGB2GRAY))
+    points.append(apply(matrix, landmarks))
+
+
+class Patches(IterableDataset):
+    """Endless batches: ``patches`` (B, 1, 64, 64) float, ``shift`` (B, 5, 2), ``face`` (B,) 1 or 0."""
+
+    def __init__(self, data: LandmarkSet, batch_size: int, seed: int, start: int = 0) -> None:
+        self.data, self.batch_size, self.seed, self.start = data, batch_size, seed, start
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        number = self.start
+        while True:
+            rng = np.random.default_rng([self.seed, number])
+            yield to_batch([self.draw(rng) for _ in range(self.batch_size)])
+            number += 1
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        """One patch, the points' displacements from the template in the network's unit, and 1.0 for a face."""
+        kind = rng.random()
+        none = np.zeros((5, 2))
+        if kind < _NEGATIVES / 2:
+            patch = self.data.others[rng.integers(len(self.data.others))]
+            if rng.random() < 0.5:
+                patch = patch[:, ::-1]
+            turned = crop(patch, _jitter(rng, 0.15, 10, 3, PATCH), PATCH)
+            return degrade_patch(turned, rng), none, 0.0
+        index = rng.integers(len(self.data.faces))
+        if kind < _NEGATIVES:
+            return degrade_patch(crop(self.data.faces[index], _far_off(rng), PATCH), rng), none, 0.0
+        wide = rng.random() < 0.5
+        matrix = _jitter(rng, 0.13, 14, 4.5, STORE) if wide else _jitter(rng, 0.05, 4, 1.5, STORE)
+        points = apply(matrix, self.data.landmarks[index])
+        patch = crop(self.data.faces[index], matrix, PATCH)
+        if rng.random() < 0.5:
+            patch, points = patch[:, ::-1], points[_MIRROR] * (-1, 1) + (PATCH - 1, 0)
+        return degrade_patch(patch, rng), (points - patch_template()) / UNIT, 1.0
+
+
+def to_batch(items: list[tuple[np.ndarray, np.ndarray, float]]) -> dict[str, Tensor]:
+    """Patches, displacements and verdicts as tensors: see :class:`Patches`."""
+    patches, shifts, faces = (np.stack(column) for column in zip(*items, strict=True))
+    return {
+        "patches": torch.from_numpy(patches)[:, None].float(),
+        "shift": torch.from_numpy(shifts).float(),
+        "face": torch.from_numpy(faces).float(),
+    }
+
+
+def _jitter(rng: np.random.Generator, scale: float, angle: float, shift: float, side: int) -> np.ndarray:
+    """A transform from the middle of a square to a patch: log-normal scale, normal turn (degrees), shift (pixels)."""
+    zoom = np.exp(rng.normal(0, scale)) / (_STORE_SCALE if side == STORE else 1)
+    turn = np.deg2rad(rng.normal(0, angle))
+    return _about_centre(zoom, turn, rng.normal(0, shift, 2), side)
+
+
+def _far_off(rng: np.random.Generator) -> np.ndarray:
+    """A transform that misses the face of a square: beside it, much too near or much too far."""
+    zoom, shift = np.exp(rng.normal(0, 0.3)), np.zeros(2)
+    if rng.random() < 0.6:
+        direction = rng.uniform(0, 2 * np.pi)
+        shift = rng.uniform(26, 45) * np.array([np.cos(direction), np.sin(direction)])
+    else:
+        zoom = rng.uniform(1.9, 3.0) if rng.random() < 0.6 else rng.uniform(0.35, 0.5)
+        shift = rng.normal(0, 10, 2)
+    return _about_centre(zoom / _STORE_SCALE, np.deg2rad(rng.normal(0, 20)), shift, STORE)
+
+
+def _about_centre(zoom: float, turn: float, shift: np.ndarray, side: int) -> np.ndarray:
+    linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    offset = (PATCH - 1) / 2 + shift - linear @ np.full(2, (side - 1) / 2)
+    return np.hstack([linear, offset[:, None]])
+
+
+def degrade_patch(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light, blur, loss of resolution, something in front, noise and JPEG, each with its chance: (64, 64) uint8."""
+    x = patch.astype(np.float32)
+    x = (x - x.mean()) * rng.uniform(0.5, 1.4) + x.mean() + rng.uniform(-30, 30)
+    if rng.random() < 0.3:  # light from one side
+        slope = rng.normal(0, 0.6, 2)
+        ramp = np.linspace(-1, 1, PATCH, dtype=np.float32)
+        x = x * (1 + 0.5 * np.tanh(slope[0] * ramp[None, :] + slope[1] * ramp[:, None]))
+    if rng.random() < 0.5:
+        sigma = rng.uniform(0.4, 2.5)
+        x = cv2.GaussianBlur(x, (0, 0), sigma)
+    if rng.random() < 0.3:
+        small = cv2.resize(x, (int(rng.integers(14, 48)),) * 2, interpolation=cv2.INTER_AREA)
+        x = cv2.resize(small, (PATCH, PATCH), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.1:  # a hand, a microphone, a caption
+        w, h = rng.integers(8, 28, 2)
+        left, top = rng.integers(0, PATCH - w), rng.integers(0, PATCH - h)
+        x[top : top + h, left : left + w] = rng.uniform(0, 255)
+    if rng.random() < 0.5:
+        x = x + rng.normal(0, rng.uniform(1, 18), x.shape).astype(np.float32)
+    x = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, code = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))])
+        x = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+    return x
+
+
+class LandmarkData(pl.LightningDataModule):
+    """The faces of ``data.root``; validation is on the pictures with known landmarks of the people held out."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.start = 0  # batches already seen: set before resuming
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and label the faces: a few minutes."""
+        self.faces = landmark_data(self.config.data.root, self.config.data.heldout)
+        self.unseen = heldout_data(self.config.data.root, self.config.data.heldout)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless batches; batch n depends on the seed and n alone."""
+        batches = Patches(self.faces, self.config.data.batch_size, self.config.seed, self.start)
+        return DataLoader(batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Every held-out face once, roughly placed, undegraded."""
+        rng = np.random.default_rng(self.config.seed)
+        items = []
+        for square, landmarks in self.unseen:
+            matrix = _jitter(rng, 0.1, 10, 4, STORE)
+            shift = (apply(matrix, landmarks) - patch_template()) / UNIT
+            items.append((crop(square, matrix, PATCH), shift, 1.0))
+        return DataLoader([to_batch(items)], batch_size=None) if items else []
+
+
+def heldout_data(root: str | Path, heldout: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Squares and landmarks of the people held out, where the manifest knows the landmarks."""
+    root, out = Path(root), read_heldout(heldout)
+    squares: list[np.ndarray] = []
+    points: list[np.ndarray] = []
+    for file, landmarks in read_landmarks(root).items():
+        if Path(file).parent.name in out:
+            _keep(read_image(root / file), landmarks, squares, points)
+    return list(zip(squares, points, strict=True))
+
+
+class LandmarkTraining(Trained):
+    """Smooth L1 on the points of faces plus cross-entropy on face or not."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.network = LandmarkNet()
+        self.average()
+
+    def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
+        """One batch of :class:`Patches`."""
+        shift, logit = self.network(batch["patches"])
+        face = batch["face"]
+        distance = functional.smooth_l1_loss(shift, batch["shift"], beta=0.05, reduction="none").mean(dim=(1, 2))
+        points = (distance * face).sum() / face.sum().clamp(min=1)
+        verdict = functional.binary_cross_entropy_with_logits(logit, face)
+        self.log_dict({"points": points, "verdict": verdict}, prog_bar=True)
+        return points + 0.1 * verdict
+
+    def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
+        """Mean distance of the points after one look, as a share of the distance of the eyes."""
+        shift, _ = self.ema(batch["patches"])
+        eyes = (batch["shift"] + torch.from_numpy(patch_template()).to(batch["shift"]) / UNIT)[:, :2]
+        apart = (eyes[:, 0] - eyes[:, 1]).norm(dim=-1)
+        error = ((shift - batch["shift"]).norm(dim=-1).mean(dim=1) / apart).mean()
+        self.log("val/error", error, prog_bar=True, batch_size=len(shift))
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *arguments: object) -> None:
+        """Move the average; the batch norms' running statistics are averages already."""
+        super().on_train_batch_end(*arguments)
+        for mean, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
+            mean.copy_(buffer)
+
+    def export(self, folder: Path) -> list[Path]:
+        """``landmarks.safetensors``, in half precision."""
+        file = folder / "landmarks.safetensors"
+        state = {name: value for name, value in self.ema.state_dict().items() if value.is_floating_point()}
+        save_module(state, file, self.metadata())
+        return [file]
+
+
+def make_landmark_training(config: Config) -> tuple[LandmarkTraining, LandmarkData]:
+    """What ``train.module=landmarks`` trains and on what."""
+    return LandmarkTraining(config), LandmarkData(config)
