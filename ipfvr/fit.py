@@ -41,9 +41,8 @@ def fit(config: Config, restart: bool = False) -> Path:
     """
     import pytorch_lightning as pl
     import torch
-    from pytorch_lightning.callbacks import ModelCheckpoint
 
-    from ipfvr.training.callbacks import ExportWeights, StopAfter
+    from ipfvr.training.callbacks import SaveRegularly, StopAfter
 
     warnings.filterwarnings("ignore", message=".*(does not have many workers|not exist on disk|litlogger|LeafSpec).*")
     output = Path(config.train.output)
@@ -58,20 +57,16 @@ def fit(config: Config, restart: bool = False) -> Path:
         pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice
         print(f"going on from step {step} of {last}")
     write_json(output / "config.json", config_to_dict(config))
-    checkpoint = ModelCheckpoint(
-        output / "checkpoints",
-        save_last=True,
-        save_top_k=0,
-        train_time_interval=timedelta(minutes=config.train.checkpoint_minutes),
-    )
+    saver = SaveRegularly(output, config.train.checkpoint_minutes)
     trainer = pl.Trainer(
         max_steps=config.optimizer.steps * module.steps_a_batch,
         accelerator=config.train.accelerator,
         devices=config.train.devices,
         precision=precision(config),
         gradient_clip_val=config.optimizer.clip_norm if module.automatic_optimization else None,
-        logger=make_loggers(config),
-        callbacks=[checkpoint, ExportWeights(output / "weights"), StopAfter(config.train.minutes)],
+        logger=make_loggers(config, data.start),
+        callbacks=[saver, StopAfter(config.train.minutes)],
+        enable_checkpointing=False,
         log_every_n_steps=config.train.log_every,
         val_check_interval=config.train.validate_every,
         limit_val_batches=config.train.validation_batches,
@@ -81,9 +76,7 @@ def fit(config: Config, restart: bool = False) -> Path:
         enable_model_summary=False,
     )
     trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
-    trainer.save_checkpoint(last)
-    files = module.export(output / "weights")
-    print("weights: " + ", ".join(str(file) for file in files))
+    print("weights: " + ", ".join(str(file) for file in saver.files))
     return output / "weights"
 
 
@@ -139,11 +132,11 @@ def cpu_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def make_loggers(config: Config) -> list:
-    """CSV always; W&B offline or online where it is installed and wanted."""
+def make_loggers(config: Config, start: int) -> list:
+    """CSV always, a folder for each time a training is taken up; W&B offline or online where it is installed and wanted."""
     from pytorch_lightning.loggers import CSVLogger
 
-    loggers: list = [CSVLogger(config.train.output, name="", version="log")]
+    loggers: list = [CSVLogger(config.train.output, name="log", version=f"from_{start}")]
     if config.train.wandb != "disabled":
         try:
             from pytorch_lightning.loggers import WandbLogger
