@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ipfvr.config import load_config
 from ipfvr.devices import choose_device
-from ipfvr.errors import UserError, run_verb
+from ipfvr.errors import run_verb
 from ipfvr.files import write_json
 from ipfvr.metrics.evaluation import ClipScores, Scorer, all_infos, evaluate_clip, make_scorer
 from ipfvr.metrics.inputs import Clip, check_pair, find_clips, pair_clips, reference_pictures

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from datetime import timedelta
 from pathlib import Path
 
 from ipfvr.config import Config, config_to_dict, load_config
@@ -133,7 +132,7 @@ def cpu_flags() -> str:
 
 
 def make_loggers(config: Config, start: int) -> list:
-    """CSV always, a folder for each time a training is taken up; W&B offline or online where it is installed and wanted."""
+    """CSV always, a folder each time a training is taken up; W&B offline or online where it is installed and wanted."""
     from pytorch_lightning.loggers import CSVLogger
 
     loggers: list = [CSVLogger(config.train.output, name="log", version=f"from_{start}")]

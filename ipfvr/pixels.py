@@ -20,7 +20,7 @@ def to_frames(pixels: Tensor) -> np.ndarray:
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:
-    """Frames (N, 3, h, w) brought to ``size`` x ``size`` bicubically, antialiased where they shrink, clipped to [-1, 1].
+    """Frames (N, 3, h, w) brought to ``size`` x ``size``: bicubic, antialiased where they shrink, clipped to [-1, 1].
 
     Enlarging low-quality frames this way gives the hint's input and the baseline 'bicubic'.
     """

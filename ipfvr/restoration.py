@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -141,4 +142,4 @@ def plan_windows(
 def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:
     """(start, stop) of every run of equal numbers >= 0 in a track's ``scenes`` (F,)."""
     borders = [0, *(np.flatnonzero(np.diff(scenes)) + 1).tolist(), len(scenes)]
-    return [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if a < b and scenes[a] >= 0]
+    return [(a, b) for a, b in pairwise(borders) if a < b and scenes[a] >= 0]

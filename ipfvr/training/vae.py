@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class CodecTraining(Trained):
         """Without weights to go on from, start as the linear codec of the data's patches (design notes, mini)."""
         if self.config.weights.vae or self.trainer.ckpt_path:
             return
-        pictures = torch.cat([batch["pixels"].flatten(0, 1) for batch, _ in zip(self.trainer.datamodule.train_dataloader(), range(40))])
+        batches = islice(self.trainer.datamodule.train_dataloader(), 40)
+        pictures = torch.cat([batch["pixels"].flatten(0, 1) for batch in batches])
         start_from_principal_components(self.network, pictures)
         self.average()
 
@@ -112,7 +114,9 @@ class CodecTraining(Trained):
         step, none = torch.full((count,), start, device=z_lq.device), torch.zeros(count, device=z_lq.device).long()
         z_t = self.schedule.add_noise(self.target.guess(z_lq), torch.randn_like(z_lq), step)
         scale = none + self.config.video.scale
-        v = self.denoiser(z_t, step, self.words.expand(count, -1, -1), z_lq, none, scale, none[:, None].expand(-1, frames))
+        v = self.denoiser(
+            z_t, step, self.words.expand(count, -1, -1), z_lq, none, scale, none[:, None].expand(-1, frames)
+        )
         z = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
         return z.transpose(1, 2).flatten(0, 1).float()
 
@@ -129,7 +133,7 @@ class PatchDiscriminator(nn.Module):
         norm = nn.utils.parametrizations.spectral_norm
         sizes = [3, width, 2 * width, 3 * width]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             layers += [norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, norm(nn.Conv2d(sizes[-1], 1, 3, padding=1)))
 
