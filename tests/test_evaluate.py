@@ -30,6 +30,7 @@ class Projection:
     """Stands for a recogniser: a fixed random projection of the crop, of length 1."""
 
     name, licence, sha256 = "projection", "none", "0" * 64
+    mean = torch.zeros(1)  # where this one is
 
     def __init__(self) -> None:
         self.matrix = torch.randn(3 * 14 * 14, 16, generator=torch.Generator().manual_seed(0))
@@ -227,6 +228,8 @@ def test_one_frame_has_no_deviation_and_a_wide_frame_without_detector_no_face() 
     wide = evaluate_clip(pan(3)[:, :48], pan(3)[:, :48], None, scorer)
     assert wide.missing["ids_gt"] == "no face was found in any frame"
     assert wide.landmarks == {"no face": 3}
+    compared = evaluate_clip(pan(3)[:, :48], None, torch.ones(16), scorer)
+    assert compared.missing["sigma_ids_ref"] == "a face was found in fewer than two frames"
     tiny = evaluate_clip(pan(2, size=8), pan(2, size=8), None, scorer)
     assert "smaller than SSIM's window" in tiny.missing["ssim"]
     assert tiny.scores["psnr"] == 100
@@ -283,7 +286,6 @@ def test_references_of_one_person_or_one_a_clip(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SHARED / "clips").is_dir(), reason="no real clips beside the checkout")
 def test_real_clip_keeps_its_identity_and_loses_it_with_detail() -> None:
-    pytest.importorskip("ipfvr.faces.recognise")
     config = load_config(None, ["preset=tiny"])
     scorer = make_scorer(config)
     assert scorer.recogniser is not None, scorer.missing

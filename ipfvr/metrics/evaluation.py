@@ -16,9 +16,10 @@ from ipfvr.catalogue import ENTRIES
 from ipfvr.config import Config
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, make_detector
+from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
-from ipfvr.metrics.identity import IDS, LandmarkFinder, Recogniser, SigmaIDS, embed_frames, embed_reference, to_tensor
+from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
 from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
 from ipfvr.registry import locate, sha256
 
@@ -60,7 +61,9 @@ class Scorer:
 
     Attributes:
         recogniser: behind IDS and sigma_IDS; None: ``missing["recogniser"]`` says why.
-        detector: finds the landmarks of the recogniser's crop; None: the aligned crop's template is used.
+        detector: finds the landmarks of the recogniser's crop; None: ``missing["detector"]`` says why, and square
+            frames are taken for aligned crops.
+        aligned: frames are aligned crops, whose landmarks are the template's; the detector is for references only.
         pristine: NIQE's parameters; None: ``missing["niqe"]`` says why.
         weights: the files, for provenance.
         missing: reasons, by part.
@@ -69,6 +72,7 @@ class Scorer:
 
     recogniser: Recogniser | None = None
     detector: Detector | None = None
+    aligned: bool = False
     pristine: Pristine | None = None
     weights: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -86,38 +90,32 @@ class Scorer:
             found.append(NIQE(self.pristine, parameters, ENTRIES["niqe"].licence))
         return {metric.info.key: metric.to(self.device) for metric in found}
 
-    def embed_reference(self, pictures: dict[str, np.ndarray]) -> Tensor | None:
+    def embed_reference(self, pictures: dict[str, np.ndarray], choose: int | None = None) -> Tensor | None:
         """See :func:`ipfvr.metrics.identity.embed_reference`; None without a recogniser."""
         if self.recogniser is None:
             return None
-        return embed_reference(self.recogniser, self.detector, pictures, self.device)
+        return embed_reference(self.recogniser, self.detector, pictures, choose)
 
 
-def make_scorer(config: Config, device: torch.device | str = "cpu", detect: bool = True) -> Scorer:
+def make_scorer(config: Config, device: torch.device | str = "cpu", aligned: bool = False) -> Scorer:
     """Load what the metrics need; a file that is not there is noted in ``missing`` and stops nothing.
 
     Args:
         config: ``weights.recogniser`` and ``faces`` are used.
         device: where metrics are computed.
-        detect: False: frames are aligned crops and the template's landmarks are right for all of them.
+        aligned: frames are aligned crops: their landmarks are the template's, none are looked for.
     """
-    scorer = Scorer(device=torch.device(device))
+    scorer = Scorer(device=torch.device(device), aligned=aligned)
     try:
-        from ipfvr.faces.recognise import load_recogniser
-
-        scorer.weights["recogniser"] = locate(config.weights.recogniser)
         scorer.recogniser = load_recogniser(config.weights.recogniser).to(scorer.device)
+        scorer.weights["recogniser"] = scorer.recogniser.path
     except UserError as error:
-        scorer.weights.pop("recogniser", None)
         scorer.missing["recogniser"] = str(error)
     try:
         path = locate("niqe")
         scorer.pristine, scorer.weights["niqe"] = load_pristine(path), path
     except UserError as error:
         scorer.missing["niqe"] = str(error)
-    if not detect:
-        scorer.missing["detector"] = "the template's landmarks were asked for"
-        return scorer
     try:
         scorer.detector = make_detector(config.faces)
         scorer.weights |= {f"detector ({name})": path for name, path in scorer.detector.weights.items()}
@@ -160,7 +158,7 @@ def evaluate_clip(
         UserError: no frames; unequal numbers of frames; unequal sizes without ``resize``.
     """
     metrics = scorer.metrics()
-    finder = LandmarkFinder(scorer.detector)
+    finder = LandmarkFinder(None if scorer.aligned else scorer.detector)
     per_frame: dict[str, list[float | None]] = {
         key: [] for key, metric in metrics.items() if isinstance(metric, FrameMetric)
     }
@@ -171,7 +169,7 @@ def evaluate_clip(
         pairs = [(_fit(p, t, name, resize), t) for p, t in batch]
         size = pairs[0][0].shape[1::-1]
         _score_batch(pairs, reference, scorer, metrics, finder)
-        missing = _not_applicable(size, target is not None, reference is not None)
+        missing = _not_applicable(size, target is not None, reference is not None or scorer.recogniser is None)
         for key, values in per_frame.items():
             latest = metrics[key].latest.tolist() if key not in missing else [math.nan] * len(batch)
             values += [v if math.isfinite(v) else None for v in latest]
@@ -208,35 +206,40 @@ def _score_batch(
 ) -> None:
     """Update every metric that has what it needs with a batch of frames of one size."""
     images = np.stack([p for p, _ in pairs])
-    predicted = to_tensor(images, scorer.device)
+    predicted = _unit(images).to(scorer.device)
     truths = np.stack([t for _, t in pairs]) if pairs[0][1] is not None else None
-    wanted = to_tensor(truths, scorer.device) if truths is not None else None
-    if wanted is not None:
+    if truths is not None:
+        wanted = _unit(truths).to(scorer.device)
         metrics["psnr"].update(predicted, wanted)
         if min(images.shape[1:3]) >= SSIM_WINDOW:
             metrics["ssim"].update(predicted, wanted)
     if "niqe" in metrics:
         metrics["niqe"].update(predicted)
-    if scorer.recogniser is not None and (wanted is not None or reference is not None):
-        landmarks = [finder.find(image) for image in (truths if truths is not None else images)]
-        embeddings = embed_frames(scorer.recogniser, predicted * 2 - 1, landmarks)
+    if scorer.recogniser is not None and (truths is not None or reference is not None):
+        landmarks = np.stack([finder.find(image) for image in (truths if truths is not None else images)])
+        embeddings = embed_faces(images, landmarks, scorer.recogniser)
         targets = {"ref": reference}
-        if wanted is not None:
-            targets["gt"] = embed_frames(scorer.recogniser, wanted * 2 - 1, landmarks)
-        for suffix, other in targets.items():
-            if other is not None:
-                metrics[f"ids_{suffix}"].update(embeddings, other)
-                metrics[f"sigma_ids_{suffix}"].update(embeddings, other)
+        if truths is not None:
+            targets["gt"] = embed_faces(truths, landmarks, scorer.recogniser)
+        for suffix, target in targets.items():
+            if target is not None:
+                for key in (f"ids_{suffix}", f"sigma_ids_{suffix}"):
+                    metrics[key].update(embeddings.to(scorer.device), target.to(scorer.device))
 
 
-def _not_applicable(size: tuple[int, int], has_target: bool, has_reference: bool) -> dict[str, str]:
+def _unit(frames: np.ndarray) -> Tensor:
+    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool) -> dict[str, str]:
     """Reasons that hold for a clip whatever the weights."""
     reasons = {}
     if not has_target:
         reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt"), NO_TARGET)
     elif min(size) < SSIM_WINDOW:
         reasons["ssim"] = f"frames are smaller than SSIM's window of {SSIM_WINDOW} pixels"
-    if not has_reference:
+    if not may_compare:
         reasons |= dict.fromkeys(("ids_ref", "sigma_ids_ref"), NO_REFERENCE)
     blocks = choose_blocks(size[1], size[0])
     if all((n - blocks.size) // blocks.stride + 1 < 2 for n in size):
@@ -298,6 +301,7 @@ def _fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: b
 
 def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
-    pixels = to_tensor(image[None]) * 255
-    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    shrinks = width < image.shape[1] or height < image.shape[0]
+    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
     return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ipfvr.metrics.base import FrameMetric, MetricInfo
+from ipfvr.metrics.filters import gaussian_window
 
 PSNR_LIMIT = 100.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+SSIM_K = (0.01, 0.03)
 
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
@@ -31,7 +32,9 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     """SSIM of Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5, K = (0.01, 0.03), mean over R, G and B.
 
-    The border of 5 pixels, where the window is not whole, is left out.
+    SSIM = (2 m_x m_y + C1)(2 s_xy + C2) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C = K^2 on the scale of [0, 1],
+    averaged where the window is whole: the border of 5 pixels is left out, as in the authors' code and scikit-image.
+    (torchmetrics mirrors the border and counts it.)
 
     Args:
         prediction, target: (F, 3, H, W) in [0, 1], at least 11 pixels on a side.
@@ -39,19 +42,17 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (F,), at most 1.
     """
-    _, values = structural_similarity_index_measure(
-        prediction.double(),
-        target.double(),
-        gaussian_kernel=True,
-        sigma=SSIM_SIGMA,
-        kernel_size=SSIM_WINDOW,
-        reduction="none",
-        data_range=1.0,
-        return_full_image=True,
-    )
-    # torchmetrics mirrors the border and averages over it too; the authors' code and scikit-image do not.
-    margin = SSIM_WINDOW // 2
-    return values[..., margin:-margin, margin:-margin].flatten(1).mean(1)
+    # Frame by frame: the intermediate pictures of one frame stay in the processor's cache.
+    return torch.stack([_ssim_frame(x, y) for x, y in zip(prediction.double(), target.double(), strict=True)])
+
+
+def _ssim_frame(x: Tensor, y: Tensor) -> Tensor:
+    moments = torch.stack([x, y, x * x, y * y, x * y])
+    mean_x, mean_y, xx, yy, xy = gaussian_window(moments, SSIM_SIGMA, SSIM_WINDOW // 2)
+    c1, c2 = (k**2 for k in SSIM_K)
+    product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
+    values = (2 * product + c1) * (2 * (xy - product) + c2) / ((squares + c1) * (xx + yy - squares + c2))
+    return values.mean()
 
 
 class PSNR(FrameMetric):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,25 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.errors import UserError
-from ipfvr.faces.align import face_template, warp_faces
+from ipfvr.faces.align import face_template
 from ipfvr.faces.detect import Detector, Face, box_overlap
+from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
 
-TARGETS = {"gt": "the ground-truth frame", "ref": "the reference"}
 SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
-RIVAL_AREA = 0.25  # a second face in a reference of at least this share of the first one's area is a second person
-
-
-class Recogniser(Protocol):
-    """What gives embeddings; :func:`ipfvr.faces.recognise.load_recogniser` makes one."""
-
-    name: str
-    licence: str
-    sha256: str
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(N, 3, 112, 112) in [-1, 1] to (N, D) of length 1."""
-        ...
 
 
 def identity_similarity(embeddings: Tensor, target: Tensor) -> Tensor:
@@ -43,7 +29,7 @@ def identity_similarity(embeddings: Tensor, target: Tensor) -> Tensor:
     Returns:
         (F,) in [-1, 1], NaN where there is no face.
     """
-    return F.cosine_similarity(embeddings.double(), target.double().expand_as(embeddings), dim=1)
+    return F.cosine_similarity(embeddings.double(), target.double(), dim=1)
 
 
 def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
@@ -131,8 +117,8 @@ class LandmarkFinder:
         self.counts: Counter[str] = Counter()
         self._last: Face | None = None
 
-    def find(self, image: np.ndarray) -> np.ndarray | None:
-        """(5, 2) pixels of a uint8 RGB (H, W, 3) frame, or None."""
+    def find(self, image: np.ndarray) -> np.ndarray:
+        """(5, 2) pixels of a uint8 RGB (H, W, 3) frame; NaN where there is no face."""
         faces = self.detector.detect(image) if self.detector is not None else []
         if faces:
             self._last = self._follow(faces)
@@ -140,7 +126,7 @@ class LandmarkFinder:
             return np.asarray(self._last.landmarks, dtype=np.float64)
         height, width = image.shape[:2]
         self.counts["template" if height == width else "no face"] += 1
-        return face_template(height) if height == width else None
+        return face_template(height) if height == width else np.full((5, 2), np.nan)
 
     def _follow(self, faces: list[Face]) -> Face:
         if self._last is None:
@@ -150,69 +136,33 @@ class LandmarkFinder:
         return faces[best] if overlaps[best] >= SAME_FACE_OVERLAP else faces[0]
 
 
-@torch.no_grad()
-def embed_frames(recogniser: Recogniser, frames: Tensor, landmarks: Sequence[np.ndarray | None]) -> Tensor:
-    """Embeddings of frames, each warped by its five points to the recogniser's crop.
-
-    Args:
-        recogniser: the network.
-        frames: (F, 3, H, W) in [-1, 1].
-        landmarks: for each frame (5, 2) pixels, or None where there is no face.
-
-    Returns:
-        (F, D) of length 1; rows of NaN where there is no face; (F, 1) where there is none at all.
-    """
-    seen = [i for i, points in enumerate(landmarks) if points is not None]
-    if not seen:
-        return frames.new_full((len(frames), 1), torch.nan)
-    # One at a time: the warp samples all faces of a batch as finely as the largest one needs, and no number may depend
-    # on how a clip is cut into batches.
-    crops = [warp_faces(frames[i : i + 1], torch.from_numpy(landmarks[i])[None]) for i in seen]
-    found = recogniser.embed(torch.cat(crops))
-    embeddings = found.new_full((len(frames), found.shape[1]), torch.nan)
-    embeddings[seen] = found
-    return embeddings
-
-
 def embed_reference(
-    recogniser: Recogniser,
-    detector: Detector | None,
-    pictures: dict[str, np.ndarray],
-    device: torch.device | str = "cpu",
+    recogniser: Recogniser, detector: Detector | None, pictures: dict[str, np.ndarray], choose: int | None = None
 ) -> Tensor:
-    """One embedding of a person from one or more pictures: the mean of the pictures' embeddings, length 1.
+    """One embedding of a person from one or more pictures: the mean of the pictures' embeddings, of length 1.
 
     Args:
         recogniser: the network.
         detector: None: square pictures are taken for aligned crops.
         pictures: name to uint8 RGB (H, W, 3).
-        device: where the recogniser is.
+        choose: which face of each picture is meant, counted from the left, from 1; None: there must be only one.
 
     Returns:
-        (D,).
+        (D,), on the CPU.
 
     Raises:
-        UserError: a picture without a face, or with several of similar size; no detector and not square.
+        UserError: a picture without a face, or with several and none chosen; no detector and not square.
     """
     found = []
     for name, image in pictures.items():
-        faces = detector.detect(image) if detector is not None else []
-        rivals = [face for face in faces[1:] if face.area >= RIVAL_AREA * faces[0].area]
-        if rivals:
-            raise UserError(f"reference {name} shows {len(rivals) + 1} faces; crop it to the one that is meant")
-        if faces:
-            points = np.asarray(faces[0].landmarks, dtype=np.float64)
-        elif detector is None and image.shape[0] == image.shape[1]:
+        if detector is not None:
+            points = reference_face(image, detector, choose, name).landmarks
+        elif image.shape[0] == image.shape[1]:
             points = face_template(image.shape[0])
         else:
-            raise UserError(f"no face is found in reference {name}; give a picture that shows it larger and frontal")
-        found.append(embed_frames(recogniser, to_tensor(image[None], device) * 2 - 1, [points])[0])
+            raise UserError(f"reference {name} is not an aligned square crop, and no detector looks for a face in it")
+        found.append(embed_faces(image[None], points[None], recogniser)[0])
     return F.normalize(torch.stack(found).mean(0), dim=0)
-
-
-def to_tensor(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def _info(

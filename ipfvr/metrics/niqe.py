@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ipfvr.errors import UserError
 from ipfvr.metrics.base import FrameMetric, MetricInfo
+from ipfvr.metrics.filters import gaussian_window
 
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical and the two diagonal neighbours
 
@@ -96,13 +97,9 @@ def mscn(grey: Tensor) -> Tensor:
     Args:
         grey: (F, 1, H, W) in 0..255.
     """
-    x = torch.arange(-3, 4, dtype=grey.dtype, device=grey.device)
-    line = torch.exp(-(x**2) / (2 * (7 / 6) ** 2))
-    line = line / line.sum()
 
     def blur(image: Tensor) -> Tensor:
-        image = F.pad(image, (3, 3, 3, 3), mode="replicate")
-        return F.conv2d(F.conv2d(image, line.view(1, 1, 1, 7)), line.view(1, 1, 7, 1))
+        return gaussian_window(F.pad(image, (3, 3, 3, 3), mode="replicate"), 7 / 6, 3)
 
     mean = blur(grey)
     deviation = (blur(grey.square()) - mean.square()).abs().sqrt()

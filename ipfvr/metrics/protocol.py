@@ -97,12 +97,16 @@ def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
         return "n/a"
     net = scorer.recogniser
     counts = sum((Counter(row.landmarks) for row in rows), Counter())
-    found = scorer.detector.name if scorer.detector is not None else "no detector"
-    why = f" ({scorer.missing['detector']})" if scorer.detector is None and "detector" in scorer.missing else ""
+    if scorer.aligned:
+        found = "the aligned crop's template was asked for"
+    elif scorer.detector is None:
+        found = f"no detector ({scorer.missing.get('detector', 'none was given')})"
+    else:
+        found = scorer.detector.name
     return (
         f"cosine of {net.name} embeddings (sha256 {net.sha256}, {net.licence}); 5-point similarity to the ArcFace 112 "
         f"template, the same points for prediction and ground truth, found on the ground truth where there is one, "
-        f"else on the prediction; landmarks: {found}{why}, detected in {counts['detected']} frames, the aligned crop's "
+        f"else on the prediction; landmarks: {found}; detected in {counts['detected']} frames, the aligned crop's "
         f"template in {counts['template']}, no face in {counts['no face']} (not scored)"
     )
 
