@@ -36,6 +36,7 @@ class FacesConfig:
     """Detection, landmarks and the aligned crop."""
 
     detector: str = "auto"  # auto (YuNet if its file is there, else cascade) | yunet | cascade
+    refine: bool = True  # YuNet's landmarks are made more precise by the network that is shipped with mini
     min_confidence: float = 0.6
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
@@ -211,7 +212,7 @@ class LossConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base
+    module: str = "base"  # what is trained: vae | clip | base | landmarks
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32

@@ -6,14 +6,12 @@ aligns, which is where it is precise.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +20,10 @@ from ipfvr.faces.align import apply, crop, face_template, invert, similarity_tra
 
 PATCH = 64  # side of the patch, pixels
 _SPREAD = PATCH / 5.2  # root mean square distance of the five points to their mean in an aligned patch, pixels
+# Medians over 195 aligned pictures of CelebA, frontalface_alt2: the box's side is 4.12 spreads, and the points'
+# mean lies 0.376 spreads below its centre.
+_CASCADE_SIDE = 4.12
+_CASCADE_LOWER = 0.376 / 4.12
 UNIT = PATCH / 4  # the network's outputs are displacements in this unit
 
 
@@ -46,12 +48,6 @@ def box_matrix(box: np.ndarray) -> np.ndarray:
     scale = _SPREAD * _CASCADE_SIDE / w
     centre = np.array([x + w / 2, y + h / 2 + _CASCADE_LOWER * h])
     return np.hstack([np.eye(2) * scale, ((PATCH - 1) / 2 - scale * centre)[:, None]])
-
-
-# Medians over 195 aligned pictures of CelebA, frontalface_alt2: the box's side is 4.12 spreads, and the points'
-# mean lies 0.376 spreads below its centre.
-_CASCADE_SIDE = 4.12
-_CASCADE_LOWER = 0.376 / 4.12
 
 
 class LandmarkNet(nn.Module):
@@ -144,12 +140,6 @@ def load_landmarks(path: str | Path) -> LandmarkModel:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} does not hold the landmark network ({reason}); install ipfvr again") from None
     return LandmarkModel(net.eval(), path)
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """How the weights were made: configuration (JSON), seed, date."""
-    with safe_open(path, framework="pt") as file:
-        return {key: value if key != "config" else json.loads(value) for key, value in (file.metadata() or {}).items()}
 
 
 def _plausible(points: np.ndarray) -> bool:
