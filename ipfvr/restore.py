@@ -124,7 +124,10 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
     ):
         source = _Crops(reader, track, size, min([start, *(w.start for w in windows[:1])]), stop)
         frames = restorer.restore_stream(source, windows, bar.update)
+        borders = {w.keep_start for w in windows} | {border for segment in segments for border in segment}
         for index in range(start, stop):
+            if index in borders:
+                writer.restart()
             if track is None or track.present[index]:
                 image = next(face for number, face in frames if number == index)
                 restored += 1

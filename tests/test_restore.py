@@ -71,9 +71,10 @@ def test_parts_are_what_the_whole_has(low: Path, border: int) -> None:
 
 def test_the_command_line_restores_a_part(low: Path, whole: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     output = low.with_name("part.mp4")
-    main([str(low), "--aligned", "--frames", "6:14", "--output", str(output), "preset=tiny", "video.crf=0"])
+    main([str(low), "--aligned", "--frames", "6:14", "--output", str(output), "preset=tiny"])
     assert "8 frames (8 restored)" in capsys.readouterr().out
-    assert len(VideoReader(output)) == 8
+    # Cut at a clip's border, a part's file holds the very frames of the whole file, compression included.
+    assert np.array_equal(read_frames(output), whole[6:14])
     report = json.loads(output.with_suffix(".json").read_text())
     assert report["configuration"]["preset"] == "tiny"
     assert report["seed"] == 0

@@ -189,3 +189,22 @@ def test_bad_outputs(tmp_path):
             write(path, [picture(0)])
     with pytest.raises(UserError, match="not after"):
         write(tmp_path / "a.mp4", [picture(0)] * 2, times=[3, 3])
+
+
+def test_after_a_restart_frames_are_coded_as_in_a_file_of_their_own(tmp_path):
+    images = [picture(i) for i in range(14)]
+    times = [3 * i + (i > 6) for i in range(14)]
+    with VideoWriter(tmp_path / "whole.mp4", 64, 48, 25, Fraction(1, 75), crf=35) as writer:
+        for index, (image, time) in enumerate(zip(images, times, strict=True)):
+            if index in (0, 5, 9):
+                writer.restart()
+            writer.write(image, time)
+    whole = read_frames(tmp_path / "whole.mp4")
+    assert [
+        f.pts * VideoReader(tmp_path / "whole.mp4").info.time_base for f in VideoReader(tmp_path / "whole.mp4")
+    ] == [Fraction(t, 75) for t in times]
+    for start, stop in ((0, 5), (5, 9), (9, 14)):
+        with VideoWriter(tmp_path / "part.mp4", 64, 48, 25, crf=35) as writer:
+            for image in images[start:stop]:
+                writer.write(image)
+        assert np.array_equal(read_frames(tmp_path / "part.mp4"), whole[start:stop])

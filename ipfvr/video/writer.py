@@ -23,6 +23,8 @@ from ipfvr.video.reader import SIZE_KEY, VideoReader
 # File name endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
+GLOBAL_HEADER = av.codec.context.Flags.global_header  # parameter sets lie in the container, not in the packets
+
 
 class VideoWriter:
     """An H.264 video (8 bits, 4:2:0, BT.709, limited range, tagged so), written as frames come.
@@ -109,12 +111,25 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self.rate)
             self._stream.time_base = self.time_base
             even = (self.width + self.width % 2, self.height + self.height % 2)
-            set_up_encoder(self._stream.codec_context, *even, self.crf, self.encoder_rate, self.threads)
-            self._stream.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
+            self._encoder = self._set_up(self._stream.codec_context, even)
+            self._begun = 0  # frame at which the encoder began
             self._times: dict[int, int] = {}
             self._first = self._last = 0
             self._stack = stack.pop_all()
         return self
+
+    def restart(self) -> None:
+        """Let the frames that follow be coded without reference to those before.
+
+        What is written from here to the next restart gives the same bytes in whatever file it stands, so that a video
+        written in parts holds the frames of the video written at once. It begins with a key frame.
+        """
+        if self.frames > self._begun:
+            self._mux(None)
+            even = (self._stream.codec_context.width, self._stream.codec_context.height)
+            self._encoder = self._set_up(av.CodecContext.create("libx264", "w"), even)
+            self._encoder.flags |= self._stream.codec_context.flags & GLOBAL_HEADER
+            self._begun = self.frames
 
     def write(self, image: np.ndarray, pts: int | None = None) -> None:
         """Add a frame.
@@ -136,7 +151,7 @@ class VideoWriter:
         self._last = pts
         self._times[self.frames] = pts
         frame = to_yuv420p(image)
-        frame.pts, frame.time_base = self.frames, 1 / self.encoder_rate
+        frame.pts, frame.time_base = self.frames - self._begun, 1 / self.encoder_rate
         self.frames += 1
         self._mux(frame)
 
@@ -157,6 +172,11 @@ class VideoWriter:
                 self.sound = self._fits(self._source)
                 self._join(self._source.path if self.sound == "copied" else None)
 
+    def _set_up(self, encoder: Any, size: tuple[int, int]) -> Any:
+        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads)
+        encoder.sample_aspect_ratio = self.sample_aspect_ratio
+        return encoder
+
     def _create(self, path: Path) -> Any:
         try:
             # use_metadata_tags keeps keys that the format does not know, such as the odd size.
@@ -170,9 +190,10 @@ class VideoWriter:
     def _mux(self, frame: av.VideoFrame | None) -> None:
         """Encode a frame (None: the end) and write the packets, whose counting times become real ones."""
         try:
-            for packet in self._stream.encode(frame):
-                count = packet.dts
-                packet.pts, packet.dts = self._time(packet.pts), self._time(count)
+            for packet in self._encoder.encode(frame):
+                count = self._begun + packet.dts
+                packet.stream = self._stream
+                packet.pts, packet.dts = self._time(self._begun + packet.pts), self._time(count)
                 packet.time_base = self.time_base
                 packet.duration = self._step
                 self._container.mux(packet)
