@@ -212,7 +212,7 @@ class LossConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base | landmarks
+    module: str = "base"  # what is trained: vae | clip | base | landmarks | landmarks
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
@@ -222,7 +222,6 @@ class TrainConfig:
     log_every: int = 20
     validate_every: int = 1000
     validation_batches: int = 4
-    init: str = ""  # weights to start from: a safetensors file
     wandb: str = "offline"  # offline | online | disabled
 
 

@@ -75,6 +75,8 @@ def fit(config: Config, restart: bool = False) -> Path:
         enable_model_summary=False,
     )
     trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
+    if not saver.files:  # optimizer.steps=0 writes the start itself
+        saver.save(trainer, module)
     print("weights: " + ", ".join(str(file) for file in saver.files))
     return output / "weights"
 

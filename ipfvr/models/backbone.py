@@ -74,7 +74,8 @@ def load_module(module: nn.Module, path: Path, may_lack: tuple[str, ...] = ()) -
             raise UserError(f"{path} must hold one .safetensors file, it holds {len(inside)}")
         path = inside[0]
     try:
-        weights = load_file(path)
+        # Older transformers wrote this buffer of consecutive numbers; the networks count for themselves.
+        weights = {name: value for name, value in load_file(path).items() if not name.endswith("position_ids")}
     except Exception as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from None
     expected = module.state_dict()
