@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ipfvr.config import Config, load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import crop, crop_matrix
-from ipfvr.faces.detect import make_detector
+from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import reference_face
 from ipfvr.faces.track import Track, track_video
 from ipfvr.files import check_writable, write_json
@@ -95,11 +95,13 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
     reader = VideoReader(job.source)
     _check(job, reader)
     check_writable(job.output)
-    references = [_reference_face(path, job.face, config) for path in job.references]
+    # Aligned crops without a reference need none.
+    detector = None if job.aligned and not job.references else make_detector(config.faces)
+    references = [_reference_face(path, job.face, detector, config.video.size) for path in job.references]
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
     from ipfvr.restoration import Restorer, plan_windows, segments_of
 
-    track = None if job.aligned else _track(reader, config, quiet)
+    track = None if job.aligned else _track(reader, detector, config, quiet)
     segments = [(0, reader.info.frames)] if track is None else segments_of(track.scenes)
     start, stop = job.part or (0, reader.info.frames)
     windows = plan_windows(segments, config, (start, stop))
@@ -122,7 +124,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             metadata={"comment": "AI-restored with ipfvr"},
         ) as writer,
     ):
-        source = _Crops(reader, track, size, min([start, *(w.start for w in windows[:1])]), stop)
+        source = _Crops(reader, track, size, min([start, *(w.start for w in windows[:1])]))
         frames = restorer.restore_stream(source, windows, bar.update)
         borders = {w.keep_start for w in windows} | {border for segment in segments for border in segment}
         for index in range(start, stop):
@@ -171,8 +173,8 @@ def peak_memory_mb() -> int:
 class _Crops:
     """The frames' crops for the restorer, and what passes by it: times, and frames without a face."""
 
-    def __init__(self, reader: VideoReader, track: Track | None, size: int, start: int, stop: int) -> None:
-        self.track, self.size, self.stop = track, size, stop
+    def __init__(self, reader: VideoReader, track: Track | None, size: int, start: int) -> None:
+        self.track, self.size = track, size
         self.frames = reader.frames(start)
         self.times: dict[int, int] = {}
         self.without: dict[int, np.ndarray] = {}
@@ -217,9 +219,9 @@ def _check(job: Job, reader: VideoReader) -> None:
         raise UserError(f"--frames {job.part[0]}:{job.part[1]} is not inside the {info.frames} frames of {job.source}")
 
 
-def _track(reader: VideoReader, config: Config, quiet: bool) -> Track:
+def _track(reader: VideoReader, detector: Detector, config: Config, quiet: bool) -> Track:
     with tqdm(total=reader.info.frames, desc="finding the face", unit="frame", disable=quiet, leave=False) as bar:
-        track = track_video(reader, make_detector(config.faces), config.faces, lambda _: bar.update())
+        track = track_video(reader, detector, config.faces, lambda _: bar.update())
     if not track.present.any():
         raise UserError(
             f"no face found in {reader.path}: if it is a square face crop already, say --aligned; "
@@ -228,10 +230,10 @@ def _track(reader: VideoReader, config: Config, quiet: bool) -> Track:
     return track
 
 
-def _reference_face(path: Path, face: int, config: Config) -> np.ndarray:
+def _reference_face(path: Path, face: int, detector: Detector, size: int) -> np.ndarray:
     image = read_image(path)
-    found = reference_face(image, make_detector(config.faces), face or None, path)
-    return crop(image, crop_matrix(found.landmarks, config.video.size), config.video.size)
+    found = reference_face(image, detector, face or None, path)
+    return crop(image, crop_matrix(found.landmarks, size), size)
 
 
 def _parse_part(text: str | None) -> tuple[int, int] | None:

@@ -52,13 +52,12 @@ class LatentCodec(nn.Module):
         """How many pixels one latent position covers on a side."""
         return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
 
-    def encode(self, pixels: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, noise: float = 0.0) -> Tensor:
         """Latents of frames: the posterior's mean, scaled.
 
         Args:
             pixels: (F, 3, H, W) in [-1, 1], H and W multiples of :attr:`factor`.
             noise: standard deviation of Gaussian noise added to the scaled latents (training only).
-            generator: where that noise comes from.
 
         Returns:
             (F, C, H / factor, W / factor).
@@ -68,7 +67,7 @@ class LatentCodec(nn.Module):
         parts = [self.vae.encode(part).latent_dist.mean for part in pixels.split(self.config.frames_per_chunk)]
         latents = torch.cat(parts) * self.config.scaling_factor
         if noise > 0:
-            latents = latents + noise * torch.randn(latents.shape, generator=generator, device=latents.device)
+            latents = latents + noise * torch.randn_like(latents)
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:

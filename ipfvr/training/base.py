@@ -37,7 +37,7 @@ class BaseTraining(Trained):
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
         """One batch of pictures or clips."""
         z_hq, z_lq = self.latents(batch)
-        loss = self._loss(self.network, batch["text"], z_hq, z_lq, self._steps(len(z_hq)), drop=True)
+        loss = self._loss(batch["text"], z_hq, z_lq, self._steps(len(z_hq)))
         self.log("loss/clips" if z_hq.shape[2] > 1 else "loss/pictures", loss, prog_bar=True, batch_size=len(z_hq))
         return loss
 
@@ -90,12 +90,11 @@ class BaseTraining(Trained):
         highest = torch.rand(count, device=self.device) < self.config.loss.highest_noise
         return torch.where(highest, torch.full_like(steps, start), steps)
 
-    def _loss(self, network: Any, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor, drop: bool) -> Tensor:
-        if drop:
-            dropped = torch.rand(len(texts)) < self.config.loss.drop_text
-            texts = [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
+    def _loss(self, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor) -> Tensor:
+        dropped = torch.rand(len(texts)) < self.config.loss.drop_text
+        texts = [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
         x, noise = self.target.encode(z_hq, z_lq), correlated_noise(z_hq, self.config.sampler.noise_correlation)
-        v = self._predict(network, self.schedule.add_noise(x, noise, step), step, self.embed(texts), z_lq)
+        v = self._predict(self.network, self.schedule.add_noise(x, noise, step), step, self.embed(texts), z_lq)
         return self.schedule.loss(v, x, noise, step)
 
     def _predict(self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor) -> Tensor:
