@@ -23,7 +23,7 @@ from ipfvr.demo import INPUT_CRF, write_clip, write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.evaluation import all_infos, evaluate_clip, make_scorer
-from ipfvr.metrics.protocol import protocol
+from ipfvr.metrics.protocol import bootstrap_interval, protocol
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import strip
 from ipfvr.restore import Job, restore
@@ -85,10 +85,9 @@ def table(rows: dict[str, list]) -> str:
     for name, clips in rows.items():
         cells = []
         for key, info in infos.items():
-            values = np.array([row.scores[key] for row in clips])
-            draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
-            low, high = np.quantile(draws, [0.025, 0.975])
-            cells.append(f"{values.mean():.{info.digits}f} [{low:.{info.digits}f}, {high:.{info.digits}f}]")
+            values = [row.scores[key] for row in clips]
+            low, high = bootstrap_interval(values) if len(values) > 1 else (values[0], values[0])
+            cells.append(f"{np.mean(values):.{info.digits}f} [{low:.{info.digits}f}, {high:.{info.digits}f}]")
         lines.append(f"| {name} (mean of {len(clips)}) | " + " | ".join(cells) + " |")
         for row in clips:
             cells = [f"{row.scores[key]:.{info.digits}f}" for key, info in infos.items()]

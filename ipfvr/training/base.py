@@ -16,7 +16,7 @@ from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.pixels import resize
-from ipfvr.training.common import Trained
+from ipfvr.training.common import Trained, mean_psnr
 
 
 class BaseTraining(Trained):
@@ -51,14 +51,12 @@ class BaseTraining(Trained):
         z_t = self.schedule.add_noise(x, noise, step)
         v = self._predict(self.ema, z_t, step, self.embed(batch["text"]), z_lq)
         restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        real = batch["pixels"].flatten(0, 1)
         metrics = {"val/loss": functional.mse_loss(v, self.schedule.velocity(x, noise, step))}
         for name, latent in (("restored", restored), ("codec", z_hq)):
-            pixels = self.codec.decode(latent.transpose(1, 2).flatten(0, 1)).clamp(-1, 1)
-            error = (pixels - batch["pixels"].flatten(0, 1)).square().flatten(1).mean(1)
-            metrics[f"val/psnr_{name}"] = (10 * torch.log10(4 / error)).mean()
+            metrics[f"val/psnr_{name}"] = mean_psnr(self.codec.decode(latent.transpose(1, 2).flatten(0, 1)), real)
         bicubic = resize(batch["low"].flatten(0, 1), self.config.video.size)
-        error = (bicubic - batch["pixels"].flatten(0, 1)).square().flatten(1).mean(1)
-        metrics["val/psnr_bicubic"] = (10 * torch.log10(4 / error)).mean()
+        metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
         self.log_dict(metrics, batch_size=len(z_hq))
 
     def export(self, folder: Path) -> list[Path]:

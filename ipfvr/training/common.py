@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ipfvr.config import Config, OptimizerConfig, config_to_dict
+from ipfvr.metrics.fidelity import psnr
 from ipfvr.provenance import versions
 
 
@@ -71,3 +72,8 @@ def learning_rate(step: int, settings: OptimizerConfig) -> float:
     rise = min(1.0, (step + 1) / max(1, settings.warmup))
     done = min(1.0, step / max(1, settings.steps))
     return rise * (settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def mean_psnr(pixels: Tensor, real: Tensor) -> Tensor:
+    """Mean PSNR, dB, of frames (N, 3, H, W) against real ones, both in [-1, 1]; the former are clipped to it."""
+    return psnr(pixels.clamp(-1, 1) / 2 + 0.5, real / 2 + 0.5).mean().float()

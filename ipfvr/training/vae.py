@@ -16,7 +16,7 @@ from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
 from ipfvr.models.vae import start_from_principal_components
 from ipfvr.pixels import resize
-from ipfvr.training.common import Trained, learning_rate
+from ipfvr.training.common import Trained, learning_rate, mean_psnr
 
 
 class CodecTraining(Trained):
@@ -91,8 +91,7 @@ class CodecTraining(Trained):
         if self.config.loss.restored:
             latents["restored"] = self._restored(batch)
         for name, z in latents.items():
-            error = (self.ema.decode(z).clamp(-1, 1) - real).square().flatten(1).mean(1)
-            self.log(f"val/psnr_{name}", (10 * torch.log10(4 / error)).mean(), batch_size=len(real))
+            self.log(f"val/psnr_{name}", mean_psnr(self.ema.decode(z), real), batch_size=len(real))
 
     def export(self, folder: Path) -> list[Path]:
         """``vae.safetensors``."""
