@@ -97,6 +97,20 @@ class ImageConfig:
 
 
 @dataclass
+class RecogniserConfig:
+    """mini's own face recogniser, an IResNet, and its training; other recognisers know their size themselves."""
+
+    blocks: list[int] = field(default_factory=lambda: [1, 2, 2, 1])
+    widths: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+    embedding: int = 128
+    stem_stride: int = 2
+    margin: float = 0.25  # m of CosFace
+    scale: float = 24.0  # s of CosFace
+    dropout: float = 0.4
+    label_smoothing: float = 0.1
+
+
+@dataclass
 class DenoiserConfig:
     """VEnhancer's video U-Net and ControlNet, one family sized by these numbers."""
 
@@ -162,6 +176,8 @@ class WeightsConfig:
     image: str = ""
     denoiser: str = ""
     recogniser: str = "mobilefacenet"
+    attributes: str = "mini/attributes"
+    emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there
 
 
 @dataclass
@@ -170,6 +186,7 @@ class DataConfig:
 
     root: str = ""
     heldout: str = ""  # a YAML file that lists the identities kept out of every training
+    exclude: str = ""  # recogniser: a YAML file that lists the identities whose pictures may be of somebody else
     batch_size: int = 16
     clip_batch_size: int = 1
     clip_frames: int = 8
@@ -206,13 +223,14 @@ class LossConfig:
     latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
     restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
     train_encoder: bool = True  # vae: False keeps the latent space as it is
+    balance: float = 0.5  # attributes: 0 weighs them as they come, 1 as if each were as often present as not
 
 
 @dataclass
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base | landmarks | landmarks
+    module: str = "base"  # what is trained: vae | clip | base | landmarks | attributes
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
@@ -239,6 +257,7 @@ class Config:
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
+    recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

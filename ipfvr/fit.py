@@ -105,7 +105,15 @@ def make_training(config: Config):
         from ipfvr.training.landmarks import make_landmark_training
 
         return make_landmark_training(config)
-    raise UserError(f"train.module '{config.train.module}' is unknown: use vae, clip, base or landmarks")
+    if config.train.module == "attributes":
+        from ipfvr.training.attributes import make_attribute_training
+
+        return make_attribute_training(config)
+    if config.train.module == "recogniser":
+        from ipfvr.training.recogniser import make_recogniser_training
+
+        return make_recogniser_training(config)
+    raise UserError(f"train.module '{config.train.module}' is unknown: use vae, clip, base, landmarks or attributes")
 
 
 def precision(config: Config) -> str:

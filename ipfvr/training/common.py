@@ -51,6 +51,9 @@ class Trained(pl.LightningModule):
             (a, p) for a, p in zip(self.ema.parameters(), self.network.parameters(), strict=True) if p.requires_grad
         ]
         torch._foreach_lerp_([a for a, _ in pairs], [p.data for _, p in pairs], 1 - decay)
+        # The batch norms' running statistics are averages already.
+        for kept, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def metadata(self) -> dict[str, str]:
         """What made the weights, for the safetensors header: strings only."""

@@ -315,13 +315,6 @@ class LandmarkTraining(Trained):
         error = ((shift - batch["shift"]).norm(dim=-1).mean(dim=1) / apart).mean()
         self.log("val/error", error, prog_bar=True, batch_size=len(shift))
 
-    @torch.no_grad()
-    def on_train_batch_end(self, *arguments: object) -> None:
-        """Move the average; the batch norms' running statistics are averages already."""
-        super().on_train_batch_end(*arguments)
-        for mean, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(buffer)
-
     def export(self, folder: Path) -> list[Path]:
         """``landmarks.safetensors``, in half precision."""
         file = folder / "landmarks.safetensors"
