@@ -196,6 +196,10 @@ class DataConfig:
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
+    identity: str = ""  # lora: the person, a folder of root
+    scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
+    same_person: float = 0.25  # lora: a lower mean cosine of scene and references is another person
+    force: bool = False  # lora: take scenes of another person all the same
 
 
 @dataclass
@@ -223,7 +227,32 @@ class LossConfig:
     latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
     restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
     train_encoder: bool = True  # vae: False keeps the latent space as it is
+    reward: float = 0.0  # lora: weight of Eq. 8 beside Eq. 3; 0: without the reward
     balance: float = 0.5  # attributes: 0 weighs them as they come, 1 as if each were as often present as not
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adaptation of the U-Net's attentions to one person (Section 3.2)."""
+
+    rank: int = 16
+    alpha: float = 16.0  # the update is alpha / rank times B A
+    dropout: float = 0.0
+    layers: list[str] = field(default_factory=lambda: ["spatial", "temporal"])  # transformers that are adapted
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])  # their projections
+
+
+@dataclass
+class RewardConfig:
+    """The feedback reward (Section 3.3, Eq. 5 to 8)."""
+
+    recogniser: str = "mobilefacenet"  # phi of Eq. 5; a name in the weights registry
+    gamma: float = 0.9  # Eq. 7
+    statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
+    epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)
+    bound: float = 2.0  # Eq. 8: the exponent is at most this
+    max_step: int = 600  # steps above get no reward: their one-step estimate shows no face
+    chunk: int = 2  # frames whose graph is held at a time: bounds memory, changes nothing
 
 
 @dataclass
@@ -266,6 +295,8 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
