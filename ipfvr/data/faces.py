@@ -18,9 +18,10 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ipfvr.config import Config
+from ipfvr.config import Config, DataConfig
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
+from ipfvr.faces.align import scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_frames, read_image
@@ -53,13 +54,22 @@ def list_identities(root: str | Path, heldout: str | Path = "", held: bool = Fal
         raise UserError(f"data.root '{root}' is not a folder; make it as 'Data on disk' in the README says")
     out: set[str] = set()
     if str(heldout):
-        if not Path(heldout).is_file():
-            raise UserError(f"data.heldout '{heldout}' is not a file")
-        out = set(OmegaConf.to_object(OmegaConf.load(heldout))["identities"])
+        out = read_identities(heldout, "data.heldout")
     people = [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name in out) == held]
     if not people:
         raise UserError(f"no people in data.root '{root}' once those of '{heldout}' are {'chosen' if held else 'out'}")
     return people
+
+
+def read_identities(path: str | Path, option: str) -> set[str]:
+    """The list ``identities`` of a YAML file.
+
+    Raises:
+        UserError: no such file; the line names ``option``, which gave it.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{option} '{path}' is not a file")
+    return set(OmegaConf.to_object(OmegaConf.load(path))["identities"])
 
 
 class FaceDataset(Dataset):
@@ -78,21 +88,16 @@ class FaceDataset(Dataset):
         return len(self.files)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        rng = np.random.default_rng(draw.seed)
-        file = self.files[draw.index]
-        sharp = self._augmented(self._window(draw.index, rng), rng)
-        settings = self.config.degradation
-        level = str(rng.choice(self.config.data.levels)) if self.augment else settings.level
-        parameters = sample_parameters(
-            level, self.config.video.scale, self.config.video.size, int(rng.integers(2**31)), settings.scale_sigma
-        )
-        low = degrade(sharp, parameters)
+        rng, config = np.random.default_rng(draw.seed), self.config
+        file, frames = self.files[draw.index], self._window(draw.index, rng)
+        data = config.data if self.augment else None
+        matrix = draw_augmentation(frames.shape[1], config.video.size, data, rng)
+        level = str(rng.choice(config.data.levels)) if self.augment else config.degradation.level
         identity = file.parent.parent.name
         attributes = self.attributes.get(f"{identity}/{file.name}")
         return {
-            "pixels": to_tensor(sharp),
-            "low": to_tensor(low),
-            "text": compose_sentence(attributes) if attributes else self.config.prompt.positive,
+            **make_pair(warp_frames(frames, matrix, config.video.size), level, config, rng),
+            "text": compose_sentence(attributes) if attributes else config.prompt.positive,
             "identity": identity,
         }
 
@@ -107,26 +112,45 @@ class FaceDataset(Dataset):
         start = int(rng.integers(len(frames) - self.frames + 1))
         return frames[start : start + self.frames]
 
-    def _augmented(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        size, side, data = self.config.video.size, frames.shape[1], self.config.data
-        scale, angle, shift, flip = size / side, 0.0, np.zeros(2), False
-        if self.augment:
-            zoom, angle = rng.uniform(-data.zoom, data.zoom), rng.uniform(-data.zoom, data.zoom)
-            scale *= 1 + zoom
-            shift = rng.uniform(-data.zoom, data.zoom, 2) * size
-            flip = data.flip and rng.random() < 0.5
-        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-        linear = np.array([[cosine, -sine], [sine, cosine]])
-        if flip:
-            linear = linear @ np.diag([-1.0, 1.0])
-        offset = (size - 1) / 2 + shift - linear @ np.full(2, (side - 1) / 2)
-        matrix = np.concatenate([linear, offset[:, None]], axis=1)
-        blurred = [cv2.GaussianBlur(f, (0, 0), 0.4 / scale) if scale < 0.7 else f for f in frames]
-        warped = [
-            cv2.warpAffine(f, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-            for f in blurred
-        ]
-        return np.stack(warped)
+
+def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.random.Generator) -> np.ndarray:
+    """A random zoom, turn, shift and flip about the centre: (2, 3), from pixels of a crop to those of the network.
+
+    Args:
+        side: of the square crop that is given, pixels.
+        size: of the one that is wanted, pixels.
+        data: gives ``zoom`` and ``flip``; None: the mere change of size.
+        rng: what is random is drawn from it.
+    """
+    scale, angle, shift, flip = size / side, 0.0, np.zeros(2), False
+    if data is not None:
+        zoom, angle = rng.uniform(-data.zoom, data.zoom), rng.uniform(-data.zoom, data.zoom)
+        scale *= 1 + zoom
+        shift = rng.uniform(-data.zoom, data.zoom, 2) * size
+        flip = data.flip and rng.random() < 0.5
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    if flip:
+        linear = linear @ np.diag([-1.0, 1.0])
+    offset = (size - 1) / 2 + shift - linear @ np.full(2, (side - 1) / 2)
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def warp_frames(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Frames (F, S, S, 3) uint8 by one (2, 3) matrix: (F, size, size, 3), blurred first where they shrink much."""
+    scale = scale_of(matrix)
+    blurred = [cv2.GaussianBlur(f, (0, 0), 0.4 / scale) if scale < 0.7 else f for f in frames]
+    warped = [
+        cv2.warpAffine(f, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT) for f in blurred
+    ]
+    return np.stack(warped)
+
+
+def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """``pixels`` and ``low`` of a clip (F, size, size, 3): float32 in [-1, 1], the latter degraded by Eq. 13."""
+    scale_sigma, seed = config.degradation.scale_sigma, int(rng.integers(2**31))
+    parameters = sample_parameters(level, config.video.scale, config.video.size, seed, scale_sigma)
+    return {"pixels": to_tensor(sharp), "low": to_tensor(degrade(sharp, parameters))}
 
 
 class PictureAndClipSampler(Sampler):
