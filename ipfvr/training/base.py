@@ -89,11 +89,17 @@ class BaseTraining(Trained):
         return torch.where(highest, torch.full_like(steps, start), steps)
 
     def _loss(self, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor) -> Tensor:
+        return self._denoise(texts, z_hq, z_lq, step)[0]
+
+    def _denoise(self, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 3 at a step, and the one-step estimate of z_hq that goes with it."""
         dropped = torch.rand(len(texts)) < self.config.loss.drop_text
         texts = [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
         x, noise = self.target.encode(z_hq, z_lq), correlated_noise(z_hq, self.config.sampler.noise_correlation)
-        v = self._predict(self.network, self.schedule.add_noise(x, noise, step), step, self.embed(texts), z_lq)
-        return self.schedule.loss(v, x, noise, step)
+        z_t = self.schedule.add_noise(x, noise, step)
+        v = self._predict(self.network, z_t, step, self.embed(texts), z_lq)
+        estimate = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        return self.schedule.loss(v, x, noise, step), estimate
 
     def _predict(self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor) -> Tensor:
         count, frames = z_t.shape[0], z_t.shape[2]
