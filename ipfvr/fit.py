@@ -93,6 +93,10 @@ def make_training(config: Config):
         from ipfvr.training.base import BaseTraining
 
         return BaseTraining(config), FaceData(config)
+    if config.train.module == "adapter":
+        from ipfvr.training.adapter import AdapterTraining
+
+        return AdapterTraining(config), FaceData(config)
     if config.train.module == "vae":
         from ipfvr.training.vae import CodecTraining
 
@@ -113,7 +117,10 @@ def make_training(config: Config):
         from ipfvr.training.recogniser import make_recogniser_training
 
         return make_recogniser_training(config)
-    raise UserError(f"train.module '{config.train.module}' is unknown: use vae, clip, base, landmarks or attributes")
+    raise UserError(
+        f"train.module '{config.train.module}' is unknown: "
+        "use vae, clip, base, adapter, landmarks, attributes or recogniser"
+    )
 
 
 def precision(config: Config) -> str:

@@ -4,6 +4,7 @@
 
 Source holds ``images/<set>/<identity>/*`` (aligned to the 512 px face template unless the manifest calls them
 photos) and ``clips/<identity>/*.mp4``. Faces in clips and photos are found, aligned and cropped at 160 pixels.
+``ROOT/weak.yaml`` lists the people whom a manifest marks ``weak_identity``: some of their pictures may be of others.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if not manifest.is_file():
         raise UserError(f"no {manifest}: --source must hold manifest.json, images/ and clips/")
     photos = {e["file"] for e in json.loads(manifest.read_text())["entries"] if e.get("kind") == "photo"}
+    write_weak(args.source, args.root / "weak.yaml")
     detector = make_detector(FacesConfig())
     for file in tqdm(sorted(args.source.glob("images/*/*/*.*")), desc="pictures"):
         picture = str(file.relative_to(args.source)) in photos
@@ -49,6 +51,16 @@ def main(argv: list[str] | None = None) -> None:
         output = args.root / file.parent.name / "train" / file.name
         if not output.exists():
             _crop_clip(file, output, detector)
+
+
+def write_weak(source: Path, output: Path) -> None:
+    """List the people marked ``weak_identity`` in the manifests of the source and of its picture sets."""
+    weak: set[str] = set()
+    for manifest in (source / "manifest.json", *sorted(source.glob("images/*/manifest.json"))):
+        people = json.loads(manifest.read_text()).get("identities", {})
+        weak |= {name for name, facts in people.items() if facts.get("weak_identity")}
+    with atomic(output) as temporary:
+        temporary.write_text("identities: [" + ", ".join(sorted(weak)) + "]\n")
 
 
 def _crop_photo(file: Path, output: Path, detector) -> None:

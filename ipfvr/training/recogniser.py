@@ -1,0 +1,87 @@
+"""Training of mini's own recogniser: an IResNet with an additive cosine margin, from scratch.
+
+It is not distilled from MobileFaceNet, nor is MobileFaceNet asked anything else while it learns: MobileFaceNet
+judges what is trained with this recogniser (the reward's phi), and a pupil's errors would be its teacher's.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipfvr.config import Config
+from ipfvr.data.recognition import RecognitionData
+from ipfvr.faces.iresnet import IResNet, IResNetSize
+from ipfvr.metrics.verification import verification
+from ipfvr.models.backbone import save_module
+from ipfvr.training.common import Trained
+
+_AT_ONCE = 64  # pictures embedded at once in validation
+
+
+def margin_logits(cosines: Tensor, person: Tensor, margin: float, scale: float) -> Tensor:
+    """CosFace's logits (Wang et al., CVPR 2018, Eq. 4): ``s (cos theta_j - m [j is the right person])``.
+
+    Args:
+        cosines: (B, C) of each vector with each person's direction.
+        person: (B,) the right ones.
+        margin: m.
+        scale: s.
+
+    Returns:
+        (B, C), for a softmax cross-entropy.
+    """
+    right = functional.one_hot(person, cosines.shape[1]).to(cosines.dtype)
+    return scale * (cosines - margin * right)
+
+
+class RecogniserTraining(Trained):
+    """Cross-entropy of CosFace's logits over the people of the training."""
+
+    def __init__(self, config: Config, people: int) -> None:
+        super().__init__(config)
+        settings = config.recogniser
+        size = IResNetSize(tuple(settings.blocks), tuple(settings.widths), settings.embedding, settings.stem_stride)
+        net = IResNet(size, settings.dropout).to(memory_format=torch.channels_last)
+        self.network = nn.ModuleDict({"net": net})
+        self.network.register_parameter("directions", nn.Parameter(torch.randn(people, size.embedding) * 0.05))
+        self.average()
+
+    def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
+        """One batch; the margin grows from 0 over the warm-up."""
+        settings = self.config.recogniser
+        vectors = self.network["net"](batch["pixels"].contiguous(memory_format=torch.channels_last)).float()
+        with torch.autocast(vectors.device.type, enabled=False):
+            directions = functional.normalize(self.network.directions, dim=1)
+            cosines = functional.normalize(vectors, dim=1) @ directions.T
+            margin = settings.margin * min(1.0, self.global_step / max(1, self.config.optimizer.warmup))
+            logits = margin_logits(cosines, batch["person"], margin, settings.scale)
+            loss = functional.cross_entropy(logits, batch["person"], label_smoothing=settings.label_smoothing)
+        right = (cosines.argmax(1) == batch["person"]).float().mean()
+        self.log_dict({"loss": loss, "right": right}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict, number: int) -> None:
+        """The average's verification scores on all pairs of the people held out."""
+        pixels = batch["pixels"].contiguous(memory_format=torch.channels_last)
+        vectors = torch.cat([self.ema["net"](part) for part in pixels.split(_AT_ONCE)]).float()
+        scores = verification(functional.normalize(vectors, dim=1), batch["people"])
+        self.log_dict({f"val/{name}": value for name, value in scores.items()}, batch_size=len(vectors))
+
+    def export(self, folder: Path) -> list[Path]:
+        """``recogniser.safetensors``, in half precision, its size in the header, without the people's directions."""
+        file = folder / "recogniser.safetensors"
+        net = self.ema["net"]
+        state = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
+        save_module(state, file, {**self.metadata(), "iresnet": json.dumps(net.size.to_dict())})
+        return [file]
+
+
+def make_recogniser_training(config: Config) -> tuple[RecogniserTraining, RecognitionData]:
+    """What ``train.module=recogniser`` trains and on what."""
+    data = RecognitionData(config)
+    return RecogniserTraining(config, len(data.people)), data
