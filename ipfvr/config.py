@@ -111,6 +111,28 @@ class RecogniserConfig:
 
 
 @dataclass
+class ImagePromptConfig:
+    """References as image tokens, and their weight lambda in the cross-attentions (Eq. 4).
+
+    lambda of a block at a step is ``scale`` times the block's entry of ``block_scales`` times the step's of
+    ``step_scales``.
+    """
+
+    source: str = "none"  # clip (weights.image) | recogniser (weights.face_encoder) | both | none: no image prompt
+    projection: str = "resampler"  # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states)
+    tokens: int = 16  # tokens of one reference
+    width: int = 768  # channels of a token
+    depth: int = 4  # resampler: layers
+    heads: int = 12  # resampler: heads of its attentions
+    head_dim: int = 64  # resampler: channels of a head
+    face_tokens: int = 4  # resampler: tokens made of a recogniser's vector, which it reads beside CLIP's
+    references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
+    scale: float = 1.0
+    block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
+    step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1
+
+
+@dataclass
 class DenoiserConfig:
     """VEnhancer's video U-Net and ControlNet, one family sized by these numbers."""
 
@@ -175,6 +197,8 @@ class WeightsConfig:
     tokenizer: str = ""
     image: str = ""
     denoiser: str = ""
+    adapter: str = ""  # of the image prompt; empty: restore does without
+    face_encoder: str = ""  # recogniser that image_prompt.source recogniser or both reads
     recogniser: str = "mobilefacenet"
     attributes: str = "mini/attributes"
     emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there
@@ -195,6 +219,8 @@ class DataConfig:
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
+    references: int = 0  # adapter: other pictures of the same person that an item carries
+    reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
@@ -221,6 +247,10 @@ class LossConfig:
 
     highest_noise: float = 0.5  # share of training steps drawn at start_step itself
     drop_text: float = 0.1
+    drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
+    identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
+    identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
+    recogniser: str = "mini/recogniser"  # adapter: whose cosine; never the one that judges afterwards
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
     adversarial_from: int = 0  # vae: steps before the discriminator is listened to
@@ -259,7 +289,7 @@ class RewardConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base | landmarks | attributes
+    module: str = "base"  # what is trained: vae | clip | base | adapter | landmarks | attributes | recogniser
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
@@ -286,6 +316,7 @@ class Config:
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
+    image_prompt: ImagePromptConfig = field(default_factory=ImagePromptConfig)
     recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -6,8 +6,8 @@ twins are made on the fly (Eq. 13).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ipfvr.config import Config, DataConfig
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
-from ipfvr.faces.align import scale_of
+from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_frames, read_image
@@ -76,41 +76,83 @@ class FaceDataset(Dataset):
     """Pictures (one frame) or clips of faces with their low-quality twins.
 
     An item is a dictionary: ``pixels`` (F, 3, size, size) and ``low`` (F, 3, size / r, size / r), float32 in
-    [-1, 1]; ``text``, the caption; ``identity``.
+    [-1, 1]; ``landmarks`` (5, 2), pixels, where the augmentation has moved the template's; ``text``, the caption;
+    ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3, size, size), clean pictures of the person.
+
+    References are other pictures of the person than the item's own, and not cut from its own clip, where there are
+    such; of a clip of a person without pictures, frames far from the item's. They are mirrored if the item is, so
+    that a mole stays on its side; else they have a small augmentation of their own.
+
+    Args:
+        files: pictures or clips.
+        config: sizes, augmentation, degradation.
+        frames: F.
+        augment: False: as stored, the same each time.
+        pictures: where references are taken from.
     """
 
-    def __init__(self, files: list[Path], config: Config, frames: int, augment: bool) -> None:
+    def __init__(
+        self, files: list[Path], config: Config, frames: int, augment: bool, pictures: Sequence[Path] = ()
+    ) -> None:
         self.files, self.config, self.frames, self.augment = files, config, frames, augment
+        self.pictures: dict[str, list[Path]] = {}
+        for file in pictures:
+            self.pictures.setdefault(_identity(file), []).append(file)
         self.attributes = {key: row for path in config.data.captions for key, row in read_attributes(path).items()}
-        self._cache: dict[int, np.ndarray] = {}
+        self._cache: dict[Path, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng, config = np.random.default_rng(draw.seed), self.config
-        file, frames = self.files[draw.index], self._window(draw.index, rng)
-        data = config.data if self.augment else None
-        matrix = draw_augmentation(frames.shape[1], config.video.size, data, rng)
+        file, size = self.files[draw.index], config.video.size
+        start = self._start(file, rng)
+        frames = self._read(file)[start : start + self.frames]
+        matrix = draw_augmentation(frames.shape[1], size, config.data if self.augment else None, rng)
         level = str(rng.choice(config.data.levels)) if self.augment else config.degradation.level
-        identity = file.parent.parent.name
-        attributes = self.attributes.get(f"{identity}/{file.name}")
-        return {
-            **make_pair(warp_frames(frames, matrix, config.video.size), level, config, rng),
+        attributes = self.attributes.get(f"{_identity(file)}/{file.name}")
+        item = {
+            **make_pair(warp_frames(frames, matrix, size), level, config, rng),
+            "landmarks": torch.from_numpy(moved_template(matrix, frames.shape[1])).float(),
             "text": compose_sentence(attributes) if attributes else config.prompt.positive,
-            "identity": identity,
+            "identity": _identity(file),
         }
+        if config.data.references:
+            item["reference"] = self._references(file, start, is_mirrored(matrix), rng)
+        return item
 
-    def _window(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        if index not in self._cache:
-            file = self.files[index]
+    def _read(self, file: Path) -> np.ndarray:
+        if file not in self._cache:
             picture = file.suffix.lower() in PICTURES
-            self._cache[index] = read_image(file)[None] if picture else read_frames(file)
-        frames = self._cache[index]
-        if len(frames) < self.frames:
-            raise UserError(f"{self.files[index]} has {len(frames)} frames, data.clip_frames is {self.frames}")
-        start = int(rng.integers(len(frames) - self.frames + 1))
-        return frames[start : start + self.frames]
+            self._cache[file] = read_image(file)[None] if picture else read_frames(file)
+        return self._cache[file]
+
+    def _start(self, file: Path, rng: np.random.Generator) -> int:
+        count = len(self._read(file))
+        if count < self.frames:
+            raise UserError(f"{file} has {count} frames, data.clip_frames is {self.frames}")
+        return int(rng.integers(count - self.frames + 1))
+
+    def _references(self, file: Path, start: int, mirrored: bool, rng: np.random.Generator) -> torch.Tensor:
+        data, size = self.config.data, self.config.video.size
+        others = [p for p in self.pictures.get(_identity(file), []) if p != file]
+        # A picture cut from a clip is called <clip>_f<frame>.
+        others = [p for p in others if not p.stem.startswith(f"{file.stem}_f")] or others
+        if others:
+            chosen = rng.choice(len(others), data.references, replace=len(others) < data.references)
+            crops = [self._read(others[i]) for i in chosen]
+        else:
+            own = self._read(file)
+            distance = np.abs(np.arange(len(own)) - (start + (self.frames - 1) / 2))
+            far = np.flatnonzero(distance >= distance.max() / 2)
+            crops = [own[i : i + 1] for i in rng.choice(far, data.references)]
+        augmentation = replace(data, zoom=data.reference_zoom, flip=False) if self.augment else None
+        warped = [
+            warp_frames(c, draw_augmentation(c.shape[1], size, augmentation, rng), size)[:, :, :: -1 if mirrored else 1]
+            for c in crops
+        ]
+        return to_tensor(np.concatenate(warped))
 
 
 def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.random.Generator) -> np.ndarray:
@@ -144,6 +186,17 @@ def warp_frames(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray
         cv2.warpAffine(f, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT) for f in blurred
     ]
     return np.stack(warped)
+
+
+def is_mirrored(matrix: np.ndarray) -> bool:
+    """Whether a (2, 3) matrix turns left to right."""
+    return bool(np.linalg.det(matrix[:, :2]) < 0)
+
+
+def moved_template(matrix: np.ndarray, side: int) -> np.ndarray:
+    """The five points of an aligned crop of ``side`` pixels after a (2, 3) matrix: (5, 2), in the usual order."""
+    points = apply(matrix, face_template(side))
+    return points[[1, 0, 2, 4, 3]] if is_mirrored(matrix) else points
 
 
 def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -216,15 +269,15 @@ class FaceData(pl.LightningDataModule):
         if not pictures and not clips:
             raise UserError(f"no pictures in {data.root}/<identity>/reference and no clips in .../train")
         self.train = PicturesThenClips(
-            FaceDataset(pictures, self.config, 1, augment=True),
-            FaceDataset(clips, self.config, data.clip_frames, augment=True),
+            FaceDataset(pictures, self.config, 1, True, pictures),
+            FaceDataset(clips, self.config, data.clip_frames, True, pictures),
         )
         held = (
             list_files(list_identities(data.root, data.heldout, held=True), "reference", PICTURES)
             if data.heldout
             else []
         )
-        self.validation = FaceDataset(held, self.config, 1, augment=False)
+        self.validation = FaceDataset(held, self.config, 1, False, held)
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches."""
@@ -258,6 +311,10 @@ class FaceData(pl.LightningDataModule):
 def list_files(people: list[Path], folder: str, suffixes: set[str]) -> list[Path]:
     """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted."""
     return [f for p in people for f in sorted((p / folder).glob("*")) if f.suffix.lower() in suffixes]
+
+
+def _identity(file: Path) -> str:
+    return file.parent.parent.name
 
 
 def _one_thread(worker: int) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
@@ -27,7 +32,7 @@ def decoupled_cross_attention(
     query: Tensor,
     text: tuple[Tensor, Tensor],
     image: tuple[Tensor, Tensor],
-    scale: float,
+    scale: float | Tensor,
     heads: int,
 ) -> Tensor:
     """Eq. 4: Z' = Attention(Q, K_t, V_t) + lambda * Attention(Q, K_i, V_i).
@@ -36,7 +41,7 @@ def decoupled_cross_attention(
         query: Q, (B, L, heads * d), shared by both attentions.
         text: K_t and V_t, each (B, N_t, heads * d).
         image: K_i and V_i, each (B, N_i, heads * d).
-        scale: lambda.
+        scale: lambda, a number or (B, 1, 1).
         heads: number of heads.
 
     Returns:
@@ -45,11 +50,25 @@ def decoupled_cross_attention(
     return attend(query, *text, heads) + scale * attend(query, *image, heads)
 
 
+class TextAndImage(NamedTuple):
+    """What the frames of a clip cross-attend to.
+
+    Attributes:
+        text: (B, N_t, D).
+        image: image tokens (B, N_i, D'), or None.
+        share: what lambda is multiplied by at this step, (B, 1, 1); None: 1.
+    """
+
+    text: Tensor
+    image: Tensor | None = None
+    share: Tensor | None = None
+
+
 class AttentionProcessor:
     """Self-attention, or cross-attention to one context for all frames of a clip.
 
     Keys and values of a context are computed once a clip, not once a frame: the frames of a clip are
-    laid end to end as queries. A context that is a pair ``(text, image_tokens)`` is taken by
+    laid end to end as queries. A context may be :class:`TextAndImage`, which is taken by
     :class:`ImagePromptProcessor`; this one reads the text alone, so an image prompt changes nothing
     until :meth:`ipfvr.models.unet.VideoUNet.add_image_prompt` has made a place for it.
     """
@@ -58,7 +77,7 @@ class AttentionProcessor:
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | tuple[Tensor, Tensor] | None = None,
+        encoder_hidden_states: Tensor | TextAndImage | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend.
@@ -66,7 +85,7 @@ class AttentionProcessor:
         Args:
             attn: the projections.
             hidden_states: (B * F, L, C).
-            encoder_hidden_states: (B, N, D), or a pair of such, or None for self-attention.
+            encoder_hidden_states: text (B, N, D), or text and image, or None for self-attention.
             attention_mask: must be None.
 
         Returns:
@@ -78,15 +97,15 @@ class AttentionProcessor:
         if encoder_hidden_states is None:
             mixed = attend(query, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads)
         else:
-            pair = isinstance(encoder_hidden_states, tuple)
-            text, image = encoder_hidden_states if pair else (encoder_hidden_states, None)
-            clips = query.reshape(text.shape[0], -1, query.shape[-1])
-            mixed = self.cross(attn, clips, text, image).reshape(query.shape)
+            both = isinstance(encoder_hidden_states, TextAndImage)
+            context = encoder_hidden_states if both else TextAndImage(encoder_hidden_states)
+            clips = query.reshape(context.text.shape[0], -1, query.shape[-1])
+            mixed = self.cross(attn, clips, context).reshape(query.shape)
         return attn.to_out[0](mixed)
 
-    def cross(self, attn: Attention, query: Tensor, text: Tensor, image: Tensor | None) -> Tensor:
-        """Attention of ``query`` (B, L, C) to the text (B, N, D); the image tokens are not read."""
-        return attend(query, attn.to_k(text), attn.to_v(text), attn.heads)
+    def cross(self, attn: Attention, query: Tensor, context: TextAndImage) -> Tensor:
+        """Attention of ``query`` (B, L, C) to the text; the image tokens are not read."""
+        return attend(query, attn.to_k(context.text), attn.to_v(context.text), attn.heads)
 
 
 class ImagePromptProcessor(AttentionProcessor, nn.Module):
@@ -107,10 +126,29 @@ class ImagePromptProcessor(AttentionProcessor, nn.Module):
         nn.init.zeros_(self.to_v_ip.weight)
         self.scale = 1.0
 
-    def cross(self, attn: Attention, query: Tensor, text: Tensor, image: Tensor | None) -> Tensor:
+    def cross(self, attn: Attention, query: Tensor, context: TextAndImage) -> Tensor:
         """Eq. 4, or its first term alone where there is no image prompt or lambda is 0."""
+        text, image, share = context
         if image is None or self.scale == 0:
-            return super().cross(attn, query, text, image)
+            return super().cross(attn, query, context)
         text_pair = (attn.to_k(text), attn.to_v(text))
         image_pair = (self.to_k_ip(image), self.to_v_ip(image))
-        return decoupled_cross_attention(query, text_pair, image_pair, self.scale, attn.heads)
+        scale = self.scale if share is None else self.scale * share
+        return decoupled_cross_attention(query, text_pair, image_pair, scale, attn.heads)
+
+
+def scale_schedule(shares: Sequence[float], first: int, last: int, timesteps: int) -> Tensor:
+    """lambda's course over the sampler's steps, as a table over the diffusion steps.
+
+    Args:
+        shares: what lambda is multiplied by, at equal distances from the sampler's first step to its last; linear in
+            between. One number holds throughout.
+        first: the diffusion step that sampling starts at, the noisiest.
+        last: the one it ends at.
+        timesteps: length of the table.
+
+    Returns:
+        (timesteps,) float32; outside of ``last`` to ``first`` the nearest end's share.
+    """
+    done = (first - np.arange(timesteps)) / max(first - last, 1)
+    return torch.from_numpy(np.interp(done, np.linspace(0, 1, len(shares)), shares)).float()

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from ipfvr.config import Config
 from ipfvr.errors import UserError
+from ipfvr.faces.recognise import load_recogniser
 from ipfvr.files import atomic
+from ipfvr.models.adapter import load_adapter
+from ipfvr.models.attention import scale_schedule
 from ipfvr.models.checkpoints import load_denoiser
 from ipfvr.models.image import ImageEncoder
+from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
 from ipfvr.models.vae import LatentCodec
@@ -44,6 +48,46 @@ def make_image_encoder(config: Config) -> ImageEncoder:
     if config.weights.image:
         load_module(encoder.clip, locate(config.weights.image))
     return _frozen(encoder)
+
+
+def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | None:
+    """The references' way into a denoiser (Eq. 4), with the weights that ``weights.adapter`` names.
+
+    The denoiser is given its part: K_i and V_i of every cross-attention (V_i is zero where ``weights.adapter`` is
+    empty), and lambda.
+
+    Args:
+        config: see :class:`ipfvr.config.ImagePromptConfig`.
+        denoiser: as :func:`make_denoiser` makes it; its device and type stay.
+
+    Returns:
+        The encoders and the projection, or None where ``image_prompt.source`` is ``none``.
+
+    Raises:
+        UserError: an option without meaning, weights that are not there or do not fit.
+    """
+    section, sampler = config.image_prompt, config.sampler
+    if section.source == "none":
+        return None
+    with_clip, with_recogniser = SOURCES.get(section.source, (False, False))
+    if with_recogniser and not config.weights.face_encoder:
+        raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/recogniser")
+    prompt = ImagePrompt(
+        section,
+        make_image_encoder(config) if with_clip else None,
+        load_recogniser(config.weights.face_encoder) if with_recogniser else None,
+    )
+    denoiser.add_image_prompt(section.width)
+    scale = [section.scale * share for share in section.block_scales] or section.scale
+    shares = None
+    if section.step_scales:
+        first, last = sampler.start_step, sampler.end_step
+        shares = scale_schedule(section.step_scales, first, last, config.schedule.timesteps)
+    denoiser.set_image_scale(scale, shares)
+    if config.weights.adapter:
+        load_adapter(prompt, denoiser, locate(config.weights.adapter))
+    _frozen(denoiser)
+    return _frozen(prompt)
 
 
 def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDenoiser:

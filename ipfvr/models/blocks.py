@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ipfvr.config import DenoiserConfig
-from ipfvr.models.attention import AttentionProcessor
+from ipfvr.models.attention import AttentionProcessor, TextAndImage
 
-Context = Tensor | tuple[Tensor, Tensor]
+Context = Tensor | TextAndImage
 
 
 def zero_module(module: nn.Module) -> nn.Module:
@@ -73,7 +73,7 @@ class SpatialTransformer(Transformer):
     """Self-attention over the places of a frame, then cross-attention to the text."""
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Activations (B * F, C, h, w) and text (B, N, D), or (text, image tokens), to (B * F, C, h, w)."""
+        """Activations (B * F, C, h, w) and text (B, N, D), or text and image tokens, to (B * F, C, h, w)."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         tokens = self.proj_out(self.block(self.proj_in(tokens), encoder_hidden_states=context))
         return x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
@@ -157,7 +157,7 @@ class VideoBlock(nn.Module):
         Args:
             x: (B * F, C_in, h, w).
             embedding: (B * F, 4 * width), steps and what is added to them.
-            context: text (B, N, D), or the pair of text and image tokens.
+            context: text (B, N, D), or text and image tokens.
             frames: F.
             temporal: run the temporal layers.
 

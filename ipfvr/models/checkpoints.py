@@ -92,7 +92,7 @@ def load_weights(
     """
     own = {name: (name, tuple(weight.shape)) for name, weight in own_weights(denoiser).items()}
     expected = own if any(name in own for name in weights) else official_names(denoiser)
-    _check(expected.values(), weights, source)
+    check_weights(expected.values(), weights, source, "denoiser")
     on_meta = any(weight.is_meta for weight in own_weights(denoiser).values())
     state = {}
     for name, (theirs, _) in expected.items():
@@ -118,7 +118,7 @@ def load_denoiser(denoiser: VideoDenoiser, path: str | Path, dtype: torch.dtype 
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no weights at {path}; see python -m ipfvr.weights")
-    load_weights(denoiser, _read(path), str(path), dtype)
+    load_weights(denoiser, read_weights(path), str(path), dtype)
 
 
 def save_denoiser(denoiser: VideoDenoiser, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -137,7 +137,12 @@ def save_denoiser(denoiser: VideoDenoiser, path: str | Path, metadata: Mapping[s
         save_file(weights, temporary, metadata=dict(metadata or {}))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or a ``.pt`` file, mapped into memory where that is possible.
+
+    Raises:
+        UserError: not a file of weights.
+    """
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -151,11 +156,24 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     ):
-        raise UserError(f"{path} does not hold a dictionary of tensors; is it a denoiser's checkpoint?")
+        raise UserError(f"{path} does not hold a dictionary of tensors; is it a checkpoint?")
     return content
 
 
-def _check(expected: Iterable[tuple[str, tuple[int, ...]]], weights: Mapping[str, Tensor], source: str) -> None:
+def check_weights(
+    expected: Iterable[tuple[str, tuple[int, ...]]], weights: Mapping[str, Tensor], source: str, network: str
+) -> None:
+    """See that a file has the names and shapes of a network, no more and no less.
+
+    Args:
+        expected: (name, shape) of each weight.
+        weights: what the file holds.
+        source: what an error calls the file.
+        network: what it calls the network.
+
+    Raises:
+        UserError: a name is missing, left over, or has another shape; the line names the first few.
+    """
     shapes = dict(expected)
     missing = [name for name in shapes if name not in weights]
     left_over = [name for name in weights if name not in shapes]
@@ -171,8 +189,8 @@ def _check(expected: Iterable[tuple[str, tuple[int, ...]]], weights: Mapping[str
     ]
     if problems:
         raise UserError(
-            f"{source} does not fit this denoiser: {'; '.join(problems)}; use the file that the configuration's "
-            "denoiser was made for"
+            f"{source} does not fit this {network}: {'; '.join(problems)}; use a file that was made for the "
+            f"configuration's {network}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 
 from ipfvr.config import DenoiserConfig
 from ipfvr.errors import UserError
-from ipfvr.models.attention import ImagePromptProcessor
-from ipfvr.models.blocks import Trunk, VideoBlock, zero_module
+from ipfvr.models.attention import ImagePromptProcessor, TextAndImage
+from ipfvr.models.blocks import Context, Trunk, VideoBlock, zero_module
 from ipfvr.models.controlnet import VideoControlNet
 
 
@@ -23,6 +25,7 @@ class VideoUNet(Trunk):
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__(config)
+        self.register_buffer("image_shares", None, persistent=False)
         skips = list(self.skip_channels)
         channels = skips[-1]
         self.up = nn.ModuleList()
@@ -53,11 +56,28 @@ class VideoUNet(Trunk):
         for attention in self.cross_attentions():
             attention.set_processor(ImagePromptProcessor(attention, width))
 
-    def set_image_scale(self, scale: float) -> None:
-        """Set lambda of Eq. 4 everywhere; without :meth:`add_image_prompt` there is nothing to set."""
-        for attention in self.cross_attentions():
+    def set_image_scale(self, scale: float | Sequence[float], shares: Tensor | None = None) -> None:
+        """Set lambda of Eq. 4; without :meth:`add_image_prompt` there is nothing to set.
+
+        Args:
+            scale: lambda everywhere, or one for each of :meth:`cross_attentions`.
+            shares: what lambda is multiplied by at each diffusion step, (timesteps,), see
+                :func:`ipfvr.models.attention.scale_schedule`; None: 1.
+
+        Raises:
+            UserError: another number of lambdas than of cross-attentions.
+        """
+        attentions = self.cross_attentions()
+        scales = [*scale] if isinstance(scale, Sequence) else [scale] * len(attentions)
+        if len(scales) != len(attentions):
+            raise UserError(
+                f"{len(scales)} scales of the image prompt for {len(attentions)} cross-attentions: give one number, or "
+                "one for each"
+            )
+        for attention, value in zip(attentions, scales, strict=True):
             if isinstance(attention.processor, ImagePromptProcessor):
-                attention.processor.scale = scale
+                attention.processor.scale = value
+        self.image_shares = shares if shares is None else shares.to(self.conv_in.weight.device)
 
     def forward(
         self, x: Tensor, t: Tensor, text: Tensor, control: list[Tensor], image_tokens: Tensor | None = None
@@ -76,7 +96,10 @@ class VideoUNet(Trunk):
         """
         frames = x.shape[2]
         embedding = self.step_embedding(t).repeat_interleave(frames, 0)
-        context = text if image_tokens is None else (text, image_tokens)
+        context: Context = text
+        if image_tokens is not None:
+            share = None if self.image_shares is None else self.image_shares[t].to(text.dtype)[:, None, None]
+            context = TextAndImage(text, image_tokens, share)
         skips, h = self.contract(self.conv_in(self.pictures(x)), embedding, context, frames)
         h = h + control[-1]
         temporal = self.runs_temporal(frames)
@@ -103,9 +126,9 @@ class VideoDenoiser(nn.Module):
         """Give the U-Net Eq. 4's second term; see :meth:`VideoUNet.add_image_prompt`."""
         self.unet.add_image_prompt(width)
 
-    def set_image_scale(self, scale: float) -> None:
-        """Set lambda of Eq. 4."""
-        self.unet.set_image_scale(scale)
+    def set_image_scale(self, scale: float | Sequence[float], shares: Tensor | None = None) -> None:
+        """Set lambda of Eq. 4; see :meth:`VideoUNet.set_image_scale`."""
+        self.unet.set_image_scale(scale, shares)
 
     def control(
         self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ipfvr.config import Config
 from ipfvr.diffusion.sampler import LatentTarget
@@ -29,15 +28,21 @@ class BaseTraining(Trained):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.codec, self.text = make_codec(config), make_text_encoder(config)
-        self.network = make_denoiser(config).requires_grad_(True).train()
         self.schedule, self.target = Schedule(config.schedule), LatentTarget(config.sampler.residual_scale)
         self._words: dict[str, Tensor] = {}
+        self.build()
         self.average()
+
+    def build(self) -> None:
+        """Make ``self.network``, what is trained."""
+        self.network = make_denoiser(self.config).requires_grad_(True).train()
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
         """One batch of pictures or clips."""
         z_hq, z_lq = self.latents(batch)
-        loss = self._loss(batch["text"], z_hq, z_lq, self._steps(len(z_hq)))
+        text = self.embed(self.drop_text(batch["text"]))
+        noise = correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        loss, _ = self.estimate(self.network, text, z_hq, z_lq, self.draw_steps(len(z_hq)), noise)
         self.log("loss/clips" if z_hq.shape[2] > 1 else "loss/pictures", loss, prog_bar=True, batch_size=len(z_hq))
         return loss
 
@@ -47,12 +52,9 @@ class BaseTraining(Trained):
         generator = torch.Generator().manual_seed(number)
         noise = torch.randn(z_hq.shape, generator=generator).to(z_hq)
         step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
-        x = self.target.encode(z_hq, z_lq)
-        z_t = self.schedule.add_noise(x, noise, step)
-        v = self._predict(self.ema, z_t, step, self.embed(batch["text"]), z_lq)
-        restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        loss, restored = self.estimate(self.ema, self.embed(batch["text"]), z_hq, z_lq, step, noise)
         real = batch["pixels"].flatten(0, 1)
-        metrics = {"val/loss": functional.mse_loss(v, self.schedule.velocity(x, noise, step))}
+        metrics = {"val/loss": loss}
         for name, latent in (("restored", restored), ("codec", z_hq)):
             metrics[f"val/psnr_{name}"] = mean_psnr(self.codec.decode(latent.transpose(1, 2).flatten(0, 1)), real)
         bicubic = resize(batch["low"].flatten(0, 1), self.config.video.size)
@@ -82,32 +84,57 @@ class BaseTraining(Trained):
                 self._words.update(zip(new, self.text(new).float().cpu(), strict=True))
         return torch.stack([self._words[text] for text in texts]).to(self.device)
 
-    def _steps(self, count: int) -> Tensor:
+    def drop_text(self, texts: list[str]) -> list[str]:
+        """The captions, a share ``loss.drop_text`` of them replaced by the default prompt."""
+        dropped = torch.rand(len(texts)) < self.config.loss.drop_text
+        return [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
+
+    def draw_steps(self, count: int) -> Tensor:
+        """Random diffusion steps (count,), see the class."""
         start = self.config.sampler.start_step
         steps = torch.randint(0, start + 1, (count,), device=self.device)
         highest = torch.rand(count, device=self.device) < self.config.loss.highest_noise
         return torch.where(highest, torch.full_like(steps, start), steps)
 
-    def _loss(self, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor) -> Tensor:
-        return self._denoise(texts, z_hq, z_lq, step)[0]
+    def estimate(
+        self,
+        network: Any,
+        text: Tensor,
+        z_hq: Tensor,
+        z_lq: Tensor,
+        step: Tensor,
+        noise: Tensor,
+        image_tokens: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 3's loss and the one-step estimate of the restored latents.
 
-    def _denoise(self, texts: list[str], z_hq: Tensor, z_lq: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 3 at a step, and the one-step estimate of z_hq that goes with it."""
-        dropped = torch.rand(len(texts)) < self.config.loss.drop_text
-        texts = [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
-        x, noise = self.target.encode(z_hq, z_lq), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        Args:
+            network: the denoiser.
+            text: (B, L, D).
+            z_hq: latents of the truth (B, C, F, h, w).
+            z_lq: of the low-quality frames.
+            step: (B,).
+            noise: like ``z_hq``.
+            image_tokens: (B, N, D'), or None.
+
+        Returns:
+            a scalar, and (B, C, F, h, w).
+        """
+        x = self.target.encode(z_hq, z_lq)
         z_t = self.schedule.add_noise(x, noise, step)
-        v = self._predict(self.network, z_t, step, self.embed(texts), z_lq)
-        estimate = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
-        return self.schedule.loss(v, x, noise, step), estimate
+        v = self._predict(network, z_t, step, text, z_lq, image_tokens)
+        restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
+        return self.schedule.loss(v, x, noise, step), restored
 
-    def _predict(self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor) -> Tensor:
+    def _predict(
+        self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor, image_tokens: Tensor | None
+    ) -> Tensor:
         count, frames = z_t.shape[0], z_t.shape[2]
         level = self.config.sampler.hint_step
         t_hint = torch.full((count,), max(level, 0), device=z_t.device)
         hint = z_lq if level < 0 else self.schedule.add_noise(z_lq, torch.randn_like(z_lq), t_hint)
         scale = torch.full((count,), self.config.video.scale, device=z_t.device)
-        return network(z_t, step, text, hint, t_hint, scale, z_t.new_zeros(count, frames))
+        return network(z_t, step, text, hint, t_hint, scale, z_t.new_zeros(count, frames), image_tokens=image_tokens)
 
 
 def correlated_noise(like: Tensor, correlation: float) -> Tensor:

@@ -1,0 +1,212 @@
+"""References to image tokens: the visual encoder's part of Section 3.2.
+
+Two projections, those of IP-Adapter (Ye et al. 2023), with the names its files have: ``linear`` makes tokens of one
+vector a picture, ``resampler`` (plus, plus-face) lets learned queries read a sequence of features.
+
+A recogniser's embedding says who it is and little else, CLIP's hidden states say how the face looks, tattoos and all.
+With ``source: both`` the linear projection reads the two vectors as one. For the resampler the embedding becomes a few
+more tokens of the sequence that it reads: so it can weigh the two against each other, the number of image tokens and
+with it the cost of Eq. 4 stays what it is, and its weights keep plus-face's names and shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ipfvr.config import ImagePromptConfig
+from ipfvr.errors import UserError
+from ipfvr.faces.align import ARCFACE_SIZE, face_template, warp_faces
+from ipfvr.faces.recognise import Recogniser
+from ipfvr.models.attention import attend
+from ipfvr.models.image import ImageEncoder
+
+SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True)}  # CLIP's model, a recogniser
+
+
+class LinearProjection(nn.Module):
+    """IP-Adapter's projection of one vector a picture to tokens.
+
+    Args:
+        features: length of the vector.
+        tokens: tokens of a picture.
+        width: channels of a token.
+    """
+
+    def __init__(self, features: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.proj = nn.Linear(features, tokens * width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(N, features) to (N, tokens, width)."""
+        return self.norm(self.proj(vectors).unflatten(1, (self.tokens, -1)))
+
+
+class Resampler(nn.Module):
+    """IP-Adapter plus's projection of a sequence: learned queries attend to it and to each other, layer by layer.
+
+    Args:
+        features: channels of the sequence.
+        config: tokens, their width, depth and heads.
+    """
+
+    def __init__(self, features: int, config: ImagePromptConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.latents = nn.Parameter(torch.randn(1, config.tokens, width) / width**0.5)
+        self.proj_in = nn.Linear(features, width)
+        self.proj_out = nn.Linear(width, width)
+        self.norm_out = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([_PerceiverAttention(width, config.heads, config.head_dim), _feed_forward(width)])
+            for _ in range(config.depth)
+        )
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """(N, L, features) to (N, tokens, width)."""
+        sequence = self.proj_in(sequence)
+        latents = self.latents.expand(len(sequence), -1, -1)
+        for attention, feed_forward in self.layers:
+            latents = latents + attention(sequence, latents)
+            latents = latents + feed_forward(latents)
+        return self.norm_out(self.proj_out(latents))
+
+
+class FaceTokens(nn.Module):
+    """A recogniser's embedding as tokens beside CLIP's: a network of two layers.
+
+    Args:
+        features: length of the embedding.
+        tokens: how many.
+        width: channels of a token.
+    """
+
+    def __init__(self, features: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.mlp = nn.Sequential(nn.Linear(features, 2 * features), nn.GELU(), nn.Linear(2 * features, tokens * width))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(N, features) to (N, tokens, width)."""
+        return self.norm(self.mlp(embedding).unflatten(1, (self.tokens, -1)))
+
+
+class ImagePrompt(nn.Module):
+    """Reference faces to image tokens: frozen encoders and the projection that is trained.
+
+    Args:
+        config: which encoders, which projection.
+        image: CLIP's vision model, where ``config.source`` has it.
+        recogniser: a face recogniser, where ``config.source`` has it.
+
+    Raises:
+        UserError: an option without meaning.
+    """
+
+    def __init__(self, config: ImagePromptConfig, image: ImageEncoder | None, recogniser: Recogniser | None) -> None:
+        super().__init__()
+        if (image is not None, recogniser is not None) != SOURCES.get(config.source):
+            raise UserError(f"image_prompt.source '{config.source}' is unknown: use clip, recogniser, both or none")
+        if config.references not in ("concat", "mean"):
+            raise UserError(f"image_prompt.references '{config.references}' is unknown: use concat or mean")
+        self.config, self.image, self.recogniser = config, image, recogniser
+        self.face_proj: FaceTokens | None = None
+        embedding = _embedding_width(recogniser) if recogniser is not None else 0
+        if config.projection == "linear":
+            vector = (image.config.projection if image is not None else 0) + embedding
+            self.image_proj: nn.Module = LinearProjection(vector, config.tokens, config.width)
+        elif config.projection == "resampler":
+            channels = image.config.width if image is not None else config.width
+            self.image_proj = Resampler(channels, config)
+            if recogniser is not None:
+                self.face_proj = FaceTokens(embedding, config.face_tokens, channels)
+        else:
+            raise UserError(f"image_prompt.projection '{config.projection}' is unknown: use linear or resampler")
+
+    @torch.no_grad()
+    def features(self, faces: Tensor) -> list[Tensor]:
+        """What the frozen encoders see.
+
+        Args:
+            faces: (N, 3, S, S) in [-1, 1], aligned to the five-point template of :mod:`ipfvr.faces.align`.
+
+        Returns:
+            CLIP's projected vectors (N, D), for a resampler its hidden states (N, L, D), then the recogniser's
+            embeddings (N, D'), of length sqrt(D') so that their elements are of the size that layers expect;
+            those that ``source`` has.
+        """
+        found = []
+        if self.image is not None:
+            found.append(self.image.project(faces) if self.config.projection == "linear" else self.image(faces))
+        if self.recogniser is not None:
+            landmarks = face_template(faces.shape[-1])[None].repeat(len(faces), 0)
+            embedding = self.recogniser.embed(warp_faces(faces, landmarks))
+            found.append(embedding * embedding.shape[1] ** 0.5)
+        return found
+
+    def tokens(self, features: Sequence[Tensor], references: int) -> Tensor:
+        """Image tokens of features.
+
+        Args:
+            features: of :meth:`features`, for B * ``references`` faces; zeros are the features of no picture.
+            references: R, faces of one person.
+
+        Returns:
+            (B, R * tokens, width), with ``references: mean`` (B, tokens, width).
+        """
+        if self.config.projection == "linear":
+            tokens = self.image_proj(torch.cat([*features], 1))
+        elif self.face_proj is None:
+            tokens = self.image_proj(features[0])
+        else:
+            tokens = self.image_proj(torch.cat([*features[:-1], self.face_proj(features[-1])], 1))
+        people = tokens.unflatten(0, (-1, references))
+        return people.mean(1) if self.config.references == "mean" else people.flatten(1, 2)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Image tokens of references.
+
+        Args:
+            faces: (R, 3, S, S) of one person or (B, R, 3, S, S), see :meth:`features`.
+
+        Returns:
+            (1, R * tokens, width) or (B, R * tokens, width), see :meth:`tokens`.
+        """
+        people = faces[None] if faces.ndim == 4 else faces
+        return self.tokens(self.features(people.flatten(0, 1)), people.shape[1])
+
+
+class _PerceiverAttention(nn.Module):
+    """Queries attend to a sequence and to themselves (Flamingo's Perceiver resampler)."""
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        inner, self.heads = heads * head_dim, heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_kv = nn.Linear(width, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, width, bias=False)
+
+    def forward(self, sequence: Tensor, latents: Tensor) -> Tensor:
+        sequence, latents = self.norm1(sequence), self.norm2(latents)
+        key, value = self.to_kv(torch.cat([sequence, latents], 1)).chunk(2, -1)
+        return self.to_out(attend(self.to_q(latents), key, value, self.heads))
+
+
+def _feed_forward(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, 4 * width, bias=False),
+        nn.GELU(),
+        nn.Linear(4 * width, width, bias=False),
+    )
+
+
+@torch.no_grad()
+def _embedding_width(recogniser: Recogniser) -> int:
+    return recogniser.embed(recogniser.mean.new_zeros(1, 3, ARCFACE_SIZE, ARCFACE_SIZE)).shape[1]

@@ -1,0 +1,128 @@
+"""Training of the image prompt (Section 3.2): the base is frozen, the projection and Eq. 4's K_i and V_i learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipfvr.config import Config
+from ipfvr.errors import UserError
+from ipfvr.faces.align import warp_faces
+from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.models.adapter import adapter_header, adapter_modules
+from ipfvr.models.backbone import make_denoiser, make_image_prompt, save_module
+from ipfvr.training.base import BaseTraining, correlated_noise
+from ipfvr.training.common import mean_psnr
+
+
+class AdapterTraining(BaseTraining):
+    """Eq. 3 with references of the same person as the image prompt.
+
+    The text is dropped as in the base's training. The image prompt is dropped by setting the encoders' features to
+    zero, as IP-Adapter does: what the projection makes of zeros is then the image prompt of nobody, for guidance.
+    ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step estimate and the truth, for samples
+    at ``loss.identity_from`` or above, where what the face looks like is decided.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.data.references < 1:
+            raise UserError("train.module adapter needs references: data.references=1 or more")
+        self.judge: Recogniser | None = load_recogniser(config.loss.recogniser) if config.loss.identity else None
+
+    def build(self) -> None:
+        """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""
+        self.denoiser = make_denoiser(self.config)
+        prompt = make_image_prompt(self.config, self.denoiser)
+        if prompt is None:
+            raise UserError("train.module adapter needs an image_prompt.source: clip, recogniser or both")
+        self.prompt = prompt
+        self.network = adapter_modules(prompt, self.denoiser).requires_grad_(True)
+
+    def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
+        """One batch of pictures or clips."""
+        z_hq, z_lq = self.latents(batch)
+        text = self.embed(self.drop_text(batch["text"]))
+        step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        kept = torch.rand(len(z_hq), device=z_hq.device) >= self.config.loss.drop_image
+        tokens = self.image_tokens(batch["reference"], kept)
+        loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
+        kind = "clips" if z_hq.shape[2] > 1 else "pictures"
+        self.log(f"loss/{kind}", loss, prog_bar=True, batch_size=len(z_hq))
+        noisy = kept & (step >= self.config.loss.identity_from)
+        if self.judge is not None and noisy.any():
+            identity = 1 - self.similarity(self.judge, restored[noisy], batch, noisy).mean()
+            self.log(f"loss/identity_{kind}", identity, prog_bar=True, batch_size=int(noisy.sum()))
+            loss = loss + self.config.loss.identity * identity
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], number: int) -> None:
+        """The average on people held out: with right references, with none, with those of the next one of the batch."""
+        z_hq, z_lq = self.latents(batch)
+        noise = torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(number)).to(z_hq)
+        step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
+        everyone = torch.ones_like(step, dtype=torch.bool)
+        text, real = self.embed(batch["text"]), batch["pixels"].flatten(0, 1)
+        metrics = {}
+        with exchanged(self.network, self.ema):
+            right = self.image_tokens(batch["reference"], everyone)
+            # Neighbours of a sorted batch are often one person: half a batch away is another.
+            wrong = right.roll(len(right) // 2, 0)
+            for name, tokens in (("right", right), ("none", None), ("wrong", wrong)):
+                loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
+                metrics[f"val/loss_{name}"] = loss
+                pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
+                metrics[f"val/psnr_{name}"] = mean_psnr(pixels, real)
+                if self.judge is not None:
+                    metrics[f"val/identity_{name}"] = self.similarity(self.judge, restored, batch, everyone).mean()
+        self.log_dict(metrics, batch_size=len(z_hq))
+
+    def export(self, folder: Path) -> list[Path]:
+        """``adapter.safetensors``, in IP-Adapter's layout."""
+        file = folder / "adapter.safetensors"
+        save_module(self.ema.state_dict(), file, self.metadata() | adapter_header(self.prompt))
+        return [file]
+
+    def image_tokens(self, references: Tensor, kept: Tensor) -> Tensor:
+        """Image tokens (B, N, D) of references (B, R, 3, S, S); of nobody where ``kept`` (B,) is False."""
+        count = references.shape[1]
+        features = self.prompt.features(references.flatten(0, 1))
+        share = kept.repeat_interleave(count).to(references)
+        return self.prompt.tokens([f * share.reshape(-1, *[1] * (f.ndim - 1)) for f in features], count)
+
+    def similarity(self, judge: Recogniser, latents: Tensor, batch: dict[str, Any], chosen: Tensor) -> Tensor:
+        """Cosines (frames,) of Eq. 5 between decoded latents and the truth.
+
+        Args:
+            judge: phi.
+            latents: (b, C, F, h, w), of the items of the batch that ``chosen`` (B,) is True for.
+            batch: has ``pixels`` and ``landmarks``.
+            chosen: which items.
+        """
+        restored = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float().clamp(-1, 1)
+        landmarks = batch["landmarks"][chosen].repeat_interleave(latents.shape[2], 0)
+        with torch.no_grad():
+            truth = judge.embed(warp_faces(batch["pixels"][chosen].flatten(0, 1), landmarks)).float()
+        return functional.cosine_similarity(judge.embed(warp_faces(restored, landmarks)).float(), truth)
+
+
+@contextmanager
+def exchanged(network: nn.Module, average: nn.Module) -> Iterator[None]:
+    """Inside the block ``network`` has the parameters of its average, and the other way round."""
+    pairs = list(zip(network.parameters(), average.parameters(), strict=True))
+
+    def exchange() -> None:
+        for a, b in pairs:
+            a.data, b.data = b.data, a.data
+
+    exchange()
+    try:
+        yield
+    finally:
+        exchange()
