@@ -179,13 +179,23 @@ class SamplerConfig:
 
 @dataclass
 class PromptConfig:
-    """Words for the two text streams."""
+    """Words for the two text streams. With references, or a file, they speak of the person (Face2Text)."""
 
-    positive: str = "a good video"
+    positive: str = "a good video"  # where nothing is known of the person
+    quality: str = "cinematic, high contrast, highly detailed"  # after the words on the person; dropped from the end
     negative: str = (
         "painting, oil painting, illustration, drawing, art, sketch, cartoon, 3D render, blurry, "
         "deformed, disfigured, low quality, noise, grain"
     )
+    describe: bool = True  # False: positive and negative as they stand here
+    file: str = ""  # a prompt.yaml; empty: the one in the person's folder, where there is one
+    true_from: float = 0.5  # attributes at least this probable are said
+    false_to: float = 0.2  # those at most this probable are denied in the negative prompt
+    compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
+    model: str = ""  # transformers: a folder or a name; openai: the model's name
+    address: str = ""  # openai: such as http://127.0.0.1:8000/v1
+    key_variable: str = "OPENAI_API_KEY"  # openai: the environment variable with the key; unset: none is sent
+    timeout: float = 20.0  # openai: seconds
 
 
 @dataclass
@@ -200,6 +210,7 @@ class WeightsConfig:
     adapter: str = ""  # of the image prompt; empty: restore does without
     face_encoder: str = ""  # recogniser that image_prompt.source recogniser or both reads
     recogniser: str = "mobilefacenet"
+    lora: str = ""  # a LoRA folder (restore --lora); empty: none
     attributes: str = "mini/attributes"
     emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there
 
@@ -210,7 +221,7 @@ class DataConfig:
 
     root: str = ""
     heldout: str = ""  # a YAML file that lists the identities kept out of every training
-    exclude: str = ""  # recogniser: a YAML file that lists the identities whose pictures may be of somebody else
+    exclude: str = ""  # a YAML file that lists the identities whose pictures may be of somebody else
     batch_size: int = 16
     clip_batch_size: int = 1
     clip_frames: int = 8
@@ -289,7 +300,7 @@ class RewardConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base | adapter | landmarks | attributes | recogniser
+    module: str = "base"  # what is trained: vae | clip | base | adapter | lora | landmarks | attributes | recogniser
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32

@@ -3,7 +3,8 @@
     python experiments/mini/prepare.py --source ../shared/data --root data/mini
 
 Source holds ``images/<set>/<identity>/*`` (aligned to the 512 px face template unless the manifest calls them
-photos) and ``clips/<identity>/*.mp4``. Faces in clips and photos are found, aligned and cropped at 160 pixels.
+photos), ``references/<identity>/*`` (photos of the people of the clips, and frames called ``<clip>_f<frame>``) and
+``clips/<identity>/*.mp4``. Faces in clips, photos and references are found, aligned and cropped at 160 pixels.
 ``ROOT/weak.yaml`` lists the people whom a manifest marks ``weak_identity``: some of their pictures may be of others.
 """
 
@@ -38,10 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     manifest = args.source / "manifest.json"
     if not manifest.is_file():
         raise UserError(f"no {manifest}: --source must hold manifest.json, images/ and clips/")
-    photos = {e["file"] for e in json.loads(manifest.read_text())["entries"] if e.get("kind") == "photo"}
+    entries = json.loads(manifest.read_text())["entries"]
+    photos = {e["file"] for e in entries if e.get("kind") == "photo" or e["type"] == "reference"}
     write_weak(args.source, args.root / "weak.yaml")
     detector = make_detector(FacesConfig())
-    for file in tqdm(sorted(args.source.glob("images/*/*/*.*")), desc="pictures"):
+    files = [*args.source.glob("images/*/*/*.*"), *args.source.glob("references/*/*.*")]
+    for file in tqdm(sorted(files), desc="pictures"):
         picture = str(file.relative_to(args.source)) in photos
         output = args.root / file.parent.name / "reference" / file.with_suffix(".png" if picture else file.suffix).name
         if not output.exists():

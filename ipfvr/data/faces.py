@@ -61,6 +61,12 @@ def list_identities(root: str | Path, heldout: str | Path = "", held: bool = Fal
     return people
 
 
+def chosen_people(data: DataConfig, held: bool = False) -> list[Path]:
+    """The folders of :func:`list_identities` without the people of ``data.exclude``."""
+    unsure = read_identities(data.exclude, "data.exclude") if data.exclude else set()
+    return [p for p in list_identities(data.root, data.heldout, held) if p.name not in unsure]
+
+
 def read_identities(path: str | Path, option: str) -> set[str]:
     """The list ``identities`` of a YAML file.
 
@@ -263,7 +269,7 @@ class FaceData(pl.LightningDataModule):
             UserError: a data root without people, or people without pictures and clips.
         """
         data = self.config.data
-        people = list_identities(data.root, data.heldout)
+        people = chosen_people(data)
         pictures = list_files(people, "reference", PICTURES)
         clips = list_files(people, "train", CLIPS) if data.clip_every else []
         if not pictures and not clips:
@@ -272,11 +278,7 @@ class FaceData(pl.LightningDataModule):
             FaceDataset(pictures, self.config, 1, True, pictures),
             FaceDataset(clips, self.config, data.clip_frames, True, pictures),
         )
-        held = (
-            list_files(list_identities(data.root, data.heldout, held=True), "reference", PICTURES)
-            if data.heldout
-            else []
-        )
+        held = list_files(chosen_people(data, held=True), "reference", PICTURES) if data.heldout else []
         self.validation = FaceDataset(held, self.config, 1, False, held)
 
     def train_dataloader(self) -> DataLoader:

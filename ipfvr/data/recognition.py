@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ipfvr.config import Config
-from ipfvr.data.faces import PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.faces import PICTURES, chosen_people, list_files
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
 from ipfvr.pixels import to_tensor
@@ -140,11 +140,8 @@ class RecognitionData(pl.LightningDataModule):
         self.config = config
         self.start = 0  # batches already seen: set before resuming
         data = config.data
-        unsure = read_identities(data.exclude, "data.exclude") if data.exclude else set()
-        known = [p for p in list_identities(data.root, data.heldout) if p.name not in unsure]
-        self.people = [p for p in known if list_files([p], "reference", PICTURES)]
-        held = list_identities(data.root, data.heldout, held=True) if data.heldout else []
-        self.held = [p for p in held if p.name not in unsure]
+        self.people = [p for p in chosen_people(data) if list_files([p], "reference", PICTURES)]
+        self.held = chosen_people(data, held=True) if data.heldout else []
 
     def setup(self, stage: str | None = None) -> None:
         """Read the pictures: seconds."""
