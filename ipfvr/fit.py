@@ -97,6 +97,10 @@ def make_training(config: Config):
         from ipfvr.training.adapter import AdapterTraining
 
         return AdapterTraining(config), FaceData(config)
+    if config.train.module == "lora":
+        from ipfvr.training.lora import make_lora_training
+
+        return make_lora_training(config)
     if config.train.module == "vae":
         from ipfvr.training.vae import CodecTraining
 

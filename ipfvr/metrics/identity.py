@@ -14,6 +14,7 @@ from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template
 from ipfvr.faces.detect import Detector, Face, box_overlap
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
+from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
 
 SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
@@ -29,7 +30,7 @@ def identity_similarity(embeddings: Tensor, target: Tensor) -> Tensor:
     Returns:
         (F,) in [-1, 1], NaN where there is no face.
     """
-    return F.cosine_similarity(embeddings.double(), target.double(), dim=1)
+    return identity_reward(embeddings.double(), target.double())
 
 
 def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
@@ -45,6 +46,21 @@ def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
     """
     variance = (squares / count - (total / count).square()).clamp(min=0)
     return torch.where(count >= 2, 100 * variance.sqrt(), torch.nan)
+
+
+def identity_drift(similarity: Tensor) -> Tensor:
+    """Drift over a clip: mean similarity of its first third minus that of its last third.
+
+    Above 0 the likeness is lost over the clip. A third is F / 3 frames, rounded, at least one.
+
+    Args:
+        similarity: IDS or r_f (F,); NaN where there is no face.
+
+    Returns:
+        shape ().
+    """
+    third = max(1, round(len(similarity) / 3))
+    return similarity[:third].nanmean() - similarity[-third:].nanmean()
 
 
 class IDS(FrameMetric):

@@ -1,0 +1,173 @@
+"""LoRA of one person (Section 3.2) with the feedback reward (Section 3.3): L_rec + weight * L_id_reward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ipfvr.config import Config, config_to_dict
+from ipfvr.data.scenes import Person, Scene, SceneData, load_person
+from ipfvr.errors import UserError
+from ipfvr.faces.detect import make_detector
+from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.identity.reward import FaceRewards, Feedback, clip_feedback
+from ipfvr.metrics.identity import identity_drift
+from ipfvr.models.backbone import make_denoiser, make_image_prompt
+from ipfvr.models.lora import add_lora, base_record, save_lora
+from ipfvr.pixels import to_tensor
+from ipfvr.provenance import versions
+from ipfvr.training.base import BaseTraining, correlated_noise
+from ipfvr.training.lora_report import LoraReport
+
+
+class LoraTraining(BaseTraining):
+    """Eq. 3 on one person's scenes, and Eq. 8 on the decoded one-step estimate of the same pass.
+
+    The reward is given at steps up to ``reward.max_step`` alone. A hundred steps have no moving average.
+    """
+
+    def __init__(self, config: Config, person: Person, recogniser: Recogniser) -> None:
+        if config.loss.reward < 0 or not 0 <= config.reward.max_step < config.schedule.timesteps:
+            raise UserError(
+                f"loss.reward {config.loss.reward} must be 0 or above, reward.max_step {config.reward.max_step} a step "
+                f"below {config.schedule.timesteps}"
+            )
+        super().__init__(config)
+        self.strict_loading = False  # a checkpoint holds the adapters alone
+        self.person = person
+        self.face_rewards = FaceRewards(self.codec, recogniser, person.embedding)
+        self.history: list[dict[str, float]] = []
+
+    def build(self) -> None:
+        """The frozen denoiser with adapters, and the image prompt where there are weights for one."""
+        self.network = make_denoiser(self.config)
+        self.prompt = make_image_prompt(self.config, self.network) if self.config.weights.adapter else None
+        self.network.unet = add_lora(self.network.unet, self.config.lora)
+
+    def average(self) -> None:
+        """None is kept."""
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """See :meth:`average`."""
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """The report of a clip before and after."""
+        return [LoraReport(Path(self.config.train.output))]
+
+    def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
+        """One batch of clips."""
+        z_hq, z_lq = self.latents(batch)
+        count = len(z_hq)
+        step, noise = self.draw_steps(count), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        text, tokens = self.embed(self.drop_text(batch["text"])), self.image_tokens()
+        tokens = None if tokens is None else tokens.expand(count, -1, -1)
+        loss, restored = self.estimate(self.network, text, z_hq, z_lq, step, noise, tokens)
+        values = {"loss/rec": loss.detach()}
+        if self.config.loss.reward:
+            found = [
+                self.feedback(restored[i], batch["landmarks"][i])
+                for i in range(count)
+                if step[i] <= self.config.reward.max_step
+            ]
+            if found:
+                identity = torch.stack([f.loss for f in found]).sum() / count
+                loss = loss + self.config.loss.reward * identity
+                values |= {"loss/id_reward": identity.detach(), **described(found)}
+        values["loss/total"] = loss.detach()
+        self.log_dict(values, prog_bar=False, batch_size=count)
+        self.history.append({"step": self.global_step, **{k: round(float(v), 5) for k, v in values.items()}})
+        return loss
+
+    def feedback(self, restored: Tensor, landmarks: Tensor) -> Feedback:
+        """Eq. 5 to 8 of one clip's estimate (C, F, h, w) with the truth's landmarks (F, 5, 2), f drawn uniformly."""
+        # Half precision has three digits: too few for the differences between neighbouring frames.
+        with torch.autocast(restored.device.type, enabled=False):
+            return clip_feedback(
+                restored.float().transpose(0, 1),
+                self.face_rewards.of_clip(landmarks),
+                self.config.reward,
+                self.face_rewards.chunk(self.config.reward.chunk),
+                int(torch.randint(restored.shape[1], ())),
+            )
+
+    @torch.no_grad()
+    def image_tokens(self) -> Tensor | None:
+        """The references' image tokens (1, N, D), or None without an image prompt."""
+        if self.prompt is None:
+            return None
+        faces = to_tensor(np.stack([r.face for r in self.person.references]))
+        return self.prompt(faces.to(self.device))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The adapters and what was logged; everything else is frozen and has files of its own."""
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if ".lora_" in k}
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the log."""
+        self.history = checkpoint["history"]
+
+    def export(self, folder: Path) -> list[Path]:
+        """A LoRA folder, see :mod:`ipfvr.models.lora`."""
+        return save_lora(self.network.unet, folder, self.card())
+
+    def card(self) -> dict[str, Any]:
+        """What made the adapters."""
+        config, person, recogniser = self.config, self.person, self.face_rewards.recogniser
+        reward = {**vars(config.reward), "weight": config.loss.reward, "recogniser_sha256": recogniser.sha256}
+        return {
+            "identity": person.identity,
+            "base": base_record(config),
+            "steps": self.global_step,
+            "losses": {"first": self.history[:1], "last": self.history[-1:], "mean_of_last_20": self._mean(20)},
+            "references": [{"file": r.path.name, "sha256": r.sha256} for r in person.references],
+            "scenes": [self._record(scene) for scene in person.train],
+            "test_scenes": [self._record(scene) for scene in person.test],
+            "remarks": person.remarks,
+            "prompt": config.prompt.positive,
+            "image_prompt": config.weights.adapter,
+            "lora": vars(config.lora),
+            "reward": reward if config.loss.reward else "none",
+            "seed": config.seed,
+            "versions": versions(),
+            "configuration": config_to_dict(config),
+        }
+
+    def _record(self, scene: Scene) -> dict[str, Any]:
+        likeness = self.person.likeness[scene.path.name]
+        return {"file": scene.path.name, "sha256": scene.sha256, "frames": len(scene.frames), "likeness": likeness}
+
+    def _mean(self, steps: int) -> dict[str, float]:
+        rows = self.history[-steps:]
+        keys = sorted({key for row in rows for key in row if key.startswith("loss/")})
+        return {key: round(float(np.mean([row[key] for row in rows if key in row])), 5) for key in keys}
+
+
+def described(found: list[Feedback]) -> dict[str, Tensor]:
+    """Numbers to log: the mean r_f and R_f of the batch, their drift over a clip, and r_f of every frame."""
+    rewards = torch.stack([f.rewards for f in found])
+    values = {
+        "reward/r": rewards.mean(),
+        "reward/R_f": torch.stack([f.discounted[f.frame] for f in found]).mean(),
+        "reward/sigma": rewards.std(1, correction=0).mean(),
+        "reward/drift": torch.stack([identity_drift(row) for row in rewards]).mean(),
+    }
+    return values | {f"r_f/{frame:02d}": value for frame, value in enumerate(rewards.mean(0))}
+
+
+def make_lora_training(config: Config) -> tuple[LoraTraining, SceneData]:
+    """The training and the data of ``data.identity``.
+
+    Raises:
+        UserError: see :func:`ipfvr.data.scenes.load_person`.
+    """
+    recogniser = load_recogniser(config.reward.recogniser)
+    person = load_person(config, recogniser, make_detector(config.faces))
+    for remark in person.remarks:
+        print(f"note: {remark}")
+    return LoraTraining(config, person, recogniser), SceneData(config, person)

@@ -1,0 +1,123 @@
+"""A clip before and after a LoRA: the strip of frames of the paper's Figure 8, and r_f of each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ipfvr.data.scenes import SceneDataset
+from ipfvr.diffusion.sampler import Sampler
+from ipfvr.faces.recognise import embed_faces
+from ipfvr.files import atomic, write_json
+from ipfvr.identity.reward import identity_reward
+from ipfvr.metrics.identity import identity_drift
+from ipfvr.pixels import resize, to_frames
+from ipfvr.report.pictures import strip
+
+if TYPE_CHECKING:
+    from ipfvr.training.lora import LoraTraining
+
+SHOWN = 6  # frames of the strip
+
+
+class LoraReport(pl.Callback):
+    """Restores one clip without and with the adapters when the training ends.
+
+    The clip is the first one of the first test scene, of the first training scene where there is none, degraded at
+    ``degradation.level``. Writes ``strip.png``, ``rewards.csv`` (r_f of every frame) and ``report.json`` (their mean,
+    deviation and drift) to the folder, and the same to W&B.
+
+    Args:
+        folder: of the training's output.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: pl.Trainer, module: LoraTraining) -> None:
+        """Restore, write, log."""
+        if not trainer.is_global_zero:
+            return
+        person, config = module.person, module.config
+        data = SceneDataset(person.test or person.train, person.identity, config)
+        start = int(data.scenes[0].starts(config.video.clip_frames)[0])
+        rng = np.random.default_rng(config.seed)
+        item = data.window(0, start, config.degradation.level, rng, augment=False)
+        module.network.eval()
+        with module.network.unet.disable_adapter():
+            before = restore_window(module, item["low"])
+        clips = {
+            "low quality": to_frames(resize(item["low"], config.video.size)),
+            "before": before,
+            "after": restore_window(module, item["low"]),
+            "truth": to_frames(item["pixels"]),
+        }
+        recogniser, reference = module.face_rewards.recogniser, module.face_rewards.reference.cpu()
+        rewards = {
+            name: identity_reward(embed_faces(frames, item["landmarks"].numpy(), recogniser), reference)
+            for name, frames in clips.items()
+        }
+        report = {
+            "scene": data.scenes[0].path.name,
+            "trained_on_it": not person.test,
+            "level": config.degradation.level,
+            "recogniser": recogniser.name,
+            "reference": [r.path.name for r in person.references],
+            "clips": {name: summary(row) for name, row in rewards.items()},
+        }
+        picture = strip(clips, np.linspace(0, len(before) - 1, SHOWN).astype(int).tolist(), 128)
+        write_report(self.folder, picture, rewards, report)
+        log_report(trainer, picture, report)
+
+
+@torch.no_grad()
+def restore_window(module: LoraTraining, low: Tensor) -> np.ndarray:
+    """What the sampler makes of low-quality frames (F, 3, h, w): (F, size, size, 3) uint8."""
+    config = module.config
+    z_lq = module.codec.encode(resize(low.to(module.device), config.video.size)).float()
+    words = module.text([config.prompt.positive, config.prompt.negative]).float().to(module.device)
+    sampler = Sampler(config.sampler, module.schedule)
+    z = sampler.restore_latent(
+        module.network,
+        z_lq.transpose(0, 1)[None],
+        words[:1],
+        words[1:],
+        range(len(low)),
+        config.seed,
+        config.video.scale,
+        image_tokens=module.image_tokens(),
+    )
+    return to_frames(module.codec.decode(z[0].transpose(0, 1)))
+
+
+def summary(rewards: Tensor) -> dict[str, float]:
+    """Mean, deviation over the frames and drift of r_f (F,)."""
+    values = {"r_f": rewards.mean(), "sigma": rewards.std(correction=0), "drift": identity_drift(rewards)}
+    return {name: round(float(value), 5) for name, value in values.items()}
+
+
+def write_report(folder: Path, picture: np.ndarray, rewards: dict[str, Tensor], report: dict[str, Any]) -> None:
+    """The three files, see :class:`LoraReport`."""
+    with atomic(folder / "strip.png") as temporary:
+        Image.fromarray(picture).save(temporary)
+    rows = zip(*(row.tolist() for row in rewards.values()), strict=True)
+    with atomic(folder / "rewards.csv") as temporary:
+        lines = ["frame," + ",".join(name.replace(" ", "_") for name in rewards)]
+        lines += [f"{frame}," + ",".join(f"{value:.5f}" for value in row) for frame, row in enumerate(rows)]
+        temporary.write_text("\n".join(lines) + "\n")
+    write_json(folder / "report.json", report)
+
+
+def log_report(trainer: pl.Trainer, picture: np.ndarray, report: dict[str, Any]) -> None:
+    """The strip and the numbers to W&B, where it is one of the loggers."""
+    for logger in trainer.loggers:
+        if type(logger).__name__ == "WandbLogger":
+            logger.log_image("before and after", [picture])
+            numbers = {f"{name}/{key}": v for name, row in report["clips"].items() for key, v in row.items()}
+            logger.log_metrics(numbers)
