@@ -361,7 +361,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
         if not equals or not key:
             raise UserError(f"'{pair}' is not of the form key=value (for example sampler.steps=8)")
         try:
-            layers.append(("command line", OmegaConf.from_dotlist([pair])))
+            # OmegaConf reads "key=" as null, which no option is: it is the empty string here.
+            layers.append(("command line", OmegaConf.from_dotlist([pair if pair != key + "=" else f"{key}=''"])))
         except Exception as error:
             raise UserError(f"'{pair}' cannot be read: {error}") from None
     preset = next((str(layer.preset) for _, layer in reversed(layers) if "preset" in layer), Config.preset)

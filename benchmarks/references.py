@@ -1,0 +1,142 @@
+"""What the reference does: mini with the right person's picture, with none, with another person's.
+
+    python benchmarks/references.py --root data/mini --output runs/references
+
+ROOT is the layout that ``experiments/mini/prepare.py`` makes; only people kept out of every training are used. Every
+person's pictures (each a clip of one frame, its reference another picture of the person) and first clip (``--frames``
+frames, its references all the person's pictures) are degraded by Eq. 13 and restored three times; the words are the
+default's each time, so that Eq. 4 alone makes the difference. IDS is to the truth, by ``weights.recogniser``, which
+must have had no part in the adapter. Writes ``table.md``, ``scores.json`` and pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ipfvr.config import Config, load_config
+from ipfvr.data.faces import CLIPS, PICTURES, list_files, list_identities
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.demo import write_picture
+from ipfvr.errors import UserError, run_verb
+from ipfvr.faces.align import face_template
+from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
+from ipfvr.files import atomic, write_json
+from ipfvr.metrics.identity import identity_similarity
+from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.provenance import provenance
+from ipfvr.report.pictures import strip
+from ipfvr.restoration import Restorer
+from ipfvr.video.reader import read_frames, read_image
+
+ROWS = ("bicubic", "wrong", "none", "right")
+PAIRS = (("right", "none"), ("none", "wrong"), ("right", "wrong"), ("right", "bicubic"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("runs/references"))
+    parser.add_argument("--frames", type=int, default=24, help="of each clip")
+    parser.add_argument("--pictures", type=int, default=6, help="of each person, at most")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args(argv)
+    config = load_config(None, args.overrides)
+    if not config.weights.adapter:
+        raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
+    people = list_identities(args.root, Path(__file__).parents[1] / "experiments/mini/heldout.yaml", held=True)
+    shown = {p.name: _references([p], config.video.size) for p in people}
+    restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
+    found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
+    for number, person in enumerate(tqdm(people, leave=False)):
+        own, other = shown[person.name], _stranger(people, shown, number)
+        if len(own) > 1:
+            for index in range(min(args.pictures, len(own))):
+                references = {"right": own[index - 1][None], "wrong": other[:1]}
+                row, frames = _compare(own[index][None], references, restorer, judge, config, 100 * number + index)
+                found["pictures"].setdefault(person.name, []).append(row)
+                if index == 0:
+                    _draw(args.output / "pictures" / f"{person.name}.png", frames, references)
+        for file in list_files([person], "train", CLIPS)[:1] if len(own) else []:
+            sharp = _shrink(read_frames(file, 0, args.frames), config.video.size)
+            references = {"right": own[:4], "wrong": other[:4]}
+            row, frames = _compare(sharp, references, restorer, judge, config, number)
+            found["clips"].setdefault(person.name, []).append(row)
+            _draw(args.output / "clips" / f"{file.stem}.png", frames, references)
+    text = "\n\n".join(f"{kind}, {config.degradation.level}\n\n{table(rows)}" for kind, rows in found.items() if rows)
+    text += f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
+    with atomic(args.output / "table.md") as temporary:
+        temporary.write_text(text)
+    record = {"scores": found, **provenance(config, config.seed, restorer.files, str(restorer.device))}
+    write_json(args.output / "scores.json", record)
+    print(text)
+
+
+def table(people: dict[str, list[dict[str, float]]]) -> str:
+    """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
+    means = {name: {row: float(np.mean([r[row] for r in rows])) for row in ROWS} for name, rows in people.items()}
+    lines = [f"| {len(people)} people, {sum(map(len, people.values()))} clips | IDS | 95 % |", "|---|---|---|"]
+    values = {row: [m[row] for m in means.values()] for row in ROWS}
+    values |= {f"{a} - {b}": [m[a] - m[b] for m in means.values()] for a, b in PAIRS}
+    for name, numbers in values.items():
+        low, high = bootstrap_interval(numbers)
+        lines.append(f"| {name} | {np.mean(numbers):.4f} | {low:.4f} to {high:.4f} |")
+    return "\n".join(lines)
+
+
+def _compare(
+    sharp: np.ndarray,
+    references: dict[str, np.ndarray],
+    restorer: Restorer,
+    judge: Recogniser,
+    config: Config,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Mean IDS of each row, and the frames behind it."""
+    size, settings = config.video.size, config.degradation
+    low = degrade(sharp, sample_parameters(settings.level, config.video.scale, size, seed, settings.scale_sigma))
+    frames = {"bicubic": to_frames(resize(to_tensor(low), size))}
+    for name in ("wrong", "none", "right"):
+        restorer.image_tokens = None
+        if name in references:
+            restorer.show_references(list(references[name]))
+        frames[name] = restorer.restore_clip(low, range(len(low)))
+    landmarks = face_template(size)[None].repeat(len(sharp), 0)
+    truth = embed_faces(sharp, landmarks, judge)
+    row = {n: float(identity_similarity(embed_faces(f, landmarks, judge), truth).mean()) for n, f in frames.items()}
+    return row, frames | {"truth": sharp}
+
+
+def _references(person: list[Path], size: int) -> np.ndarray:
+    pictures = [read_image(file)[None] for file in list_files(person, "reference", PICTURES)]
+    return np.concatenate([np.zeros((0, size, size, 3), np.uint8), *(_shrink(p, size) for p in pictures)])
+
+
+def _stranger(people: list[Path], shown: dict[str, np.ndarray], number: int) -> np.ndarray:
+    """The pictures of the next person who has some."""
+    order = [people[(number + k) % len(people)].name for k in range(1, len(people))]
+    return next(shown[name] for name in order if len(shown[name]))
+
+
+def _shrink(frames: np.ndarray, size: int) -> np.ndarray:
+    return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])
+
+
+def _draw(file: Path, frames: dict[str, np.ndarray], references: dict[str, np.ndarray]) -> None:
+    count = len(frames["truth"])
+    chosen = np.linspace(0, count - 1, min(count, 3)).astype(int).tolist()
+    pictures: dict[str, Any] = {f"reference {n}": np.repeat(r[:1], count, 0) for n, r in references.items()}
+    write_picture(file, strip({**pictures, **frames}, chosen, 192))
+
+
+if __name__ == "__main__":
+    torch.set_flush_denormal(True)
+    raise SystemExit(run_verb(main))
