@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE
 
-PUBLISHED_BLOCKS = {"iresnet18": (2, 2, 2, 2), "iresnet50": (3, 4, 14, 3), "iresnet100": (3, 13, 30, 3)}
+SIZE_KEY = "iresnet"  # of a safetensors header: the size as JSON
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,15 @@ class IResNetSize:
         stem_stride: of the first convolution; 1 in the published networks, 2 makes them four times cheaper.
     """
 
-    blocks: tuple[int, ...]
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: Sequence[int]
+    widths: Sequence[int] = (64, 128, 256, 512)
     embedding: int = 512
     stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        # JSON and configurations have lists.
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "widths", tuple(self.widths))
 
     def to_dict(self) -> dict:
         """Plain values for JSON; ``IResNetSize(**values)`` gives the same size back."""
@@ -45,6 +54,8 @@ class IResNet(nn.Module):
         size: see :class:`IResNetSize`.
         dropout: share of the last map that is dropped in training.
     """
+
+    MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of insightface: x / 127.5 - 1
 
     def __init__(self, size: IResNetSize, dropout: float = 0.0) -> None:
         super().__init__()
@@ -98,3 +109,23 @@ def published_size(weights: Mapping[str, Tensor]) -> IResNetSize:
     found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in weights]
     numbers = {(int(m[1]), int(m[2])) for m in found if m}
     return IResNetSize(tuple(sum(stage == s for stage, _ in numbers) for s in (1, 2, 3, 4)))
+
+
+def load_iresnet(path: Path) -> IResNet:
+    """An IResNet that this project trained; its size is in the file's header.
+
+    Raises:
+        UserError: not a whole safetensors file, or one of another network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            size = IResNetSize(**json.loads((file.metadata() or {})[SIZE_KEY]))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+        net = IResNet(size)
+        # How many batches the norms have seen is not stored: nothing depends on it.
+        counters = {name: value for name, value in net.state_dict().items() if not value.is_floating_point()}
+        net.load_state_dict(counters | weights)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} does not hold a recogniser of this project ({reason})") from None
+    return net

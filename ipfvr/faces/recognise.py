@@ -10,25 +10,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipfvr import registry
-from ipfvr.catalogue import ENTRIES
+from ipfvr.catalogue import ENTRIES, SHIPPED_LICENCE
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, warp_faces
 from ipfvr.faces.detect import Detector, Face
+from ipfvr.faces.iresnet import IResNet, load_iresnet, published_size
+from ipfvr.faces.mobilefacenet import MobileFaceNet
+from ipfvr.faces.onnx_graph import load_onnx
 from ipfvr.pixels import to_tensor
 
 RIVAL_AREA = 0.25  # a second face of at least this share of the largest one's area may be the one that is meant
 _BATCH = 32  # faces embedded at once by embed_faces
-# MobileFaceNet's inverted residuals: (expansion, width, stride).
-_BLOCKS = (
-    *[(2, 64, 2), *[(2, 64, 1)] * 4],
-    *[(4, 128, 2), *[(2, 128, 1)] * 6],
-    *[(4, 128, 2), *[(2, 128, 1)] * 2],
-)
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PACK_FILES = ("w600k_r50.onnx", "glintr100.onnx")  # the recognisers of buffalo_l and antelopev2
 
 
 class Recogniser(nn.Module):
     """A recognition network with its preprocessing and its papers.
+
+    Args:
+        net: (N, 3, 112, 112), normalised by its own ``MEAN`` and ``STD`` of colours in [0, 1], to (N, D).
+        name, licence, path: see below.
 
     Attributes:
         name: of the network.
@@ -44,8 +45,8 @@ class Recogniser(nn.Module):
         super().__init__()
         self.net = net
         self.name, self.licence, self.path, self.sha256 = name, licence, path, registry.sha256(path)
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(net.MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(net.STD)[:, None, None], persistent=False)
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Recogniser:
@@ -71,24 +72,48 @@ class Recogniser(nn.Module):
 
 
 def load_recogniser(name: str) -> Recogniser:
-    """Load a recogniser.
+    """Load a recogniser; what the file holds says which network it is.
 
     Args:
-        name: ``mobilefacenet``, or the path of a file with the same network's state dict.
+        name: in the weights registry (``mobilefacenet``, ``mini/recogniser``, ``buffalo_l``, ``antelopev2``) or a path:
+            a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), this project's own
+            (``.safetensors``), or an ArcFace-class network as ONNX, or an insightface pack's folder with one.
 
     Raises:
-        UserError: the file is not there (the line says how to get it) or holds another network.
+        UserError: the file is not there (the line says how to get it) or holds another network; ``onnx`` is needed
+            and missing.
     """
     path = registry.locate(name)
-    net = MobileFaceNet()
+    if path.is_dir():
+        path = _in_pack(path)
+    if path.suffix == ".onnx":
+        net: nn.Module = load_onnx(path)
+    elif path.suffix == ".safetensors":
+        net = load_iresnet(path)
+    else:
+        net = _from_state_dict(path)
+    entry, own = ENTRIES.get(name), name in registry.shipped()
+    licence = SHIPPED_LICENCE if own else entry.licence if entry else "unknown"
+    return Recogniser(net, name if own or entry else path.stem, licence, path)
+
+
+def _in_pack(folder: Path) -> Path:
+    found = [folder / file for file in _PACK_FILES if (folder / file).is_file()]
+    if len(found) != 1:
+        raise UserError(f"{folder} is not an insightface pack: it must hold one of {', '.join(_PACK_FILES)}")
+    return found[0]
+
+
+def _from_state_dict(path: Path) -> nn.Module:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        net.load_state_dict(state)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        mobile = "gdconv.depthwise.weight" in weights
+        net = MobileFaceNet() if mobile else IResNet(published_size(weights))
+        net.load_state_dict(weights)
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} does not hold a MobileFaceNet ({reason}); fetch the file again") from None
-    entry = ENTRIES.get(name)
-    return Recogniser(net, entry.name if entry else path.stem, entry.licence if entry else "unknown", path)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} holds neither MobileFaceNet nor an IResNet ({reason}); fetch the file again") from None
+    return net
 
 
 @torch.no_grad()
@@ -155,71 +180,3 @@ def reference_face(
 def _describe(face: Face) -> str:
     x, y, w, h = (round(float(v)) for v in face.box)
     return f"{w} x {h} pixels at ({x}, {y})"
-
-
-class MobileFaceNet(nn.Module):
-    """MobileFaceNet (Chen et al. 2018): (N, 3, 112, 112), normalised, to (N, 128), not normalised.
-
-    The names of its parts are those of the published weights (foamliu/MobileFaceNet, Apache-2.0).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = _conv(3, 64, 3, 2)
-        self.dw_conv = _Separable(64)
-        blocks, width = [], 64
-        for expansion, out, stride in _BLOCKS:
-            blocks.append(_InvertedResidual(width, out, stride, expansion))
-            width = out
-        self.features = nn.Sequential(*blocks)
-        self.conv2 = _conv(width, 512, 1)
-        self.gdconv = _GlobalDepthwise(512)
-        self.conv3 = nn.Conv2d(512, 128, 1)
-        self.bn = nn.BatchNorm2d(128)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        x = self.conv2(self.features(self.dw_conv(self.conv1(x))))
-        return self.bn(self.conv3(self.gdconv(x))).flatten(1)
-
-
-def _conv(width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(width, out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU6())
-
-
-class _Separable(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False)
-        self.pointwise = nn.Conv2d(width, width, 1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn2(self.pointwise(F.relu(self.bn1(self.depthwise(x))))))
-
-
-class _InvertedResidual(nn.Module):
-    def __init__(self, width: int, out: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        hidden = width * expansion
-        self.residual = stride == 1 and width == out
-        self.conv = nn.Sequential(
-            _conv(width, hidden, 1),
-            _conv(hidden, hidden, 3, stride, hidden),
-            nn.Conv2d(hidden, out, 1, bias=False),
-            nn.BatchNorm2d(out),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.residual else self.conv(x)
-
-
-class _GlobalDepthwise(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(width, width, 7, groups=width, bias=False)
-        self.bn = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.depthwise(x))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ipfvr.config import Config
 from ipfvr.data.recognition import RecognitionData
-from ipfvr.faces.iresnet import IResNet, IResNetSize
+from ipfvr.faces.iresnet import SIZE_KEY, IResNet, IResNetSize
 from ipfvr.metrics.verification import verification
 from ipfvr.models.backbone import save_module
 from ipfvr.training.common import Trained
@@ -45,7 +45,7 @@ class RecogniserTraining(Trained):
     def __init__(self, config: Config, people: int) -> None:
         super().__init__(config)
         settings = config.recogniser
-        size = IResNetSize(tuple(settings.blocks), tuple(settings.widths), settings.embedding, settings.stem_stride)
+        size = IResNetSize(settings.blocks, settings.widths, settings.embedding, settings.stem_stride)
         net = IResNet(size, settings.dropout).to(memory_format=torch.channels_last)
         self.network = nn.ModuleDict({"net": net})
         self.network.register_parameter("directions", nn.Parameter(torch.randn(people, size.embedding) * 0.05))
@@ -77,7 +77,7 @@ class RecogniserTraining(Trained):
         file = folder / "recogniser.safetensors"
         net = self.ema["net"]
         state = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
-        save_module(state, file, {**self.metadata(), "iresnet": json.dumps(net.size.to_dict())})
+        save_module(state, file, {**self.metadata(), SIZE_KEY: json.dumps(net.size.to_dict())})
         return [file]
 
 
