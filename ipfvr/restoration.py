@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from ipfvr.config import Config
 from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.models.backbone import make_codec, make_denoiser, make_image_encoder, make_text_encoder, weight_files
+from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
+from ipfvr.models.lora import load_lora
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
 
@@ -26,13 +28,15 @@ class Restorer:
     Attributes:
         files: the weights that were loaded, for provenance.
         steps: solver steps a clip takes.
+        lora: the card of the person's LoRA, or None.
     """
 
     def __init__(self, config: Config) -> None:
-        """Load the weights.
+        """Load the weights; a LoRA (``weights.lora``) is merged into them.
 
         Raises:
-            UserError: weights that are not there or do not fit, a device that is not there, an unknown type.
+            UserError: weights that are not there or do not fit, a LoRA of other weights, a device that is not there, an
+                unknown type.
         """
         self.config = config
         self.device = choose_device(config.device)
@@ -44,21 +48,33 @@ class Restorer:
             words = text([config.prompt.positive, config.prompt.negative])
         self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
         self.denoiser = make_denoiser(config, self.dtype).to(self.device)
+        self.lora = load_lora(self.denoiser, Path(config.weights.lora), config) if config.weights.lora else None
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
         self.steps = len(self.sampler.plan)
-        self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser"))
+        self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
         self.image_tokens: Tensor | None = None
 
     @torch.no_grad()
-    def encode_reference(self, faces: Sequence[np.ndarray]) -> Tensor:
-        """The references' visual features (Section 3.2): (N, tokens, width).
+    def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
+        """Give every clip from now on these pictures of the person as its image prompt (Section 3.2, Eq. 4).
 
         Args:
-            faces: aligned square crops, uint8 RGB.
+            faces: aligned crops (size, size, 3), uint8 RGB, size = ``video.size``.
+
+        Returns:
+            the image tokens (1, N, D); None where ``weights.adapter`` is empty, and nothing has changed.
+
+        Raises:
+            UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
         """
-        encoder = make_image_encoder(self.config).to(self.device)
-        self.files.update(weight_files(self.config, ("image",)))
-        return torch.cat([encoder(to_tensor(face[None]).to(self.device)) for face in faces])
+        prompt = make_image_prompt(self.config, self.denoiser) if self.config.weights.adapter else None
+        if prompt is None:
+            return None
+        encoders = {"image": prompt.image, "face_encoder": prompt.recogniser}
+        self.files.update(weight_files(self.config, ("adapter", *(k for k, v in encoders.items() if v is not None))))
+        pixels = to_tensor(np.stack(faces)).to(self.device)
+        self.image_tokens = prompt.to(self.device)(pixels).to(self.dtype)
+        return self.image_tokens
 
     @torch.no_grad()
     def restore_clip(self, low: np.ndarray, frames: Sequence[int], progress: Progress | None = None) -> np.ndarray:

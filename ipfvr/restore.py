@@ -108,8 +108,11 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
     restorer = Restorer(config)
     record: dict[str, Any] = {"references": [str(p) for p in job.references]}
     if references:
-        tokens = restorer.encode_reference(references)
-        record["reference_tokens"] = list(tokens.shape)
+        tokens = restorer.show_references(references)
+        record["reference_tokens"] = None if tokens is None else list(tokens.shape)
+        record["image_prompt"] = "not used: weights.adapter is empty" if tokens is None else config.weights.adapter
+        if tokens is None and not quiet:
+            print("note: without weights.adapter the network does not see the reference", file=sys.stderr)
     size, restored = config.video.size, 0
     with (
         tqdm(total=len(windows) * restorer.steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar,
