@@ -22,14 +22,17 @@ from tqdm import tqdm
 
 from ipfvr.config import Config, load_config
 from ipfvr.errors import UserError, run_verb
-from ipfvr.faces.align import crop, crop_matrix
+from ipfvr.faces.align import crop
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.recognise import reference_face
+from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import Track, track_video
 from ipfvr.files import check_writable, write_json
+from ipfvr.identity.prompt_file import read_by_hand
 from ipfvr.provenance import provenance
-from ipfvr.video.reader import VideoReader, read_image
+from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
+
+_EXPRESSIONS = 5  # frames in which the video's expression is read
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("input", type=Path, help="the video")
     parser.add_argument("--reference", nargs="+", default=[], metavar="PICTURE", help="pictures of the person")
     parser.add_argument("--face", type=int, default=0, help="which face of the reference, from the left, from 1")
+    parser.add_argument("--prompt", metavar="FILE", help="a prompt.yaml with words by hand; describe writes one")
+    parser.add_argument("--lora", metavar="FOLDER", help="the person's LoRA, as fit writes it")
     parser.add_argument("--output", type=Path, required=True, help="OUT.mp4; OUT.json is written beside it")
     parser.add_argument("--aligned", action="store_true", help="the input is a square aligned face crop")
     parser.add_argument("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")
@@ -68,6 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     # A list option takes all that follows it, the configuration's pairs too.
     pairs = [r for r in args.reference if "=" in r and not Path(r).exists()]
     references = tuple(Path(r) for r in args.reference if r not in pairs)
+    if args.lora:
+        pairs.append(f"weights.lora={args.lora}")
+    if args.prompt:
+        pairs.append(f"prompt.file={args.prompt}")
     config = load_config(args.config, args.overrides + pairs)
     job = Job(args.input, args.output, references, args.aligned, args.face, _parse_part(args.frames))
     report = restore(job, config)
@@ -95,18 +104,25 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
     reader = VideoReader(job.source)
     _check(job, reader)
     check_writable(job.output)
+    by_hand = read_by_hand(job.references, config)
     # Aligned crops without a reference need none.
     detector = None if job.aligned and not job.references else make_detector(config.faces)
-    references = [_reference_face(path, job.face, detector, config.video.size) for path in job.references]
+    references = [reference_crop(path, detector, config.video.size, job.face) for path in job.references]
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
+    from ipfvr.identity.face2text import with_words
     from ipfvr.restoration import Restorer, plan_windows, segments_of
 
     track = None if job.aligned else _track(reader, detector, config, quiet)
     segments = [(0, reader.info.frames)] if track is None else segments_of(track.scenes)
     start, stop = job.part or (0, reader.info.frames)
     windows = plan_windows(segments, config, (start, stop))
+    expressions = _video_faces(reader, track, config.video.size) if references and config.prompt.describe else []
+    config, words = with_words(config, references, by_hand, expressions)
+    for note in [] if quiet else words.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
     restorer = Restorer(config)
-    record: dict[str, Any] = {"references": [str(p) for p in job.references]}
+    restorer.files.update(words.pop("files", {}))
+    record: dict[str, Any] = {"references": [str(p) for p in job.references], "words": words}
     if references:
         tokens = restorer.show_references(references)
         record["reference_tokens"] = None if tokens is None else list(tokens.shape)
@@ -148,6 +164,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         "sound": writer.sound,
         "seconds": round(time.monotonic() - began, 3),
         "peak_memory_mb": peak_memory_mb(),
+        "lora": restorer.lora and {"person": restorer.lora["identity"], "sha256": restorer.lora["adapter_sha256"]},
         **record,
         **provenance(config, config.seed, restorer.files, str(restorer.device)),
     }
@@ -233,10 +250,14 @@ def _track(reader: VideoReader, detector: Detector, config: Config, quiet: bool)
     return track
 
 
-def _reference_face(path: Path, face: int, detector: Detector, size: int) -> np.ndarray:
-    image = read_image(path)
-    found = reference_face(image, detector, face or None, path)
-    return crop(image, crop_matrix(found.landmarks, size), size)
+def _video_faces(reader: VideoReader, track: Track | None, size: int) -> list[np.ndarray]:
+    """A few aligned faces from all over the video, in which its expression is read."""
+    seen = np.arange(reader.info.frames) if track is None else np.flatnonzero(track.present)
+    chosen = sorted({int(index) for index in seen[np.linspace(0, len(seen) - 1, _EXPRESSIONS).round().astype(int)]})
+    frames = [next(iter(reader.frames(index))).image for index in chosen]
+    if track is None:
+        return frames
+    return [crop(f, track.matrix(i, size), size) for i, f in zip(chosen, frames, strict=True)]
 
 
 def _parse_part(text: str | None) -> tuple[int, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from ipfvr.errors import UserError
@@ -53,14 +54,29 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-def compose_sentence(attributes: Mapping[str, bool]) -> str:
-    """The attributes that are true, as one English sentence.
+EXPRESSIONS = ("Mouth_Slightly_Open", "Smiling")  # what the moment shows, not the person
+# The classes of the emotion network as words that follow "looking".
+EMOTION_WORDS = {"disgust": "disgusted", "fear": "afraid", "surprise": "surprised"}
+
+_BEARD = {"5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"}
+_MAKEUP = {"Heavy_Makeup", "Rosy_Cheeks", "Wearing_Earrings", "Wearing_Lipstick", "Wearing_Necklace"}
+_HAIR = {"Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Straight_Hair", "Wavy_Hair"}
+_NEVER_DENIED = {"Attractive", "Blurry", "No_Beard"}  # a judgement; among the quality words; "no" of "no" is lost
+
+
+def compose_sentence(
+    attributes: Mapping[str, bool], emotion: str = "", actions: Sequence[str] = (), text: str = ""
+) -> str:
+    """The attributes that are true, the emotion, the actions and free text, as one English sentence.
 
     Args:
         attributes: CelebA names to truth; names that are absent are not spoken of.
+        emotion: a class of the emotion network or any word that follows "looking"; empty: not spoken of.
+        actions: such as ``speaking``.
+        text: what a person adds, put last.
 
     Returns:
-        Such as ``a young woman, smiling, with brown hair and no beard, wearing lipstick``.
+        Such as ``a young woman, smiling, with brown hair and no beard, wearing lipstick, looking happy, speaking``.
 
     Raises:
         KeyError: a name that is not one of CelebA's 40.
@@ -70,15 +86,50 @@ def compose_sentence(attributes: Mapping[str, bool]) -> str:
         kind, words = WORDS[name]
         if true:
             said[kind].append(words)
-    person = "person" if "Male" not in attributes else "man" if attributes["Male"] else "woman"
-    sentence = f"a young {person}" if attributes.get("Young") else f"a {person}"
+    sentence = f"a {person_words(attributes)}"
     if said["is"]:
         sentence += ", " + ", ".join(said["is"])
     if said["has"]:
         sentence += ", with " + _enumerate(said["has"])
     if said["wears"]:
         sentence += ", wearing " + _enumerate(said["wears"])
-    return sentence
+    looks = [f"looking {EMOTION_WORDS.get(emotion, emotion)}"] if emotion else []
+    return ", ".join([sentence, *looks, *actions, *([text] if text else [])])
+
+
+def person_words(attributes: Mapping[str, bool]) -> str:
+    """Who it is: ``young woman``, ``man``, ``person`` (where Male is not spoken of) ..."""
+    person = "person" if "Male" not in attributes else "man" if attributes["Male"] else "woman"
+    return f"young {person}" if attributes.get("Young") else person
+
+
+def false_words(attributes: Mapping[str, bool]) -> dict[str, str]:
+    """The false attributes that are worth denying, to their words for a negative prompt.
+
+    Left out are judgements and negations, and what follows from something said: beards of women, make-up of men,
+    hair of the bald.
+    """
+    implied = set(_NEVER_DENIED)
+    if "Male" in attributes:
+        implied |= _MAKEUP if attributes["Male"] else _BEARD | {"Wearing_Necktie"}
+    if attributes.get("Bald"):
+        implied |= _HAIR
+    return {
+        name: WORDS[name][1].removeprefix("a ").removeprefix("an ")
+        for name, true in attributes.items()
+        if not true and name not in implied
+    }
+
+
+def check_attribute(name: str, where: str) -> None:
+    """See that ``name`` is one of CelebA's 40.
+
+    Raises:
+        UserError: it is not; the line names the nearest.
+    """
+    if name not in WORDS:
+        nearest = max(WORDS, key=lambda known: SequenceMatcher(None, name.lower(), known.lower()).ratio())
+        raise UserError(f"{where}: there is no attribute '{name}'; the nearest of CelebA's 40 is '{nearest}'")
 
 
 def read_attributes(path: str | Path) -> dict[str, dict[str, bool]]:
