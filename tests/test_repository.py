@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 LONGEST = 400  # lines of a file that can be read in one sitting
-HEAVY = {"pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}
+HEAVY = {"h5py", "pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
