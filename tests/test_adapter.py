@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from stubs import stub_recogniser
 
 from ipfvr.config import load_config
 from ipfvr.data.faces import Draw, FaceData, draw_augmentation, moved_template
@@ -189,6 +190,23 @@ def test_a_dropped_image_prompt_is_everybodys(training: AdapterTraining) -> None
     mixed = training.image_tokens(a, torch.tensor([True, False]))
     assert torch.allclose(mixed[0], training.prompt(a)[0], atol=1e-5)
     assert torch.allclose(mixed[1], training.image_tokens(b, nobody)[1], atol=1e-5)
+
+
+def test_identity_loss_compares_each_estimate_with_its_own_truth(training: AdapterTraining, tmp_path: Path) -> None:
+    """With the codec out of the way: 1 for the truth itself, less for another's, and a gradient that makes it more."""
+    training.codec.decode = lambda latents: latents
+    judge = stub_recogniser(tmp_path)
+    pixels = torch.rand(3, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    landmarks = torch.from_numpy(face_template(32)).float().repeat(3, 1, 1)
+    batch, chosen = {"pixels": pixels, "landmarks": landmarks}, torch.tensor([True, False, True])
+    truth = pixels[chosen].transpose(1, 2)
+    assert torch.allclose(training.similarity(judge, truth, batch, chosen), torch.ones(4), atol=1e-5)
+    wrong = truth.flip(0).clone().requires_grad_()
+    before = training.similarity(judge, wrong, batch, chosen)
+    assert before.max() < 0.99
+    (gradient,) = torch.autograd.grad(before.sum(), wrong)
+    after = training.similarity(judge, wrong.detach() + 0.05 * gradient / gradient.abs().max(), batch, chosen)
+    assert (after > before).all()
 
 
 def test_the_average_is_used_and_given_back(training: AdapterTraining) -> None:

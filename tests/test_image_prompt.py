@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
 from safetensors.torch import load_file, save_file
+from stubs import stub_recogniser
 from torch import Tensor, nn
 
 from ipfvr.config import Config, ImagePromptConfig, load_config
@@ -55,24 +56,9 @@ def call(denoiser: VideoDenoiser, tokens: Tensor | None, step: int = 500) -> Ten
     return denoiser(x, number * step, text, hint, number * 0, number * 2, torch.zeros(1, 2), image_tokens=tokens)
 
 
-class Net(nn.Module):
-    """Stands for a recognition network."""
-
-    MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(7)
-        self.map = nn.Linear(3 * 16 * 16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.map(nn.functional.avg_pool2d(x, 7).flatten(1))
-
-
 @pytest.fixture
 def recogniser(tmp_path: Path) -> Recogniser:
-    (tmp_path / "net").write_text("weights")
-    return Recogniser(Net(), "net", "none", tmp_path / "net")
+    return stub_recogniser(tmp_path)
 
 
 @needs_vectors
