@@ -43,7 +43,8 @@ def fit(config: Config, restart: bool = False) -> Path:
 
     from ipfvr.training.callbacks import SaveRegularly, StopAfter
 
-    warnings.filterwarnings("ignore", message=".*(does not have many workers|not exist on disk|litlogger|LeafSpec).*")
+    harmless = "many workers|no `val_dataloader`|in eval mode at the start|not exist on disk|litlogger|LeafSpec"
+    warnings.filterwarnings("ignore", message=f".*({harmless}).*")
     output = Path(config.train.output)
     last = output / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.seed, verbose=False)
