@@ -154,8 +154,11 @@ class RecognitionData(pl.LightningDataModule):
         return DataLoader(Batches(self.faces, settings.batch_size, self.config.seed, self.start), batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Every picture of the people held out, once, in one batch: pairs are made of all of it."""
-        if self.unseen is None:
+        """Every picture of the people held out, once, in one batch: pairs are made of all of it.
+
+        Nothing where there are no two of them, or no two pictures of one.
+        """
+        if self.unseen is None or not 1 < len(set(self.unseen.people)) < len(self.unseen.people):
             return []
         inner = self.unseen.squares[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
         return DataLoader([{"pixels": to_tensor(inner), "people": self.unseen.people}], batch_size=None)
