@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     dtype = choose_dtype(config.dtype, device)
     denoiser = make_denoiser(config, dtype).to(device)
     denoiser.add_image_prompt(config.image_prompt.width)  # weights cost the same whatever they are
-    frames, latent = args.frames or config.video.clip_frames, config.video.size // 8
+    frames = args.frames or config.video.clip_frames
+    latent = config.video.size // (config.vae.patch_size * 2 ** (len(config.vae.block_out_channels) - 1))
     number = torch.ones(1, dtype=torch.long, device=device)
     x, hint = torch.randn(2, 1, config.denoiser.in_channels, frames, latent, latent, device=device, dtype=dtype)
     text = torch.randn(1, config.text.max_length, config.denoiser.text_width, device=device, dtype=dtype)

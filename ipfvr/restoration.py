@@ -15,6 +15,7 @@ from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
+from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
@@ -52,6 +53,7 @@ class Restorer:
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
         self.steps = len(self.sampler.plan)
         self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
+        self.prompt: ImagePrompt | None = None  # made when references are shown
         self.image_tokens: Tensor | None = None
 
     @torch.no_grad()
@@ -67,13 +69,14 @@ class Restorer:
         Raises:
             UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
         """
-        prompt = make_image_prompt(self.config, self.denoiser) if self.config.weights.adapter else None
-        if prompt is None:
+        if self.prompt is None and self.config.weights.adapter:
+            self.prompt = make_image_prompt(self.config, self.denoiser)
+        if self.prompt is None:
             return None
-        encoders = {"image": prompt.image, "face_encoder": prompt.recogniser}
+        self.prompt.to(self.device)
+        encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
         self.files.update(weight_files(self.config, ("adapter", *(k for k, v in encoders.items() if v is not None))))
-        pixels = to_tensor(np.stack(faces)).to(self.device)
-        self.image_tokens = prompt.to(self.device)(pixels).to(self.dtype)
+        self.image_tokens = self.prompt(to_tensor(np.stack(faces)).to(self.device)).to(self.dtype)
         return self.image_tokens
 
     @torch.no_grad()
