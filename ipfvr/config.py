@@ -120,12 +120,12 @@ class ImagePromptConfig:
 
     source: str = "none"  # clip (weights.image) | recogniser (weights.face_encoder) | both | none: no image prompt
     projection: str = "resampler"  # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states)
-    tokens: int = 16  # tokens of one reference
+    tokens: int = 16  # tokens that the projection makes of one reference
     width: int = 768  # channels of a token
     depth: int = 4  # resampler: layers
     heads: int = 12  # resampler: heads of its attentions
     head_dim: int = 64  # resampler: channels of a head
-    face_tokens: int = 4  # resampler: tokens made of a recogniser's vector, which it reads beside CLIP's
+    face_tokens: int = 4  # resampler: tokens made of a recogniser's vector, beside those of the resampler
     references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
     scale: float = 1.0
     block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
@@ -226,6 +226,7 @@ class DataConfig:
     clip_batch_size: int = 1
     clip_frames: int = 8
     clip_every: int = 0  # every n-th batch is of clips, the others of pictures; 0: pictures only
+    moving_pictures: float = 0.0  # share of the clips' batches that are pictures seen by a moving camera
     workers: int = 0
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ipfvr.config import OptimizerConfig, load_config
-from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, list_identities
+from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, camera_path, list_identities
 from ipfvr.data.sample import sample_clip
 from ipfvr.errors import UserError
 from ipfvr.fit import main
@@ -75,6 +75,29 @@ def test_a_batch_depends_on_its_number_alone() -> None:
     of_clips = [min(d.index for d in batch) >= 10 for batch in first]
     assert of_clips == [True, False, False] * 3
     assert list(itertools.islice(PictureAndClipSampler(10, 2, config, rank=1, world=2), 9)) != first
+
+
+def test_clips_are_made_of_pictures_by_a_moving_camera(root: Path) -> None:
+    config = load_config(None, pairs(root, root, "data.clip_every=2", "data.moving_pictures=0.5"))
+    drawn = [batch[0].index for batch in itertools.islice(PictureAndClipSampler(10, 2, config), 0, 80, 2)]
+    assert {10 <= i < 12 for i in drawn} == {True, False}
+    assert all(10 <= i < 22 for i in drawn)
+    data = FaceData(config)
+    data.setup()
+    item = data.train[Draw(len(data.train.pictures) + data.clips, 5)]
+    assert item["pixels"].shape == (3, 3, 32, 32)
+    assert not torch.equal(item["pixels"][0], item["pixels"][2])
+
+
+def test_the_camera_keeps_shapes_and_stays_near() -> None:
+    matrix = np.array([[0.8, -0.1, 3.0], [0.1, 0.8, -2.0]])
+    path = camera_path(matrix, 128, 24, np.random.default_rng(0))
+    for frame in path:  # similarities: a turn and a zoom of one size
+        assert abs(frame[0, 0] - frame[1, 1]) < 1e-12
+        assert abs(frame[0, 1] + frame[1, 0]) < 1e-12
+    moved = np.stack(path)[:, :, 2] - matrix[:, 2]
+    assert 0 < np.abs(moved).max() < 0.06 * 128
+    assert np.abs(np.diff(moved, axis=0)).max() < 1.5
 
 
 def test_an_item_is_a_pair_at_the_configured_sizes(root: Path) -> None:

@@ -28,6 +28,7 @@ from ipfvr.video.reader import read_frames, read_image
 
 PICTURES = {".jpg", ".jpeg", ".png"}
 CLIPS = {".mp4", ".mkv", ".mov"}
+CAMERA = 0.006  # of camera_path: aligned faces hardly move
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class FaceDataset(Dataset):
     such; of a clip of a person without pictures, frames far from the item's. They are mirrored if the item is, so
     that a mole stays on its side; else they have a small augmentation of their own.
 
+    A picture that is asked for as several frames is seen by a moving camera (:func:`camera_path`); ``landmarks`` are
+    those of the camera's mean place.
+
     Args:
         files: pictures or clips.
         config: sizes, augmentation, degradation.
@@ -116,10 +120,14 @@ class FaceDataset(Dataset):
         start = self._start(file, rng)
         frames = self._read(file)[start : start + self.frames]
         matrix = draw_augmentation(frames.shape[1], size, config.data if self.augment else None, rng)
+        if _is_picture(file) and self.frames > 1:
+            sharp = np.concatenate([warp_frames(frames, m, size) for m in camera_path(matrix, size, self.frames, rng)])
+        else:
+            sharp = warp_frames(frames, matrix, size)
         level = str(rng.choice(config.data.levels)) if self.augment else config.degradation.level
         attributes = self.attributes.get(f"{_identity(file)}/{file.name}")
         item = {
-            **make_pair(warp_frames(frames, matrix, size), level, config, rng),
+            **make_pair(sharp, level, config, rng),
             "landmarks": torch.from_numpy(moved_template(matrix, frames.shape[1])).float(),
             "text": compose_sentence(attributes) if attributes else config.prompt.positive,
             "identity": _identity(file),
@@ -130,12 +138,13 @@ class FaceDataset(Dataset):
 
     def _read(self, file: Path) -> np.ndarray:
         if file not in self._cache:
-            picture = file.suffix.lower() in PICTURES
-            self._cache[file] = read_image(file)[None] if picture else read_frames(file)
+            self._cache[file] = read_image(file)[None] if _is_picture(file) else read_frames(file)
         return self._cache[file]
 
     def _start(self, file: Path, rng: np.random.Generator) -> int:
         count = len(self._read(file))
+        if _is_picture(file):
+            return 0
         if count < self.frames:
             raise UserError(f"{file} has {count} frames, data.clip_frames is {self.frames}")
         return int(rng.integers(count - self.frames + 1))
@@ -184,6 +193,25 @@ def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.ran
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
+def camera_path(matrix: np.ndarray, size: int, frames: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """A clip out of a picture: the (2, 3) matrix of each frame, as if a hand held the camera.
+
+    Zoom, turn and shift each drift and swing about what ``matrix`` says, by a standard deviation of ``CAMERA`` of the
+    side over the clip: a codec then predicts frames from each other, as it does in real clips.
+    """
+    time = np.linspace(-1, 1, frames)
+    drift, swing = CAMERA * rng.standard_normal((2, 4, 1))
+    phase, turns = rng.uniform(0, 2 * np.pi, (4, 1)), rng.uniform(0.3, 1.5, (4, 1)) * frames / 16
+    zoom, angle, x, y = drift * time + swing * np.sin(np.pi * turns * time + phase)
+    path, centre = [], (size - 1) / 2
+    for f in range(frames):
+        turn = (1 + zoom[f]) * np.exp(1j * angle[f])
+        linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+        offset = centre - linear @ np.full(2, centre) + size * np.array([x[f], y[f]])
+        path.append(np.hstack([linear @ matrix[:, :2], (linear @ matrix[:, 2] + offset)[:, None]]))
+    return path
+
+
 def warp_frames(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Frames (F, S, S, 3) uint8 by one (2, 3) matrix: (F, size, size, 3), blurred first where they shrink much."""
     scale = scale_of(matrix)
@@ -215,6 +243,9 @@ def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Gene
 class PictureAndClipSampler(Sampler):
     """Endless batches of draws: every ``clip_every``-th is of clips, the others of pictures.
 
+    A share ``data.moving_pictures`` of the batches of clips is of pictures seen by a moving camera, which have the
+    numbers behind the clips'.
+
     What batch number n holds depends on (seed, n) alone, so that a resumed training goes on with the batches
     that an unbroken one would have had. With several processes each takes its share of every batch.
     """
@@ -231,6 +262,8 @@ class PictureAndClipSampler(Sampler):
             rng = np.random.default_rng([self.config.seed, number, self.rank])
             of_clips = self.clips and (not self.pictures or (data.clip_every and number % data.clip_every == 0))
             low, high = (self.pictures, self.pictures + self.clips) if of_clips else (0, self.pictures)
+            if of_clips and data.moving_pictures and rng.random() < data.moving_pictures:
+                low, high = high, high + self.pictures
             count = data.clip_batch_size if of_clips else data.batch_size
             yield [Draw(int(rng.integers(low, high)), int(rng.integers(2**62))) for _ in range(count)]
             number += 1
@@ -274,9 +307,11 @@ class FaceData(pl.LightningDataModule):
         clips = list_files(people, "train", CLIPS) if data.clip_every else []
         if not pictures and not clips:
             raise UserError(f"no pictures in {data.root}/<identity>/reference and no clips in .../train")
+        self.clips = len(clips)
+        moving = pictures if data.moving_pictures else []
         self.train = PicturesThenClips(
             FaceDataset(pictures, self.config, 1, True, pictures),
-            FaceDataset(clips, self.config, data.clip_frames, True, pictures),
+            FaceDataset([*clips, *moving], self.config, data.clip_frames, True, pictures),
         )
         held = list_files(chosen_people(data, held=True), "reference", PICTURES) if data.heldout else []
         self.validation = FaceDataset(held, self.config, 1, False, held)
@@ -284,9 +319,7 @@ class FaceData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Endless batches."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = PictureAndClipSampler(
-            len(self.train.pictures), len(self.train.clips), self.config, self.start, rank, world
-        )
+        sampler = PictureAndClipSampler(len(self.train.pictures), self.clips, self.config, self.start, rank, world)
         return self._loader(self.train, sampler)
 
     def val_dataloader(self) -> DataLoader | list:
@@ -313,6 +346,10 @@ class FaceData(pl.LightningDataModule):
 def list_files(people: list[Path], folder: str, suffixes: set[str]) -> list[Path]:
     """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted."""
     return [f for p in people for f in sorted((p / folder).glob("*")) if f.suffix.lower() in suffixes]
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURES
 
 
 def _identity(file: Path) -> str:
