@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.identity.attribute_network import AttributeReader, load_attributes
@@ -24,6 +24,7 @@ from ipfvr.identity.attributes import WORDS
 from ipfvr.identity.face2text import describe
 from ipfvr.identity.words import compose
 from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.registry import sha256
 from ipfvr.training.attributes import accuracy, balanced_accuracy, labelled_pictures

@@ -18,7 +18,7 @@ import torch
 
 from ipfvr.config import load_config
 from ipfvr.devices import choose_device, choose_dtype
-from ipfvr.models.backbone import make_denoiser
+from ipfvr.models.backbone import make_denoiser, make_image_prompt
 
 LIMIT = 1.10
 
@@ -36,13 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     denoiser = make_denoiser(config, dtype).to(device)
-    denoiser.add_image_prompt(config.image_prompt.width)  # weights cost the same whatever they are
+    prompt = make_image_prompt(config, denoiser)  # without an adapter V_i is zero, which costs the same
+    if prompt is None:
+        raise SystemExit("image_prompt.source is none: there is nothing to measure")
     frames = args.frames or config.video.clip_frames
     latent = config.video.size // (config.vae.patch_size * 2 ** (len(config.vae.block_out_channels) - 1))
     number = torch.ones(1, dtype=torch.long, device=device)
     x, hint = torch.randn(2, 1, config.denoiser.in_channels, frames, latent, latent, device=device, dtype=dtype)
     text = torch.randn(1, config.text.max_length, config.denoiser.text_width, device=device, dtype=dtype)
-    count = args.references * config.image_prompt.tokens
+    count = args.references * prompt.count
     tokens = torch.randn(1, count, config.image_prompt.width, device=device, dtype=dtype)
 
     mask = torch.zeros(1, frames, device=device)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.data.faces import CLIPS, PICTURES, list_files, list_identities
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.demo import write_picture
@@ -30,6 +30,7 @@ from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.provenance import provenance
 from ipfvr.report.pictures import strip

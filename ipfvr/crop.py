@@ -12,12 +12,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import crop, invert
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.track import Track, track_video
 from ipfvr.files import check_writable, write_json
+from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter

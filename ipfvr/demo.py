@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError, run_verb
@@ -24,6 +24,7 @@ from ipfvr.files import atomic, write_json
 from ipfvr.metrics.base import MetricInfo
 from ipfvr.metrics.evaluation import ClipScores, Scorer, all_infos, evaluate_clip, make_scorer
 from ipfvr.metrics.protocol import protocol, reasons
+from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import side_by_side, strip
 from ipfvr.restore import Job, restore

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.reference import reference_crop
 from ipfvr.files import check_writable
 from ipfvr.identity.prompt_file import read_by_hand, write_prompt
+from ipfvr.options import Config
 
 if TYPE_CHECKING:
     from ipfvr.identity.words import Description, Prompts

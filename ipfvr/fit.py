@@ -10,9 +10,10 @@ import argparse
 import warnings
 from pathlib import Path
 
-from ipfvr.config import Config, config_to_dict, load_config
+from ipfvr.config import config_to_dict, load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import write_json
+from ipfvr.options import Config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +30,7 @@ def fit(config: Config, restart: bool = False) -> Path:
     """Train what ``config.train.module`` names.
 
     Args:
-        config: see :class:`ipfvr.config.TrainConfig`.
+        config: see :class:`ipfvr.options.TrainConfig`.
         restart: begin anew though there is a checkpoint.
 
     Returns:

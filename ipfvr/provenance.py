@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ipfvr import __version__, registry
-from ipfvr.config import Config, config_to_dict
+from ipfvr.config import config_to_dict
+from ipfvr.options import Config
 
 PACKAGES = {
     "torch": "torch",

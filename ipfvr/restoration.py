@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipfvr.config import Config
 from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
+from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import crop
 from ipfvr.faces.detect import Detector, make_detector
@@ -28,6 +28,7 @@ from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import Track, track_video
 from ipfvr.files import check_writable, write_json
 from ipfvr.identity.prompt_file import read_by_hand
+from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ipfvr.config import DenoiserConfig
 from ipfvr.errors import UserError
 from ipfvr.models.checkpoints import (
     load_denoiser,
@@ -22,6 +21,7 @@ from ipfvr.models.checkpoints import (
     to_official,
 )
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
+from ipfvr.options import DenoiserConfig
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 TINY = DenoiserConfig(

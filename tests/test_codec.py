@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ipfvr.config import VAEConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import load_module, make_codec, make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import byte_tokenizer, train_tokenizer
 from ipfvr.models.vae import LatentCodec, start_from_principal_components
+from ipfvr.options import VAEConfig
 from ipfvr.pixels import resize, to_frames, to_tensor
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ipfvr.config import PRESETS, Config, all_keys, config_to_dict, load_config
+from ipfvr.config import PRESETS, all_keys, config_to_dict, load_config
 from ipfvr.errors import UserError, run_verb
+from ipfvr.options import Config
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from ipfvr import crop as verb
 from ipfvr import registry
-from ipfvr.config import FacesConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import (
     apply,
@@ -36,6 +36,7 @@ from ipfvr.faces.landmarks import (
     patch_template,
 )
 from ipfvr.faces.track import build_track, smooth_landmarks, track_video
+from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 

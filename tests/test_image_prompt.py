@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from stubs import stub_recogniser
 from torch import Tensor, nn
 
-from ipfvr.config import Config, ImagePromptConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules, load_adapter, load_adapter_weights
@@ -22,6 +22,7 @@ from ipfvr.models.attention import ImagePromptProcessor, TextAndImage, scale_sch
 from ipfvr.models.backbone import make_denoiser, make_image_encoder, make_image_prompt
 from ipfvr.models.image_prompt import ImagePrompt, Resampler
 from ipfvr.models.unet import VideoDenoiser
+from ipfvr.options import Config, ImagePromptConfig
 from ipfvr.restoration import Restorer
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +198,9 @@ def test_a_batch_is_its_people_one_by_one(recogniser: Recogniser) -> None:
                 section, make_image_encoder(config) if with_clip else None, recogniser if with_recogniser else None
             )
             batch = prompt(faces(2, 2))
-            assert batch.shape == (2, 6, 12)
+            expected = {"clip": 3, "recogniser": 4, "both": 7}[source] if projection == "resampler" else 3
+            assert prompt.count == expected
+            assert batch.shape == (2, 2 * expected, 12)
             assert torch.allclose(batch, torch.cat([prompt(person) for person in faces(2, 2)]), atol=1e-5)
             assert (batch[0] - batch[1]).abs().max() > 1e-3
             # Each source is read: without it the tokens are others.

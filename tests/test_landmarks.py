@@ -12,11 +12,12 @@ import skimage.data
 import torch
 
 from ipfvr import fit
-from ipfvr.config import FacesConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import CascadeDetector
 from ipfvr.faces.landmarks import PATCH, UNIT, LandmarkNet, load_landmarks, patch_template
+from ipfvr.options import FacesConfig
 from ipfvr.training import landmarks as training
 from ipfvr.training.landmarks import STORE, LandmarkSet, LandmarkTraining, Patches, landmark_data
 

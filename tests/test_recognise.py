@@ -10,12 +10,12 @@ import skimage.data
 import torch
 
 from ipfvr import registry
-from ipfvr.config import FacesConfig
 from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.detect import CascadeDetector, Face
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
+from ipfvr.options import FacesConfig
 
 
 def face(x, side=100.0):

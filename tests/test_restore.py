@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
+from ipfvr.options import Config
 from ipfvr.restoration import Restorer, plan_windows, segments_of
 from ipfvr.restore import Job, letterbox, main, restore
 from ipfvr.video.reader import VideoReader, read_frames

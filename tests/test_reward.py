@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.config import RewardConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template
 from ipfvr.identity.reward import (
@@ -23,6 +23,7 @@ from ipfvr.identity.reward import (
 )
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.vae import LatentCodec
+from ipfvr.options import RewardConfig
 
 FRAMES = 7
 

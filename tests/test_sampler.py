@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ipfvr.config import DenoiserConfig, SamplerConfig, ScheduleConfig
 from ipfvr.diffusion.guidance import NEGATIVE, POSITIVE, ClassifierFree, make_guider
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.sampler import LatentTarget, Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.errors import UserError
 from ipfvr.models.unet import build_denoiser
+from ipfvr.options import DenoiserConfig, SamplerConfig, ScheduleConfig
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ import pytest
 from people import BLUE, RED, ColourRecogniser, StubDetector, make_person, texture, write_video
 from PIL import Image
 
-from ipfvr.config import Config, load_config
+from ipfvr.config import load_config
 from ipfvr.data.faces import Draw
 from ipfvr.data.scenes import Person, Scene, SceneData, SceneDataset, load_person, load_scene, twin_share
 from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template
+from ipfvr.options import Config
 from ipfvr.video.reader import read_frames
 
 

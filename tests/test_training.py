@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ipfvr.config import OptimizerConfig, load_config
+from ipfvr.config import load_config
 from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, camera_path, list_identities
 from ipfvr.data.sample import sample_clip
 from ipfvr.errors import UserError
 from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser
+from ipfvr.options import OptimizerConfig
 from ipfvr.training.base import correlated_noise
 from ipfvr.training.common import learning_rate
 from ipfvr.training.vae import PatchDiscriminator, high_frequency_loss

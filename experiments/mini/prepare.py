@@ -18,12 +18,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ipfvr.config import FacesConfig
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import crop, crop_matrix
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.track import track_video
 from ipfvr.files import atomic
+from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import VideoWriter
 

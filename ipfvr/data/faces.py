@@ -18,11 +18,11 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ipfvr.config import Config, DataConfig
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
+from ipfvr.options import Config, DataConfig
 from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_frames, read_image
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from ipfvr.config import Config
 from ipfvr.data.faces import PICTURES, chosen_people, list_files
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
+from ipfvr.options import Config
 from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_image
 

@@ -7,7 +7,6 @@ held in memory as 8-bit crops a little larger than the network's frames.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ipfvr.config import Config
 from ipfvr.data.faces import (
     CLIPS,
     PICTURES,
@@ -38,6 +36,7 @@ from ipfvr.faces.align import apply, crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.faces.track import track_video
+from ipfvr.options import Config
 from ipfvr.registry import sha256
 from ipfvr.video.reader import VideoReader, read_image
 
@@ -347,9 +346,3 @@ class SceneData(pl.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = PictureAndClipSampler(0, len(self.train), self.config, self.start, rank, world)
         return DataLoader(self.train, batch_sampler=sampler, num_workers=self.config.data.workers)
-
-
-def say(person: Person) -> None:
-    """Print the remarks as warnings, a line each."""
-    for remark in person.remarks:
-        warnings.warn(remark, stacklevel=2)

@@ -13,8 +13,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from ipfvr.config import SamplerConfig
 from ipfvr.errors import UserError
+from ipfvr.options import SamplerConfig
 
 POSITIVE = "positive"
 NEGATIVE = "negative"

@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ipfvr.config import SamplerConfig
 from ipfvr.diffusion.guidance import NEGATIVE, POSITIVE, Guider, make_guider
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise, Noise, Plan, Solver, State, make_solver
 from ipfvr.errors import UserError
+from ipfvr.options import SamplerConfig
 
 
 class Denoiser(Protocol):

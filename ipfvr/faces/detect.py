@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from ipfvr.catalogue import ENTRIES
-from ipfvr.config import FacesConfig
 from ipfvr.errors import UserError
 from ipfvr.faces.landmarks import LandmarkModel, landmark_box, load_landmarks
+from ipfvr.options import FacesConfig
 from ipfvr.registry import find, locate
 
 _NMS_THRESHOLD = 0.3

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ipfvr.config import FacesConfig
 from ipfvr.faces.align import crop_matrix
 from ipfvr.faces.detect import Detector, Face, box_overlap
+from ipfvr.options import FacesConfig
 
 _CUT_OVERLAP = 0.1  # boxes of neighbouring frames that share less are two scenes, or two people
 _WINDOW = 4.0  # the Gaussian is cut at so many standard deviations

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ipfvr.config import Config
 from ipfvr.errors import UserError
 from ipfvr.files import atomic
 from ipfvr.identity.attributes import EXPRESSIONS, WORDS, check_attribute
+from ipfvr.options import Config
 
 NAME = "prompt.yaml"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from ipfvr.config import Config, PromptConfig
 from ipfvr.errors import UserError
 from ipfvr.identity.attributes import EMOTION_WORDS, WORDS, compose_sentence, false_words, person_words
 from ipfvr.identity.language import rewrite
 from ipfvr.models.text import byte_tokenizer, load_tokenizer
+from ipfvr.options import Config, PromptConfig
 from ipfvr.registry import locate
 
 PERSON = ("Male", "Young")  # said as the sentence's noun, never dropped

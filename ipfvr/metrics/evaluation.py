@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.catalogue import ENTRIES
-from ipfvr.config import Config
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
@@ -21,6 +20,7 @@ from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
 from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
 from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
+from ipfvr.options import Config
 from ipfvr.registry import locate, sha256
 
 BATCH = 8  # frames scored at once: bounds memory, changes nothing

@@ -32,9 +32,8 @@ def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDi
         denoiser: after :meth:`~ipfvr.models.unet.VideoDenoiser.add_image_prompt`.
     """
     processors = [attention.processor for attention in denoiser.unet.cross_attentions()]
-    modules = nn.ModuleDict({"image_proj": prompt.image_proj})
-    if prompt.face_proj is not None:
-        modules["face_proj"] = prompt.face_proj
+    projections = {"image_proj": prompt.image_proj, "face_proj": prompt.face_proj}
+    modules = nn.ModuleDict({name: module for name, module in projections.items() if module is not None})
     modules["ip_adapter"] = nn.ModuleDict({str(2 * n + 1): processor for n, processor in enumerate(processors)})
     return modules
 

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ipfvr.config import Config
 from ipfvr.errors import UserError
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.files import atomic
@@ -21,6 +20,7 @@ from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
 from ipfvr.models.vae import LatentCodec
+from ipfvr.options import Config
 from ipfvr.registry import locate
 
 
@@ -57,7 +57,7 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
     empty), and lambda.
 
     Args:
-        config: see :class:`ipfvr.config.ImagePromptConfig`.
+        config: see :class:`ipfvr.options.ImagePromptConfig`.
         denoiser: as :func:`make_denoiser` makes it; its device and type stay.
 
     Returns:

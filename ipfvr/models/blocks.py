@@ -14,8 +14,8 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ipfvr.config import DenoiserConfig
 from ipfvr.models.attention import AttentionProcessor, TextAndImage
+from ipfvr.options import DenoiserConfig
 
 Context = Tensor | TextAndImage
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ipfvr.config import Config, LoraConfig
 from ipfvr.errors import UserError
 from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
+from ipfvr.options import Config, LoraConfig
 from ipfvr.registry import locate, sha256
 
 if TYPE_CHECKING:

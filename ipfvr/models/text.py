@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ipfvr.config import TextConfig
 from ipfvr.errors import UserError
+from ipfvr.options import TextConfig
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

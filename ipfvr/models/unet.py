@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from ipfvr.config import DenoiserConfig
 from ipfvr.errors import UserError
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage
 from ipfvr.models.blocks import Context, Trunk, VideoBlock, zero_module
 from ipfvr.models.controlnet import VideoControlNet
+from ipfvr.options import DenoiserConfig
 
 
 class VideoUNet(Trunk):

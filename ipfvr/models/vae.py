@@ -7,8 +7,8 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.config import VAEConfig
 from ipfvr.errors import UserError
+from ipfvr.options import VAEConfig
 
 
 class LatentCodec(nn.Module):

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipfvr.config import Config
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
 from ipfvr.models.checkpoints import save_denoiser
+from ipfvr.options import Config
 from ipfvr.pixels import resize
 from ipfvr.training.common import Trained, mean_psnr
 

@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from ipfvr.config import Config, OptimizerConfig, config_to_dict
+from ipfvr.config import config_to_dict
 from ipfvr.metrics.fidelity import psnr
+from ipfvr.options import Config, OptimizerConfig
 from ipfvr.provenance import versions
 
 

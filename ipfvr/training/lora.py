@@ -10,15 +10,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from ipfvr.config import Config, config_to_dict
+from ipfvr.config import config_to_dict
 from ipfvr.data.scenes import Person, Scene, SceneData, load_person
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.identity.face2text import with_words
+from ipfvr.identity.prompt_file import read_by_hand
 from ipfvr.identity.reward import FaceRewards, Feedback, clip_feedback
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.lora import add_lora, base_record, save_lora
+from ipfvr.options import Config
 from ipfvr.pixels import to_tensor
 from ipfvr.provenance import versions
 from ipfvr.training.base import BaseTraining, correlated_noise
@@ -31,7 +34,20 @@ class LoraTraining(BaseTraining):
     The reward is given at steps up to ``reward.max_step`` alone. A hundred steps have no moving average.
     """
 
-    def __init__(self, config: Config, person: Person, recogniser: Recogniser) -> None:
+    def __init__(
+        self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any] | None = None
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            config: its prompts are what the person is described by.
+            person: whose references the reward compares with.
+            recogniser: phi of Eq. 5.
+            words: how the prompts came about, for the card.
+
+        Raises:
+            UserError: an option without meaning.
+        """
         if config.loss.reward < 0 or not 0 <= config.reward.max_step < config.schedule.timesteps:
             raise UserError(
                 f"loss.reward {config.loss.reward} must be 0 or above, reward.max_step {config.reward.max_step} a step "
@@ -39,7 +55,7 @@ class LoraTraining(BaseTraining):
             )
         super().__init__(config)
         self.strict_loading = False  # a checkpoint holds the adapters alone
-        self.person = person
+        self.person, self.words = person, words or {}
         self.face_rewards = FaceRewards(self.codec, recogniser, person.embedding)
         self.history: list[dict[str, float]] = []
 
@@ -130,6 +146,7 @@ class LoraTraining(BaseTraining):
             "test_scenes": [self._record(scene) for scene in person.test],
             "remarks": person.remarks,
             "prompt": config.prompt.positive,
+            "words": self.words,
             "image_prompt": config.weights.adapter,
             "lora": vars(config.lora),
             "reward": reward if config.loss.reward else "none",
@@ -170,4 +187,7 @@ def make_lora_training(config: Config) -> tuple[LoraTraining, SceneData]:
     person = load_person(config, recogniser, make_detector(config.faces))
     for remark in person.remarks:
         print(f"note: {remark}")
-    return LoraTraining(config, person, recogniser), SceneData(config, person)
+    # The words that restore will say of these references.
+    by_hand = read_by_hand([r.path for r in person.references], config)
+    config, words = with_words(config, [r.face for r in person.references], by_hand)
+    return LoraTraining(config, person, recogniser, words), SceneData(config, person)

@@ -1,0 +1,328 @@
+"""Every option of the project, typed; :mod:`ipfvr.config` composes them from presets, files and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class VideoConfig:
+    """Sizes of what the network sees and of what is written."""
+
+    size: int = 128  # side of the restored square face crop, pixels
+    scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
+    clip_frames: int = 24  # F, frames in a clip
+    overlap: int = 8  # O, frames a clip shares with the one before it
+    crf: int = 17  # constant rate factor of the H.264 written
+
+
+@dataclass
+class FacesConfig:
+    """Detection, landmarks and the aligned crop."""
+
+    detector: str = "auto"  # auto (YuNet if its file is there, else cascade) | yunet | cascade
+    refine: bool = True  # YuNet's landmarks are made more precise by the network that is shipped with mini
+    min_confidence: float = 0.6
+    max_side: int = 640  # frames are shrunk to this side for detection only
+    smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
+    max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+
+
+@dataclass
+class DegradationConfig:
+    """Eq. 13."""
+
+    level: str = "heavy"  # light | heavy | severe
+    scale_sigma: bool = True  # sigma is given for 720 pixels; scale it by size / 720
+
+
+@dataclass
+class VAEConfig:
+    """The autoencoder: pixels in [-1, 1] to latents and back."""
+
+    kind: str = "kl"  # kl (AutoencoderKL) | temporal (AutoencoderKLTemporalDecoder)
+    patch_size: int = 1  # pixels are rearranged into channels by this factor before the network
+    latent_channels: int = 4
+    block_out_channels: list[int] = field(default_factory=lambda: [128, 256, 512, 512])
+    layers_per_block: int = 2
+    norm_groups: int = 32
+    mid_attention: bool = True
+    output_norm: bool = True  # False: the last norm and activation are left out, so that a linear map fits exactly
+    scaling_factor: float = 0.18215  # of AutoencoderKL: latents are multiplied by it
+    frames_per_chunk: int = 8  # frames encoded or decoded at once: bounds memory, changes nothing
+
+
+@dataclass
+class TextConfig:
+    """A transformers CLIP text model, read at a hidden layer."""
+
+    vocab_size: int = 49408
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    intermediate: int = 4096
+    activation: str = "gelu"
+    max_length: int = 77
+    projection: int = 1024
+    skip_last: int = 1  # 1: the penultimate layer (VEnhancer's), 0: the last
+
+
+@dataclass
+class ImageConfig:
+    """A transformers CLIP vision model: the reference's encoder."""
+
+    size: int = 224
+    patch_size: int = 14
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    intermediate: int = 5120
+    activation: str = "gelu"
+    projection: int = 1024
+
+
+@dataclass
+class RecogniserConfig:
+    """mini's own face recogniser, an IResNet, and its training; other recognisers know their size themselves."""
+
+    blocks: list[int] = field(default_factory=lambda: [1, 2, 2, 1])
+    widths: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+    embedding: int = 128
+    stem_stride: int = 2
+    margin: float = 0.25  # m of CosFace
+    scale: float = 24.0  # s of CosFace
+    dropout: float = 0.4
+    label_smoothing: float = 0.1
+
+
+@dataclass
+class ImagePromptConfig:
+    """References as image tokens, and their weight lambda in the cross-attentions (Eq. 4).
+
+    lambda of a block at a step is ``scale`` times the block's entry of ``block_scales`` times the step's of
+    ``step_scales``.
+    """
+
+    source: str = "none"  # clip (weights.image) | recogniser (weights.face_encoder) | both | none: no image prompt
+    projection: str = "resampler"  # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states)
+    tokens: int = 16  # tokens that the projection makes of one reference
+    width: int = 768  # channels of a token
+    depth: int = 4  # resampler: layers
+    heads: int = 12  # resampler: heads of its attentions
+    head_dim: int = 64  # resampler: channels of a head
+    face_tokens: int = 4  # resampler: tokens made of a recogniser's vector, beside those of the resampler
+    references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
+    scale: float = 1.0
+    block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
+    step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1
+
+
+@dataclass
+class DenoiserConfig:
+    """VEnhancer's video U-Net and ControlNet, one family sized by these numbers."""
+
+    in_channels: int = 4
+    width: int = 320
+    multipliers: list[int] = field(default_factory=lambda: [1, 2, 4, 4])
+    res_blocks: int = 2
+    attention_levels: list[int] = field(default_factory=lambda: [0, 1, 2])  # levels with transformers
+    head_dim: int = 64
+    input_heads: int = 8  # heads of the temporal transformer that follows the first convolution
+    text_width: int = 1024
+    norm_groups: int = 32
+    odd_sizes: bool = True  # True: latents of 8k-6 rows (VEnhancer's padding); False: of 8k rows, padded alike
+    temporal_on_pictures: bool = True  # False: temporal layers are skipped when a clip is one frame
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class ScheduleConfig:
+    """The log-SNR cosine-interpolated schedule with zero terminal SNR."""
+
+    timesteps: int = 1000
+    zero_terminal_snr: bool = True
+    scale_min: float = 2.0  # resolution shift of the two cosine curves that are interpolated
+    scale_max: float = 4.0
+
+
+@dataclass
+class SamplerConfig:
+    """From a low-quality latent to a restored one."""
+
+    solver: str = "dpmpp_2m_sde"  # dpmpp_2m_sde | heun
+    steps: int = 15
+    eta: float = 1.0  # share of the SDE's noise; 0: deterministic
+    start_step: int = 899  # the low-quality latent is noised to this step
+    end_step: int = 0
+    exact_start: bool = False  # True: x = z_t / alpha_t; False: VEnhancer's z_t sigma_t / alpha_t, smaller by sigma_t
+    hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
+    guidance: float = 7.5  # classifier-free; 1: the positive branch alone, at the cost of one
+    guidance_rescale: float = 0.2
+    noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
+    residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
+
+
+@dataclass
+class PromptConfig:
+    """Words for the two text streams. With references, or a file, they speak of the person (Face2Text)."""
+
+    positive: str = "a good video"  # where nothing is known of the person
+    quality: str = "cinematic, high contrast, highly detailed"  # after the words on the person; dropped from the end
+    negative: str = (
+        "painting, oil painting, illustration, drawing, art, sketch, cartoon, 3D render, blurry, "
+        "deformed, disfigured, low quality, noise, grain"
+    )
+    describe: bool = True  # False: positive and negative as they stand here
+    file: str = ""  # a prompt.yaml; empty: the one in the person's folder, where there is one
+    true_from: float = 0.5  # attributes at least this probable are said
+    false_to: float = 0.2  # those at most this probable are denied in the negative prompt
+    compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
+    model: str = ""  # transformers: a folder or a name; openai: the model's name
+    address: str = ""  # openai: such as http://127.0.0.1:8000/v1
+    key_variable: str = "OPENAI_API_KEY"  # openai: the environment variable with the key; unset: none is sent
+    timeout: float = 20.0  # openai: seconds
+
+
+@dataclass
+class WeightsConfig:
+    """Names in the weights registry (``python -m ipfvr.weights``) or paths; empty: random weights."""
+
+    vae: str = ""
+    text: str = ""
+    tokenizer: str = ""
+    image: str = ""
+    denoiser: str = ""
+    adapter: str = ""  # of the image prompt; empty: restore does without
+    face_encoder: str = ""  # recogniser that image_prompt.source recogniser or both reads
+    recogniser: str = "mobilefacenet"
+    lora: str = ""  # a LoRA folder (restore --lora); empty: none
+    attributes: str = "mini/attributes"
+    emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there
+
+
+@dataclass
+class DataConfig:
+    """What a training reads: ROOT/<identity>/{reference,train,test} (design notes, section 5)."""
+
+    root: str = ""
+    heldout: str = ""  # a YAML file that lists the identities kept out of every training
+    exclude: str = ""  # a YAML file that lists the identities whose pictures may be of somebody else
+    batch_size: int = 16
+    clip_batch_size: int = 1
+    clip_frames: int = 8
+    clip_every: int = 0  # every n-th batch is of clips, the others of pictures; 0: pictures only
+    moving_pictures: float = 0.0  # share of the clips' batches that are pictures seen by a moving camera
+    workers: int = 0
+    flip: bool = True
+    zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
+    levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
+    references: int = 0  # adapter: other pictures of the same person that an item carries
+    reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
+    captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
+    identity: str = ""  # lora: the person, a folder of root
+    scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
+    same_person: float = 0.25  # lora: a lower mean cosine of scene and references is another person
+    force: bool = False  # lora: take scenes of another person all the same
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: float = 2e-4
+    weight_decay: float = 0.01
+    warmup: int = 500
+    steps: int = 100_000
+    final_lr: float = 0.05  # share of lr that is left at the end
+    ema: float = 0.999
+    clip_norm: float = 1.0
+
+
+@dataclass
+class LossConfig:
+    """Weights of the losses; what a training does not use, it ignores."""
+
+    highest_noise: float = 0.5  # share of training steps drawn at start_step itself
+    drop_text: float = 0.1
+    drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
+    identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
+    identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
+    recogniser: str = "mini/recogniser"  # adapter: whose cosine; never the one that judges afterwards
+    high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
+    adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
+    adversarial_from: int = 0  # vae: steps before the discriminator is listened to
+    latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
+    restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
+    train_encoder: bool = True  # vae: False keeps the latent space as it is
+    reward: float = 0.0  # lora: weight of Eq. 8 beside Eq. 3; 0: without the reward
+    balance: float = 0.5  # attributes: 0 weighs them as they come, 1 as if each were as often present as not
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adaptation of the U-Net's attentions to one person (Section 3.2)."""
+
+    rank: int = 16
+    alpha: float = 16.0  # the update is alpha / rank times B A
+    dropout: float = 0.0
+    layers: list[str] = field(default_factory=lambda: ["spatial", "temporal"])  # transformers that are adapted
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])  # their projections
+
+
+@dataclass
+class RewardConfig:
+    """The feedback reward (Section 3.3, Eq. 5 to 8)."""
+
+    recogniser: str = "mobilefacenet"  # phi of Eq. 5; a name in the weights registry
+    gamma: float = 0.9  # Eq. 7
+    statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
+    epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)
+    bound: float = 2.0  # Eq. 8: the exponent is at most this
+    max_step: int = 600  # steps above get no reward: their one-step estimate shows no face
+    chunk: int = 2  # frames whose graph is held at a time: bounds memory, changes nothing
+
+
+@dataclass
+class TrainConfig:
+    """``python -m ipfvr.fit``."""
+
+    module: str = "base"  # what is trained: vae | clip | base | adapter | lora | landmarks | attributes | recogniser
+    output: str = "runs/fit"
+    minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
+    precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
+    accelerator: str = "auto"
+    devices: int = 1
+    checkpoint_minutes: float = 5.0
+    log_every: int = 20
+    validate_every: int = 1000
+    validation_batches: int = 4
+    wandb: str = "offline"  # offline | online | disabled
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    preset: str = "mini"
+    seed: int = 0
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    dtype: str = "auto"  # auto (bf16 on a GPU, fp32 on a CPU) | fp32 | bf16 | fp16
+    video: VideoConfig = field(default_factory=VideoConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    image_prompt: ImagePromptConfig = field(default_factory=ImagePromptConfig)
+    recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
