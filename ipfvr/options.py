@@ -221,7 +221,7 @@ class DataConfig:
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
-    same_person: float = 0.25  # lora: a lower mean cosine of scene and references is another person
+    same_person: float = 0.3  # lora: a lower mean cosine (weights.recogniser) of scene and references: another person
     force: bool = False  # lora: take scenes of another person all the same
 
 
@@ -273,7 +273,7 @@ class LoraConfig:
 class RewardConfig:
     """The feedback reward (Section 3.3, Eq. 5 to 8)."""
 
-    recogniser: str = "mobilefacenet"  # phi of Eq. 5; a name in the weights registry
+    recogniser: str = "mini/recogniser"  # phi of Eq. 5; never the one that judges afterwards
     gamma: float = 0.9  # Eq. 7
     statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
     epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)

@@ -83,7 +83,7 @@ class Reference:
     Attributes:
         path: the picture.
         face: (size, size, 3) uint8 RGB, aligned.
-        embedding: (D,) of length 1.
+        embedding: (D,) of length 1, by the recogniser that judges likeness.
         sha256: of the file.
     """
 
@@ -113,10 +113,14 @@ class Person:
     likeness: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
-    @property
-    def embedding(self) -> Tensor:
-        """x_ref of Eq. 5: the mean of the references' embeddings, of length 1, (D,)."""
-        return functional.normalize(torch.stack([r.embedding for r in self.references]).mean(0), dim=0)
+    def embedding(self, recogniser: Recogniser) -> Tensor:
+        """x_ref of Eq. 5: the mean of the references' embeddings, of length 1, (D,).
+
+        They are taken from the aligned faces, which have the pixels that the generated frames have.
+        """
+        faces = np.stack([r.face for r in self.references])
+        points = face_template(faces.shape[1])[None].repeat(len(faces), 0)
+        return functional.normalize(embed_faces(faces, points, recogniser).mean(0), dim=0)
 
 
 def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> Person:
@@ -124,7 +128,7 @@ def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> P
 
     Args:
         config: ``data.root``, ``data.identity`` and the bounds beside them; ``video`` gives the sizes.
-        recogniser: says whether scenes and references show one person.
+        recogniser: judges whether scenes and references show one person.
         detector: finds the faces.
 
     Raises:

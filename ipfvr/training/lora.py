@@ -53,10 +53,12 @@ class LoraTraining(BaseTraining):
                 f"loss.reward {config.loss.reward} must be 0 or above, reward.max_step {config.reward.max_step} a step "
                 f"below {config.schedule.timesteps}"
             )
+        if config.reward.chunk < 1:
+            raise UserError(f"reward.chunk is {config.reward.chunk}; it must be at least 1 frame")
         super().__init__(config)
         self.strict_loading = False  # a checkpoint holds the adapters alone
         self.person, self.words = person, words or {}
-        self.face_rewards = FaceRewards(self.codec, recogniser, person.embedding)
+        self.face_rewards = FaceRewards(self.codec, recogniser, person.embedding(recogniser))
         self.history: list[dict[str, float]] = []
 
     def build(self) -> None:
@@ -147,7 +149,7 @@ class LoraTraining(BaseTraining):
             "remarks": person.remarks,
             "prompt": config.prompt.positive,
             "words": self.words,
-            "image_prompt": config.weights.adapter,
+            "image_prompt": config.weights.adapter and {**vars(config.image_prompt), "weights": config.weights.adapter},
             "lora": vars(config.lora),
             "reward": reward if config.loss.reward else "none",
             "seed": config.seed,
@@ -183,11 +185,29 @@ def make_lora_training(config: Config) -> tuple[LoraTraining, SceneData]:
     Raises:
         UserError: see :func:`ipfvr.data.scenes.load_person`.
     """
-    recogniser = load_recogniser(config.reward.recogniser)
-    person = load_person(config, recogniser, make_detector(config.faces))
+    person, recogniser = checked_person(config), load_recogniser(config.reward.recogniser)
     for remark in person.remarks:
         print(f"note: {remark}")
-    # The words that restore will say of these references.
-    by_hand = read_by_hand([r.path for r in person.references], config)
-    config, words = with_words(config, [r.face for r in person.references], by_hand)
+    config, words = speaking_of(config, person)
     return LoraTraining(config, person, recogniser, words), SceneData(config, person)
+
+
+def speaking_of(config: Config, person: Person) -> tuple[Config, dict[str, Any]]:
+    """The configuration with the words that restore says of the person's references, and how they came about."""
+    by_hand = read_by_hand([r.path for r in person.references], config)
+    return with_words(config, [r.face for r in person.references], by_hand)
+
+
+def checked_person(config: Config) -> Person:
+    """The person of ``data.identity``; who is who is judged by ``weights.recogniser``, else by the reward's.
+
+    The former, where it is there, tells strangers apart more surely than mini's own.
+
+    Raises:
+        UserError: see :func:`ipfvr.data.scenes.load_person`.
+    """
+    try:
+        judge = load_recogniser(config.weights.recogniser)
+    except UserError:
+        judge = load_recogniser(config.reward.recogniser)
+    return load_person(config, judge, make_detector(config.faces))
