@@ -160,6 +160,7 @@ class SamplerConfig:
     guidance_rescale: float = 0.2
     noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
     residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
+    shrinkage: float = 0.0  # standard deviation of the restoration's own error, latent units; 0: not shrunk
 
 
 @dataclass
