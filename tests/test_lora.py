@@ -209,6 +209,8 @@ def pairs(root: Path) -> list[str]:
         f"weights.denoiser={root / 'base.safetensors'}",
         f"train.output={root / 'out'}",
         "train.wandb=disabled",
+        "train.precision=fp32",
+        "train.accelerator=cpu",
     ]
 
 
