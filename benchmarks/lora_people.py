@@ -131,9 +131,9 @@ def lay_out(source: Path, root: Path, name: str) -> None:
 
 
 def configured(name: str, output: Path, variant: str, pairs: Sequence[str]) -> Config:
-    """``experiments/lora.yaml`` for a person and a variant; what the command line says rules."""
+    """``experiments/lora.yaml`` for a person, with what the command line says; what makes the variant rules."""
     folders = [f"data.root={output / 'data'}", f"data.identity={name}", f"train.output={output / variant / name}"]
-    return load_config(EXPERIMENTS / "lora.yaml", [*folders, *VARIANTS.get(variant, []), *pairs])
+    return load_config(EXPERIMENTS / "lora.yaml", [*folders, *pairs, *VARIANTS.get(variant, [])])
 
 
 def windows(person: Person, config: Config, count: int, level: str) -> list[dict[str, Any]]:
