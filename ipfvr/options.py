@@ -104,13 +104,15 @@ class ImagePromptConfig:
     """
 
     source: str = "none"  # clip (weights.image) | recogniser (weights.face_encoder) | both | none: no image prompt
-    projection: str = "resampler"  # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states)
+    # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (a token each state)
+    projection: str = "resampler"
+    train_encoder: bool = False  # clip's encoder learns with the adapter and lies in its file
     tokens: int = 16  # tokens that the projection makes of one reference
     width: int = 768  # channels of a token
     depth: int = 4  # resampler: layers
     heads: int = 12  # resampler: heads of its attentions
     head_dim: int = 64  # resampler: channels of a head
-    face_tokens: int = 4  # resampler: tokens made of a recogniser's vector, beside those of the resampler
+    face_tokens: int = 4  # resampler, patches: tokens made of a recogniser's vector, beside those of the resampler
     references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
     scale: float = 1.0
     block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1

@@ -265,7 +265,7 @@ def test_our_file_comes_back_and_says_what_it_is_for(tmp_path: Path, recogniser:
     [
         (["image_prompt.source=words"], "clip, recogniser, both or none"),
         (["image_prompt.source=both"], "weights.face_encoder"),
-        (["image_prompt.projection=square"], "linear or resampler"),
+        (["image_prompt.projection=square"], "linear, resampler or patches"),
         (["image_prompt.references=best"], "concat or mean"),
         (["image_prompt.block_scales=[1,2]"], "cross-attentions"),
         (["weights.adapter=nothing.safetensors"], "nothing.safetensors"),

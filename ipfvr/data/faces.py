@@ -344,8 +344,9 @@ class FaceData(pl.LightningDataModule):
 
 
 def list_files(people: list[Path], folder: str, suffixes: set[str]) -> list[Path]:
-    """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted."""
-    return [f for p in people for f in sorted((p / folder).glob("*")) if f.suffix.lower() in suffixes]
+    """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted; hidden ones, such as half-written, are none."""
+    found = [f for p in people for f in sorted((p / folder).glob("[!.]*"))]
+    return [f for f in found if f.suffix.lower() in suffixes]
 
 
 def _is_picture(file: Path) -> bool:

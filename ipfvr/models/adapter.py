@@ -2,7 +2,8 @@
 
 ``image_proj.*`` is the projection, ``ip_adapter.<n>.to_k_ip.weight`` and ``to_v_ip.weight`` are K and V of the n-th
 attention, counted over down blocks, up blocks and the middle; self-attentions are counted too, so n is odd. Our own
-files may have ``face_proj.*`` (a recogniser's tokens) beside them, and say in their header what they were made for.
+files may have ``face_proj.*`` (a recogniser's tokens) and ``image_encoder.*`` (an encoder that learnt with them) beside
+them, and say in their header what they were made for.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDi
     processors = [attention.processor for attention in denoiser.unet.cross_attentions()]
     projections = {"image_proj": prompt.image_proj, "face_proj": prompt.face_proj}
     modules = nn.ModuleDict({name: module for name, module in projections.items() if module is not None})
+    if prompt.config.train_encoder and prompt.image is not None:
+        modules["image_encoder"] = prompt.image.clip
     modules["ip_adapter"] = nn.ModuleDict({str(2 * n + 1): processor for n, processor in enumerate(processors)})
     return modules
 

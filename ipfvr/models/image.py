@@ -34,6 +34,11 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(CLIP_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD)[:, None, None], persistent=False)
 
+    @property
+    def states(self) -> int:
+        """Hidden states of a picture: one a patch, and one of the whole."""
+        return 1 + (self.config.size // self.config.patch_size) ** 2
+
     def prepare(self, pixels: Tensor) -> Tensor:
         """Frames (N, 3, H, W) in [-1, 1] resized (bicubic, antialiased) and normalised as CLIP wants them."""
         size = (self.config.size, self.config.size)

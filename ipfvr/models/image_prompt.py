@@ -1,7 +1,10 @@
 """References to image tokens: the visual encoder's part of Section 3.2.
 
-Two projections, those of IP-Adapter (Ye et al. 2023), with the names its files have: ``linear`` makes tokens of one
-vector a picture, ``resampler`` (plus, plus-face) lets learned queries read a sequence of features.
+Two projections are those of IP-Adapter (Ye et al. 2023), with the names its files have: ``linear`` makes tokens of one
+vector a picture, ``resampler`` (plus, plus-face) lets learned queries read a sequence of features. ``patches`` makes a
+token of every patch: nothing is summed up, so that a cross-attention can look up how this person's eye is drawn where
+the eye is. With ``train_encoder`` the encoder itself learns to say what a restoration needs, as mini's does, which has
+no pretrained one.
 
 A recogniser's embedding says who it is and little else, CLIP's hidden states say how the face looks, tattoos and all.
 With ``source: both`` the linear projection reads the two vectors as one, while the resampler reads CLIP's states alone
@@ -46,6 +49,24 @@ class LinearProjection(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """(N, features) to (N, tokens, width)."""
         return self.norm(self.proj(vectors).unflatten(1, (self.tokens, -1)))
+
+
+class PatchProjection(nn.Module):
+    """A token of every hidden state.
+
+    Args:
+        features: channels of the sequence.
+        width: channels of a token.
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(features, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """(N, L, features) to (N, L, width)."""
+        return self.norm(self.proj(sequence))
 
 
 class Resampler(nn.Module):
@@ -123,38 +144,45 @@ class ImagePrompt(nn.Module):
         if config.projection == "linear":
             vector = (image.config.projection if image is not None else 0) + embedding
             self.image_proj = LinearProjection(vector, config.tokens, config.width)
-        elif config.projection == "resampler":
-            if image is not None:
+        elif config.projection in ("resampler", "patches"):
+            if image is not None and config.projection == "patches":
+                self.image_proj = PatchProjection(image.config.width, config.width)
+            elif image is not None:
                 self.image_proj = Resampler(image.config.width, config)
             if recogniser is not None:
                 self.face_proj = FaceTokens(embedding, config.face_tokens, config.width)
         else:
-            raise UserError(f"image_prompt.projection '{config.projection}' is unknown: use linear or resampler")
+            raise UserError(
+                f"image_prompt.projection '{config.projection}' is unknown: use linear, resampler or patches"
+            )
 
     @property
     def count(self) -> int:
         """Image tokens of one reference."""
         beside = self.config.face_tokens if self.face_proj is not None else 0
+        if isinstance(self.image_proj, PatchProjection):
+            return beside + self.image.states
         return beside + (self.config.tokens if self.image_proj is not None else 0)
 
-    @torch.no_grad()
     def features(self, faces: Tensor) -> list[Tensor]:
-        """What the frozen encoders see.
+        """What the encoders see; with a gradient to CLIP's model alone, where ``train_encoder`` has it learn.
 
         Args:
             faces: (N, 3, S, S) in [-1, 1], aligned to the five-point template of :mod:`ipfvr.faces.align`.
 
         Returns:
-            CLIP's projected vectors (N, D), for a resampler its hidden states (N, L, D), then the recogniser's
+            CLIP's projected vectors (N, D), for a resampler and patches its hidden states (N, L, D), then the recogniser's
             embeddings (N, D'), of length sqrt(D') so that their elements are of the size that layers expect;
             those that ``source`` has.
         """
         found = []
         if self.image is not None:
-            found.append(self.image.project(faces) if self.config.projection == "linear" else self.image(faces))
+            with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
+                found.append(self.image.project(faces) if self.config.projection == "linear" else self.image(faces))
         if self.recogniser is not None:
             landmarks = face_template(faces.shape[-1])[None].repeat(len(faces), 0)
-            embedding = self.recogniser.embed(warp_faces(faces, landmarks))
+            with torch.no_grad():
+                embedding = self.recogniser.embed(warp_faces(faces, landmarks))
             found.append(embedding * embedding.shape[1] ** 0.5)
         return found
 
