@@ -100,7 +100,7 @@ def measure(args: argparse.Namespace) -> None:
     def gradient(z: torch.Tensor, frames: int) -> torch.Tensor:
         settings = RewardConfig(bound=99.0)
         if args.run == "chunked":
-            found = clip_feedback(z, rewards.of_clip(landmarks), settings, chunk, frame=0).loss
+            found = clip_feedback(z, rewards.of_clip(landmarks), settings, chunk, 0, rewards.alone).loss
         else:
             found = naive_loss(rewards, z, landmarks[:frames], settings)
         return torch.autograd.grad(found, z)[0]

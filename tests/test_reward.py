@@ -144,14 +144,16 @@ def landmarks() -> Tensor:
 
 @pytest.mark.parametrize("statistics", ["detach", "literal"])
 @pytest.mark.parametrize("chunk", [1, 2, 3, FRAMES, 100])
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+@pytest.mark.parametrize("alone", [False, True])
 def test_chunks_have_the_gradient_of_the_whole(
-    face_rewards: FaceRewards, latents: Tensor, statistics: str, chunk: int
+    face_rewards: FaceRewards, latents: Tensor, statistics: str, chunk: int, gamma: float, alone: bool
 ) -> None:
-    config = RewardConfig(statistics=statistics, bound=9.0)
+    config = RewardConfig(statistics=statistics, gamma=gamma, bound=9.0)
     r = face_rewards(latents, landmarks())
     discounted = suffix_weighted_reward(normalise_reward(r, statistics, config.epsilon), config.gamma)
     (naive,) = torch.autograd.grad(3 * feedback_loss(discounted, 1, config.bound), latents)
-    found = clip_feedback(latents, face_rewards.of_clip(landmarks()), config, chunk, frame=1)
+    found = clip_feedback(latents, face_rewards.of_clip(landmarks()), config, chunk, 1, alone)
     (chunked,) = torch.autograd.grad(3 * found.loss, latents)
     assert torch.allclose(found.rewards, r)
     assert torch.allclose(found.discounted, discounted)
@@ -191,6 +193,21 @@ def test_frames_before_the_drawn_one_cost_no_graph(latents: Tensor) -> None:
     loss = clip_feedback(latents, rewards, RewardConfig(bound=-99.0), 1, frame=3).loss
     assert not with_graph
     assert torch.equal(torch.autograd.grad(loss, latents)[0], torch.zeros_like(latents))
+
+
+def test_frames_that_stand_alone_are_run_once(latents: Tensor) -> None:
+    """With a graph where Eq. 8 reaches, without one elsewhere; a frame never twice."""
+    runs: dict[int, list[bool]] = {}
+
+    def rewards(z: Tensor, first: int) -> Tensor:
+        runs.setdefault(first, []).append(torch.is_grad_enabled())
+        return z.tanh().mean((1, 2, 3))
+
+    clip_feedback(latents, rewards, RewardConfig(bound=99.0), 1, 3, alone=True)
+    assert runs == {frame: [frame >= 3] for frame in range(FRAMES)}
+    runs.clear()
+    clip_feedback(latents, rewards, RewardConfig(bound=99.0, statistics="literal"), 1, 3, alone=True)
+    assert runs == {frame: [True] for frame in range(FRAMES)}
 
 
 def test_drift_is_what_is_lost_from_the_first_third_to_the_last() -> None:

@@ -114,7 +114,9 @@ class Feedback:
     frame: int
 
 
-def clip_feedback(latents: Tensor, rewards: Rewards, config: RewardConfig, chunk: int, frame: int) -> Feedback:
+def clip_feedback(
+    latents: Tensor, rewards: Rewards, config: RewardConfig, chunk: int, frame: int, alone: bool = False
+) -> Feedback:
     """Eq. 6 to 8 for one clip, the exact gradient at the memory of one chunk of frames.
 
     Args:
@@ -124,6 +126,7 @@ def clip_feedback(latents: Tensor, rewards: Rewards, config: RewardConfig, chunk
         config: gamma, statistics, epsilon, bound.
         chunk: frames at a time.
         frame: f of Eq. 8.
+        alone: see :func:`chunked_objective`.
     """
     discounted: list[Tensor] = []
 
@@ -132,29 +135,38 @@ def clip_feedback(latents: Tensor, rewards: Rewards, config: RewardConfig, chunk
         discounted.append(suffix_weighted_reward(normalised, config.gamma))
         return feedback_loss(discounted[-1], frame, config.bound)
 
-    loss, r = chunked_objective(latents, rewards, objective, chunk)
+    reached = reward_reach(config, frame, len(latents)) if alone else range(0)
+    loss, r = chunked_objective(latents, rewards, objective, chunk, reached)
     return Feedback(loss, r, discounted[-1].detach(), frame)
 
 
+def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
+    """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all through ``literal`` statistics, else the suffix."""
+    if config.statistics == "literal":
+        return range(frames)
+    return range(frame, frames) if config.gamma else range(frame, frame + 1)
+
+
 def chunked_objective(
-    latents: Tensor, rewards: Rewards, objective: Callable[[Tensor], Tensor], chunk: int
+    latents: Tensor, rewards: Rewards, objective: Callable[[Tensor], Tensor], chunk: int, alone: range = range(0)
 ) -> tuple[Tensor, Tensor]:
     """objective(r(latents)), whose gradient is exact and needs the graph of one chunk of frames at a time.
 
-    First every r_f is computed without a graph; the gradient of the objective by the F numbers r_f is cheap; then
-    each chunk is run again with a graph and the chain rule finished: dL/dz = sum_f dL/dr_f dr_f/dz. Chunks whose
-    dL/dr_f is zero (with detached statistics: those before the drawn frame) are not run again.
+    The chain rule is dL/dz = sum_f dL/dr_f dr_f/dz, and dL/dr_f is known only when every r_f is. So every r_f is
+    computed without a graph first, and each chunk whose dL/dr_f is not zero is run again with one. Where an r_f depends
+    on its own frame alone, dr_f/dz is taken at once and multiplied afterwards: nothing is run twice.
 
     Args:
         latents: (F, ...).
         rewards: latents of the frames from the given index on -> r (n,).
         objective: r (F,) -> a scalar.
         chunk: frames at a time.
+        alone: frames that surely have a gradient and whose r_f depends on their own latents alone.
 
     Returns:
         The objective, with a gradient to ``latents``, and r (F,), without one.
     """
-    return _Chunked.apply(latents, rewards, objective, chunk)
+    return _Chunked.apply(latents, rewards, objective, chunk, alone)
 
 
 class _Chunked(torch.autograd.Function):
@@ -162,30 +174,49 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, latents: Tensor, rewards: Rewards, objective: Callable[[Tensor], Tensor], chunk: int
+        ctx: Any, latents: Tensor, rewards: Rewards, objective: Callable[[Tensor], Tensor], chunk: int, alone: range
     ) -> tuple[Tensor, Tensor]:
-        starts = range(0, len(latents), chunk)
-        r = torch.cat([rewards(latents[i : i + chunk], i) for i in starts])
+        learns = ctx.needs_input_grad[0]
+        gradient, parts, at_once = torch.zeros_like(latents), [], set()
+        for i in range(0, len(latents), chunk):
+            if learns and alone and i < alone.stop and i + chunk > alone.start:
+                part, slopes = _with_slopes(rewards, latents, i, chunk, None)
+                gradient[i : i + chunk] = slopes
+                at_once.add(i)
+            else:
+                part = rewards(latents[i : i + chunk], i)
+            parts.append(part)
+        r = torch.cat(parts)
         ctx.mark_non_differentiable(r)
         with torch.enable_grad():
             loss = objective(r.requires_grad_(True))
             (by_reward,) = torch.autograd.grad(loss, r)
         r.requires_grad_(False)
-        if ctx.needs_input_grad[0]:
-            gradient = torch.zeros_like(latents)
-            for i in starts:
+        if learns:
+            for i in range(0, len(latents), chunk):
                 weights = by_reward[i : i + chunk]
-                if weights.any():
-                    with torch.enable_grad():
-                        part = latents[i : i + chunk].detach().requires_grad_(True)
-                        (gradient[i : i + chunk],) = torch.autograd.grad(rewards(part, i), part, weights)
+                if i in at_once:
+                    gradient[i : i + chunk] *= weights.reshape(-1, *[1] * (latents.ndim - 1))
+                elif weights.any():
+                    _, gradient[i : i + chunk] = _with_slopes(rewards, latents, i, chunk, weights)
             ctx.save_for_backward(gradient)
         return loss.detach(), r
 
     @staticmethod
     def backward(ctx: Any, by_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return by_loss * gradient, None, None, None
+        return by_loss * gradient, None, None, None, None
+
+
+def _with_slopes(
+    rewards: Rewards, latents: Tensor, first: int, chunk: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """r of a chunk, and the gradient of its sum, weighted or not, by the chunk's latents."""
+    with torch.enable_grad():
+        part = latents[first : first + chunk].detach().requires_grad_(True)
+        r = rewards(part, first)
+        (slopes,) = torch.autograd.grad(r, part, torch.ones_like(r) if weights is None else weights)
+    return r.detach(), slopes
 
 
 class FaceRewards(nn.Module):
@@ -206,7 +237,12 @@ class FaceRewards(nn.Module):
 
     def chunk(self, wanted: int) -> int:
         """Frames at a time: the temporal decoder sees a whole chunk of its own, which must not be cut."""
-        return self.codec.config.frames_per_chunk if self.codec.config.kind == "temporal" else wanted
+        return wanted if self.alone else self.codec.config.frames_per_chunk
+
+    @property
+    def alone(self) -> bool:
+        """Whether a frame's r_f depends on its own latents alone."""
+        return self.codec.config.kind != "temporal"
 
     def of_clip(self, landmarks: Tensor) -> Rewards:
         """The map from latents to r_f for a clip whose faces' landmarks are (F, 5, 2), pixels, found beforehand."""

@@ -111,6 +111,7 @@ class LoraTraining(BaseTraining):
                 self.config.reward,
                 self.face_rewards.chunk(self.config.reward.chunk),
                 int(torch.randint(restored.shape[1], ())),
+                self.face_rewards.alone,
             )
 
     @torch.no_grad()
