@@ -48,6 +48,7 @@ class Entry:
         hub: Hugging Face repository, empty when the files have addresses.
         revision: the hub's revision (a branch name where no commit could be checked).
         archive: address of a zip that holds the files.
+        package: the Python package that brings the files, as it is imported; ``pip`` installs it with ``-`` for ``_``.
         page: where a person reads about it.
     """
 
@@ -61,6 +62,7 @@ class Entry:
     hub: str = ""
     revision: str = "main"
     archive: str = ""
+    package: str = ""
     page: str = ""
 
     @property
@@ -169,6 +171,21 @@ ENTRIES: dict[str, Entry] = {
             licence=APACHE,
             code_licence=APACHE,
             page="https://github.com/foamliu/MobileFaceNet",
+        ),
+        Entry(
+            "dlib",
+            "face recogniser, 128-d, dlib's ResNet: in the public domain, and no kin of MobileFaceNet",
+            (
+                File(
+                    "dlib_face_recognition_resnet_model_v1.dat",
+                    22466066,
+                    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+                ),
+            ),
+            licence="CC0-1.0",
+            code_licence="BSL-1.0",
+            package="face_recognition_models",
+            page="https://github.com/davisking/dlib-models",
         ),
         Entry(
             "mobilefacenet-onnx",

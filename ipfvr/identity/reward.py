@@ -141,7 +141,7 @@ def clip_feedback(
 
 
 def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
-    """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all through ``literal`` statistics, else the suffix."""
+    """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all with ``literal`` statistics, else the suffix."""
     if config.statistics == "literal":
         return range(frames)
     return range(frame, frames) if config.gamma else range(frame, frame + 1)

@@ -171,9 +171,9 @@ class ImagePrompt(nn.Module):
             faces: (N, 3, S, S) in [-1, 1], aligned to the five-point template of :mod:`ipfvr.faces.align`.
 
         Returns:
-            CLIP's projected vectors (N, D), for a resampler and patches its hidden states (N, L, D), then the recogniser's
-            embeddings (N, D'), of length sqrt(D') so that their elements are of the size that layers expect;
-            those that ``source`` has.
+            CLIP's projected vectors (N, D), for a resampler and patches its hidden states (N, L, D), then the
+            recogniser's embeddings (N, D'), of length sqrt(D') so that their elements are of the size that layers
+            expect; those that ``source`` has.
         """
         found = []
         if self.image is not None:
