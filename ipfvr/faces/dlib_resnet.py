@@ -23,7 +23,8 @@ INPUT = 150  # pixels of a side of dlib's chips
 # Left, top and side of dlib's chip (padding 0.25) in pixels of ArcFace's 112 x 112 crop: the median over 60 pictures
 # aligned by five points whose chips dlib's own 68 landmarks cut out. Its lowest eighth lies below the crop.
 CHIP = (6.0, 22.0, 100.8)
-_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))  # width, blocks, halved at first
+# Width and blocks of each stage, and whether its first block halves the map.
+_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
 
 class DlibResNet(nn.Module):

@@ -76,8 +76,8 @@ def load_recogniser(name: str) -> Recogniser:
     """Load a recogniser; what the file holds says which network it is.
 
     Args:
-        name: in the weights registry (``mobilefacenet``, ``dlib``, ``mini/recogniser``, ``buffalo_l``, ``antelopev2``) or
-            a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), dlib's own file
+        name: in the weights registry (``mobilefacenet``, ``dlib``, ``mini/recogniser``, ``buffalo_l``,
+            ``antelopev2``) or a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), dlib's own file
             (``.dat``), this project's own (``.safetensors``), or an ArcFace-class network as ONNX, or an insightface
             pack's folder with one.
 
