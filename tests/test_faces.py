@@ -189,7 +189,7 @@ def test_unknown_detector():
 
 
 def test_without_yunets_file(monkeypatch):
-    monkeypatch.setattr(registry, "search_folders", lambda: [])
+    monkeypatch.setattr(registry, "search_folders", lambda package="": [])
     assert make_detector(FacesConfig(detector="auto")).name == "cascade"
     with pytest.raises(UserError, match=r"yunet_n_640_640\.onnx"):
         make_detector(FacesConfig(detector="yunet"))

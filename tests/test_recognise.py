@@ -97,7 +97,7 @@ def test_missing_or_wrong_file(tmp_path, monkeypatch):
     torch.save({"a": torch.zeros(1)}, wrong)
     with pytest.raises(UserError, match="MobileFaceNet"):
         load_recogniser(str(wrong))
-    monkeypatch.setattr(registry, "search_folders", lambda: [])
+    monkeypatch.setattr(registry, "search_folders", lambda package="": [])
     with pytest.raises(UserError, match=r"mobilefacenet\.pt"):
         load_recogniser("mobilefacenet")
 

@@ -97,7 +97,7 @@ def test_missing_weights_are_one_line_that_says_what_to_do(home: Path) -> None:
             registry.locate(name)
         message = str(error.value)
         assert "\n" not in message
-        for word in (entry.licence, str(registry.cache_folder()), f"python -m ipfvr.weights fetch {name}"):
+        for word in (entry.licence, str(registry.cache_folder()), registry.fetch_line(entry)):
             assert word in message
         assert all(file.name in message for file in entry.files)
 

@@ -77,9 +77,9 @@ def load_recogniser(name: str) -> Recogniser:
 
     Args:
         name: in the weights registry (``mobilefacenet``, ``dlib``, ``mini/recogniser``, ``buffalo_l``,
-            ``antelopev2``) or a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``), dlib's own file
-            (``.dat``), this project's own (``.safetensors``), or an ArcFace-class network as ONNX, or an insightface
-            pack's folder with one.
+            ``antelopev2``) or a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``),
+            dlib's own file (``.dat``), this project's own (``.safetensors``), or an ArcFace-class network as ONNX, or
+            an insightface pack's folder with one.
 
     Raises:
         UserError: the file is not there (the line says how to get it) or holds another network; ``onnx`` is needed
