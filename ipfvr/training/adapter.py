@@ -25,9 +25,10 @@ class AdapterTraining(BaseTraining):
     """Eq. 3 with references of the same person as the image prompt.
 
     The text is dropped as in the base's training. The image prompt is dropped by setting the encoders' features to
-    zero, as IP-Adapter does: what the projection makes of zeros is then the image prompt of nobody, for guidance.
-    ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step estimate and the truth, for samples
-    at ``loss.identity_from`` or above, where what the face looks like is decided.
+    zero, as IP-Adapter does: what the projection makes of zeros is then the image prompt of nobody, which restore
+    shows where there is no reference. ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step
+    estimate and the truth, for samples at ``loss.identity_from`` or above, where what the face looks like is decided;
+    for dropped ones as well, so that a reference is not what tells whether a face is drawn for a recogniser.
     """
 
     def __init__(self, config: Config) -> None:
@@ -55,7 +56,7 @@ class AdapterTraining(BaseTraining):
         loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
         kind = "clips" if z_hq.shape[2] > 1 else "pictures"
         self.log(f"loss/{kind}", loss, prog_bar=True, batch_size=len(z_hq))
-        noisy = kept & (step >= self.config.loss.identity_from)
+        noisy = step >= self.config.loss.identity_from
         if self.judge is not None and noisy.any():
             identity = 1 - self.similarity(self.judge, restored[noisy], batch, noisy).mean()
             self.log(f"loss/identity_{kind}", identity, prog_bar=True, batch_size=int(noisy.sum()))
@@ -63,7 +64,7 @@ class AdapterTraining(BaseTraining):
         return loss
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """The average on people held out: with right references, with none, with those of the next one of the batch."""
+        """The average on people held out: with right references, with nobody's, with those of another one."""
         z_hq, z_lq = self.latents(batch)
         noise = torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(number)).to(z_hq)
         step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
@@ -74,7 +75,8 @@ class AdapterTraining(BaseTraining):
             right = self.image_tokens(batch["reference"], everyone)
             # Neighbours of a sorted batch are often one person: half a batch away is another.
             wrong = right.roll(len(right) // 2, 0)
-            for name, tokens in (("right", right), ("none", None), ("wrong", wrong)):
+            nobody = self.image_tokens(batch["reference"], ~everyone)
+            for name, tokens in (("right", right), ("none", nobody), ("wrong", wrong)):
                 loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
                 metrics[f"val/loss_{name}"] = loss
                 pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
