@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
@@ -21,6 +23,8 @@ from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
 
 Progress = Callable[[int], None]
+
+_DEGRADED_SEED = 0  # of every degraded reference; it draws two rounds
 
 
 class Restorer:
@@ -55,10 +59,23 @@ class Restorer:
         self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
         self.prompt: ImagePrompt | None = None  # made when references are shown
         self.image_tokens: Tensor | None = None
+        self.degraded_tokens: Tensor | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is asked for and not done, a line each."""
+        if NEGATIVE_VISUAL in self.sampler.branches and self.degraded_tokens is None:
+            return [
+                "the negative visual stream (sampler.negative_visual) is left out: it needs an image prompt, that is "
+                "a reference and weights.adapter"
+            ]
+        return []
 
     @torch.no_grad()
     def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
         """Give every clip from now on these pictures of the person as its image prompt (Section 3.2, Eq. 4).
+
+        Where the guider has a negative visual stream (Eq. 12), their degraded likes are its image prompt.
 
         Args:
             faces: aligned crops (size, size, 3), uint8 RGB, size = ``video.size``.
@@ -76,8 +93,16 @@ class Restorer:
         self.prompt.to(self.device)
         encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
         self.files.update(weight_files(self.config, ("adapter", *(k for k, v in encoders.items() if v is not None))))
-        self.image_tokens = self.prompt(to_tensor(np.stack(faces)).to(self.device)).to(self.dtype)
+        self.image_tokens = self._tokens(np.stack(faces))
+        if NEGATIVE_VISUAL in self.sampler.branches:
+            self.degraded_tokens = self._tokens(
+                np.concatenate([degraded_reference(face, self.config) for face in faces])
+            )
         return self.image_tokens
+
+    def _tokens(self, faces: np.ndarray) -> Tensor:
+        pixels = resize(to_tensor(faces).to(self.device), self.config.video.size)
+        return self.prompt(pixels).to(self.dtype)
 
     @torch.no_grad()
     def restore_clip(self, low: np.ndarray, frames: Sequence[int], progress: Progress | None = None) -> np.ndarray:
@@ -103,6 +128,7 @@ class Restorer:
             self.config.seed,
             self.config.video.scale,
             image_tokens=self.image_tokens,
+            degraded_tokens=self.degraded_tokens,
             progress=(lambda done, total: progress(1)) if progress else None,
         )
         return np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
@@ -135,6 +161,21 @@ class Restorer:
             restored = self.restore_clip(np.stack([held[i] for i in wanted]), wanted, progress)
             for index in range(window.keep_start, window.stop):
                 yield index, restored[index - window.start]
+
+
+def degraded_reference(face: np.ndarray, config: Config) -> np.ndarray:
+    """The picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
+
+    Args:
+        face: aligned crop (size, size, 3) uint8 RGB.
+        config: gives r and the size that sigma is scaled for.
+
+    Returns:
+        (1, size // r, size // r, 3) uint8 RGB; the image prompt sees it brought back to ``video.size``.
+    """
+    video = config.video
+    parameters = sample_parameters("heavy", video.scale, video.size, _DEGRADED_SEED, config.degradation.scale_sigma)
+    return degrade(face[None], parameters)
 
 
 def plan_windows(
