@@ -173,6 +173,17 @@ class SamplerConfig:
 
 
 @dataclass
+class LongVideoConfig:
+    """What ties the clips of a video together (Section 3.4)."""
+
+    # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
+    # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between
+    # solver steps: with sampler.steps=1 there is nothing between, and they change nothing.
+    blending: str = "exponential"
+    noise_sharing: bool = True  # Eq. 9; False: every clip has noise of its own (the paper's w/o NS)
+
+
+@dataclass
 class PromptConfig:
     """Words for the two text streams. With references, or a file, they speak of the person (Face2Text)."""
 
@@ -328,6 +339,7 @@ class Config:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    long_video: LongVideoConfig = field(default_factory=LongVideoConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     data: DataConfig = field(default_factory=DataConfig)
