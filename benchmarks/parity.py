@@ -22,9 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ipfvr.diffusion.guidance import NEGATIVE, POSITIVE
-from ipfvr.diffusion.sampler import Conditions, Hint, Sampler, guided_denoise
+from ipfvr.diffusion.guidance import NEGATIVE_TEXT, POSITIVE
+from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
+from ipfvr.diffusion.streams import Conditions, Hint, guided_denoise
 from ipfvr.errors import UserError, run_verb
 from ipfvr.models.checkpoints import load_weights, official_names
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
@@ -37,8 +38,8 @@ SAMPLE_TOLERANCE = 1e-3
 FORWARD_TENSORS = ("x", "t", "y", "hint", "t_hint", "up_scale", "mask_cond", "out")
 SAMPLE_TENSORS = ("lq", "noise", "noise_hint", "y", "neg_y", "hint", "start", "out")
 SAMPLERS = {
-    "heun": SamplerConfig(solver="heun", steps=6),
-    "dpmpp_2m_eta0": SamplerConfig(solver="dpmpp_2m_sde", steps=8, eta=0.0),
+    "heun": SamplerConfig(solver="heun", steps=6, guider="classifier_free"),
+    "dpmpp_2m_eta0": SamplerConfig(solver="dpmpp_2m_sde", steps=8, eta=0.0, guider="classifier_free"),
 }
 UP_SCALE = 4
 
@@ -163,8 +164,9 @@ def sample(denoiser: VideoDenoiser, sampler: Sampler, given: dict[str, Tensor]) 
         denoiser,
         schedule,
         sampler.guider,
-        {POSITIVE: Conditions(given["y"]), NEGATIVE: Conditions(given["neg_y"])},
+        {POSITIVE: Conditions(given["y"]), NEGATIVE_TEXT: Conditions(given["neg_y"])},
         Hint(hint, config.hint_step, UP_SCALE, key_frames),
+        sampler.streams,
     )
     # Both cases are deterministic: a solver that asks for noise here is wrong, and None makes it fail.
     out = sampler.solver.sample(sampler.plan, start, denoise, noise=lambda i: None)

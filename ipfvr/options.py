@@ -158,11 +158,29 @@ class SamplerConfig:
     end_step: int = 0
     exact_start: bool = False  # True: x = z_t / alpha_t; False: VEnhancer's z_t sigma_t / alpha_t, smaller by sigma_t
     hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
-    guidance: float = 7.5  # classifier-free; 1: the positive branch alone, at the cost of one
-    guidance_rescale: float = 0.2
+    guider: str = "multi_stream"  # multi_stream (Eq. 11, the paper's) | classifier_free (VEnhancer's) | none
+    negative_text: float = 0.5  # multi_stream: w_nt; 0: the negative text is not run
+    negative_visual: float = 0.5  # multi_stream: w_nv; 0, or without an image prompt: the degraded reference is not run
+    guidance: float = 7.5  # classifier_free: its weight; 1: the positive branch alone, at the cost of one
+    guidance_rescale: float = 0.2  # classifier_free
+    guidance_interval: list[int] = field(default_factory=list)  # lowest and highest step that is guided; empty: all
+    # auto: on a GPU the streams go in one call, from the first that does not fit into its memory on one by one, as on a
+    # CPU; always; never. Results differ by rounding alone, but where bytes must repeat on a GPU say which.
+    batch_streams: str = "auto"
     noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
     residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
     shrinkage: float = 0.0  # standard deviation of the restoration's own error, latent units; 0: not shrunk
+
+
+@dataclass
+class LongVideoConfig:
+    """What ties the clips of a video together (Section 3.4)."""
+
+    # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
+    # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between
+    # solver steps: with sampler.steps=1 there is nothing between, and they change nothing.
+    blending: str = "exponential"
+    noise_sharing: bool = True  # Eq. 9; False: every clip has noise of its own (the paper's w/o NS)
 
 
 @dataclass
@@ -321,6 +339,7 @@ class Config:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    long_video: LongVideoConfig = field(default_factory=LongVideoConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
+from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
+from ipfvr.errors import UserError
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
@@ -22,6 +26,8 @@ from ipfvr.video.clips import ClipWindow, clip_windows
 
 Progress = Callable[[int], None]
 
+_DEGRADED_SEED = 0  # of every degraded reference; it draws two rounds
+
 
 class Restorer:
     """The networks of a configuration, loaded once, and what they do to a clip.
@@ -29,6 +35,7 @@ class Restorer:
     Attributes:
         files: the weights that were loaded, for provenance.
         steps: solver steps a clip takes.
+        long_video: what ties clips together.
         lora: the card of the person's LoRA, or None.
     """
 
@@ -40,6 +47,7 @@ class Restorer:
                 unknown type.
         """
         self.config = config
+        self.long_video = make_long_video(config.long_video, config.video.overlap)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         torch.manual_seed(config.seed)  # where a preset names no weights they are random, and the same each time
@@ -55,10 +63,23 @@ class Restorer:
         self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
         self.prompt: ImagePrompt | None = None  # made when references are shown
         self.image_tokens: Tensor | None = None
+        self.degraded_tokens: Tensor | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is asked for and not done, a line each."""
+        if NEGATIVE_VISUAL in self.sampler.branches and self.degraded_tokens is None:
+            return [
+                "the negative visual stream (sampler.negative_visual) is left out: it needs an image prompt, that is "
+                "a reference and weights.adapter"
+            ]
+        return []
 
     @torch.no_grad()
     def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
         """Give every clip from now on these pictures of the person as its image prompt (Section 3.2, Eq. 4).
+
+        Where the guider has a negative visual stream (Eq. 12), their degraded likes are its image prompt.
 
         Args:
             faces: aligned crops (size, size, 3), uint8 RGB, size = ``video.size``.
@@ -76,17 +97,35 @@ class Restorer:
         self.prompt.to(self.device)
         encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
         self.files.update(weight_files(self.config, ("adapter", *(k for k, v in encoders.items() if v is not None))))
-        self.image_tokens = self.prompt(to_tensor(np.stack(faces)).to(self.device)).to(self.dtype)
+        self.image_tokens = self._tokens(np.stack(faces))
+        if NEGATIVE_VISUAL in self.sampler.branches:
+            self.degraded_tokens = self._tokens(
+                np.concatenate([degraded_reference(face, self.config) for face in faces])
+            )
         return self.image_tokens
 
+    def _tokens(self, faces: np.ndarray) -> Tensor:
+        pixels = resize(to_tensor(faces).to(self.device), self.config.video.size)
+        return self.prompt(pixels).to(self.dtype)
+
     @torch.no_grad()
-    def restore_clip(self, low: np.ndarray, frames: Sequence[int], progress: Progress | None = None) -> np.ndarray:
+    def restore_clip(
+        self,
+        low: np.ndarray,
+        frames: Sequence[int],
+        progress: Progress | None = None,
+        memory: ClipMemory | None = None,
+        context: int = 0,
+    ) -> np.ndarray:
         """Restore one clip.
 
         Args:
             low: (F, h, w, 3) uint8 RGB square low-quality crops of any size.
             frames: the F frames' absolute indices in the video, which key the noise.
             progress: called with 1 after each solver step.
+            memory: of the clips before it in its segment, which are blended into it (Eq. 10), and to which it is added;
+                None: it is restored by itself.
+            context: its first frames, which the clip before has too and keeps.
 
         Returns:
             (F, size, size, 3) uint8 RGB, size = ``video.size``.
@@ -103,6 +142,9 @@ class Restorer:
             self.config.seed,
             self.config.video.scale,
             image_tokens=self.image_tokens,
+            degraded_tokens=self.degraded_tokens,
+            clip=self.long_video.noise_key(frames),
+            between=None if memory is None else lambda i, s: self.long_video.blend(s, i, memory, context),
             progress=(lambda done, total: progress(1)) if progress else None,
         )
         return np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
@@ -112,29 +154,70 @@ class Restorer:
         crops: Iterable[tuple[int, np.ndarray]],
         windows: Sequence[ClipWindow],
         progress: Progress | None = None,
+        memory: ClipMemory | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Restore crops as they come; at most a clip of them is held.
+
+        To be able to go on after an end, give a memory and save it whenever all frames of a clip have come out::
+
+            for index, frame in restorer.restore_stream(crops, windows, memory=memory):
+                ...
+                if index + 1 == memory.next_frame:
+                    memory.save(path)
+
+        and later give the same windows, ``ClipMemory.load(path)`` and crops from ``windows[memory.done].start`` on: the
+        frames from ``memory.next_frame`` on come out as they would have.
 
         Args:
             crops: (absolute index, (h, w, 3) uint8 square crop), indices rising; all that ``windows`` cover are there.
             windows: in order, see :func:`plan_windows`.
             progress: called with 1 after each solver step.
+            memory: of the clips that are done, see above; None: of none.
 
         Yields:
             (absolute index, (size, size, 3) uint8) for every frame that a window keeps, rising.
+
+        Raises:
+            UserError: a memory of other windows.
         """
+        memory = ClipMemory() if memory is None else memory
+        parts = self.long_video.parts(windows)
+        if memory.done > len(parts) or (memory.done and memory.next_frame != parts[memory.done - 1][1]):
+            raise UserError(
+                f"what is remembered of {memory.done} clips does not belong to these {len(parts)}: the video or an "
+                "option has changed; start it afresh"
+            )
         held: dict[int, np.ndarray] = {}
         source = iter(crops)
-        for window in windows:
+        for window, part in zip(windows[memory.done :], parts[memory.done :], strict=True):
             wanted = range(window.start, window.stop)
             held = {i: crop for i, crop in held.items() if i >= window.start}
             while window.stop - 1 not in held:
                 index, crop = next(source)
                 if index >= window.start:
                     held[index] = crop
-            restored = self.restore_clip(np.stack([held[i] for i in wanted]), wanted, progress)
-            for index in range(window.keep_start, window.stop):
-                yield index, restored[index - window.start]
+            context = window.keep_start - window.start
+            if not context:
+                memory.forget()
+            restored = self.restore_clip(np.stack([held[i] for i in wanted]), wanted, progress, memory, context)
+            finished = self.long_video.join(restored, window, part, memory)
+            memory.done, memory.next_frame = memory.done + 1, part[1]
+            yield from zip(range(*part), finished, strict=True)
+
+
+def degraded_reference(face: np.ndarray, config: Config) -> np.ndarray:
+    """The picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
+
+    Args:
+        face: aligned crop (size, size, 3) uint8 RGB.
+        config: gives r and the size that sigma is scaled for.
+
+    Returns:
+        (1, size // r, size // r, 3) uint8 RGB; the image prompt sees it brought back to ``video.size``.
+    """
+    video = config.video
+    parameters = sample_parameters("heavy", video.scale, video.size, _DEGRADED_SEED, config.degradation.scale_sigma)
+    return degrade(face[None], parameters)
 
 
 def plan_windows(
@@ -143,19 +226,29 @@ def plan_windows(
     """The clips of every stretch of frames that is restored by itself: a scene, a face's presence.
 
     Clips never cross the end of a segment. They do not depend on ``part``, so a video restored in parts gives
-    the frames that it gives when restored at once.
+    the frames that it gives when restored at once. Where a clip depends on those before it (``long_video.blending``),
+    these are among the windows of its part too, back to the segment's beginning, and give frames before it.
 
     Args:
         segments: (start, stop) of each stretch, rising, absolute frames.
-        config: gives F and O.
-        part: (start, stop) frames that are wanted; clips that keep none of them are left out.
+        config: gives F, O and what ties clips together.
+        part: (start, stop) frames that are wanted; clips that none of them needs are left out.
+
+    Raises:
+        UserError: an overlap that does not fit the clips or the blending.
     """
-    windows = [
-        ClipWindow(start + w.start, start + w.stop, start + w.keep_start)
-        for start, stop in segments
-        for w in clip_windows(stop - start, config.video.clip_frames, config.video.overlap)
-    ]
-    return [w for w in windows if part is None or (w.keep_start < part[1] and w.stop > part[0])]
+    long_video = make_long_video(config.long_video, config.video.overlap)
+    depends = long_video.depends(config.sampler.steps)
+    windows: list[ClipWindow] = []
+    for start, stop in segments:
+        clips = [
+            ClipWindow(start + w.start, start + w.stop, start + w.keep_start)
+            for w in clip_windows(stop - start, config.video.clip_frames, config.video.overlap)
+        ]
+        for clip, (first, last) in zip(clips, long_video.parts(clips), strict=True):
+            if part is None or (first < part[1] and part[0] < (stop if depends else last)):
+                windows.append(clip)
+    return windows
 
 
 def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:

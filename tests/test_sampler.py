@@ -1,11 +1,12 @@
-"""Theorems about the guiders and the sampler."""
+"""Theorems about the sampler."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from stubs import StubDenoiser
 
-from ipfvr.diffusion.guidance import NEGATIVE, POSITIVE, ClassifierFree, make_guider
+from ipfvr.diffusion.guidance import ClassifierFree
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.sampler import LatentTarget, Sampler
 from ipfvr.diffusion.schedule import Schedule
@@ -23,63 +24,29 @@ def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# Guidance
-
-
-def test_guidance_of_one_is_the_positive_branch_at_the_cost_of_one():
-    guider = make_guider(SamplerConfig(guidance=1.0, guidance_rescale=0.7))
-    assert guider.branches == (POSITIVE,)
-    positive = gaussian(2, 4, 2, 3, 3)
-    assert torch.equal(guider.combine({POSITIVE: positive}), positive)
-    # ... and what classifier-free guidance tends to.
-    negative = gaussian(2, 4, 2, 3, 3, seed=1)
-    torch.testing.assert_close(ClassifierFree(1.0, 0.7).combine({POSITIVE: positive, NEGATIVE: negative}), positive)
-
-
-def test_guidance_moves_away_from_the_negative_branch():
-    both = {POSITIVE: gaussian(2, 4, 2, 3, 3), NEGATIVE: gaussian(2, 4, 2, 3, 3, seed=1)}
-    guided = ClassifierFree(7.5).combine(both)
-    torch.testing.assert_close(guided - both[POSITIVE], 6.5 * (both[POSITIVE] - both[NEGATIVE]))
-
-
-def test_rescale_restores_the_deviation_of_each_item():
-    both = {POSITIVE: gaussian(2, 4, 2, 3, 3), NEGATIVE: gaussian(2, 4, 2, 3, 3, seed=1)}
-    both[POSITIVE][1] *= 5
-    full = ClassifierFree(7.5, 1.0).combine(both)
-    torch.testing.assert_close(full.flatten(1).std(1), both[POSITIVE].flatten(1).std(1))
-    # Linear in phi between none and all.
-    none = ClassifierFree(7.5, 0.0).combine(both)
-    torch.testing.assert_close(ClassifierFree(7.5, 0.2).combine(both), 0.2 * full + 0.8 * none)
-
-
-def test_rescale_outside_its_range():
-    with pytest.raises(UserError, match="guidance_rescale"):
-        make_guider(SamplerConfig(guidance_rescale=1.2))
-
-
 # Sampler
 
 
-class Recorder:
+class Recorder(StubDenoiser):
     """A denoiser that works on each frame alone and keeps what it was given."""
 
     def __init__(self):
         self.calls = []
 
-    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None):
+    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None, control=None, stem=None):
         self.calls.append(
             {"x": x, "t": t, "text": text, "hint": hint, "t_hint": t_hint, "up_scale": up_scale, "mask": mask_cond}
         )
         return 0.3 * x.flip(1) - 0.5 * hint.mean(1, keepdim=True) + text.mean() + 0.001 * t.view(-1, 1, 1, 1, 1)
 
 
-class Oracle:
+class Oracle(StubDenoiser):
     """Knows the clean x: v = (alpha z_t - x) / sigma."""
 
     def __init__(self, x: torch.Tensor, schedule: Schedule):
         self.x, self.schedule = x, schedule
 
-    def __call__(self, x, t, *others, image_tokens=None):
+    def __call__(self, x, t, *others, image_tokens=None, control=None, stem=None):
         alpha, sigma = self.schedule.alphas[t].double(), self.schedule.sigmas[t].double()
         return (alpha * x - self.x) / sigma
 
@@ -122,7 +89,7 @@ def test_shrinkage_lets_be_what_is_not_worth_changing(schedule):
 @pytest.mark.parametrize("residual_scale", [0.0, 0.4])
 @pytest.mark.parametrize(("solver", "steps", "start"), [("heun", 5, 999), ("dpmpp_2m_sde", 5, 899), ("heun", 1, 499)])
 def test_a_perfect_denoiser_restores_perfectly(schedule, residual_scale, solver, steps, start):
-    config = SamplerConfig(solver=solver, steps=steps, start_step=start, guidance=1.0, residual_scale=residual_scale)
+    config = SamplerConfig(solver=solver, steps=steps, start_step=start, guider="none", residual_scale=residual_scale)
     z_lq, z_hq = gaussian(1, 4, 3, 4, 4), gaussian(1, 4, 3, 4, 4, seed=1)
     oracle = Oracle(LatentTarget(residual_scale).encode(z_hq, z_lq), schedule)
     restored = Sampler(config, schedule).restore_latent(oracle, z_lq, TEXT.double(), None, range(3), 0, 2)
@@ -163,9 +130,9 @@ def test_what_the_network_is_shown(schedule, hint_step):
 
 def test_the_branches_have_their_own_text(schedule):
     z_lq = gaussian(1, 4, 2, 4, 4).float()
-    for guidance, texts in ((7.5, [TEXT, NEGATIVE_TEXT]), (1.0, [TEXT])):
+    for guider, texts in (("classifier_free", [TEXT, NEGATIVE_TEXT]), ("none", [TEXT])):
         recorder = Recorder()
-        config = SamplerConfig(steps=3, guidance=guidance)
+        config = SamplerConfig(steps=3, guider=guider)
         Sampler(config, schedule).restore_latent(recorder, z_lq, TEXT, NEGATIVE_TEXT, range(2), 0, 2)
         assert [call["text"] for call in recorder.calls] == texts * 3
 
@@ -208,7 +175,7 @@ def test_a_run_is_a_function_of_its_seed(schedule, network):
 
 
 def test_a_clip_can_be_run_step_by_step(schedule, network):
-    sampler = Sampler(SamplerConfig(steps=3, guidance=1.0, residual_scale=0.5), schedule)
+    sampler = Sampler(SamplerConfig(steps=3, guider="none", residual_scale=0.5), schedule)
     z_lq = gaussian(1, 4, 1, 8, 8).float()
     run = sampler.begin(network, z_lq, TEXT, None, [7], 0, 2)
     for i in range(len(run)):

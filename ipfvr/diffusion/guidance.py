@@ -1,32 +1,38 @@
 """Guiders: which branches a denoising step runs, and how their predictions are combined.
 
-A guider names its branches; the sampler keeps the conditions of each branch, runs the network once for each, and gives
-the predictions to :meth:`Guider.combine`. Another way of combining (more branches, other weights) is another class here
-and a line in :func:`make_guider`.
+A guider names its branches at a step; the sampler keeps the conditions of each branch, runs the network once for each
+(:mod:`ipfvr.diffusion.streams`), and gives the predictions to :meth:`Guider.combine`. Another way of combining (more
+branches, other weights) is another class here and a line in :func:`make_guider`.
+
+A negative branch that has not been run takes nothing away: the positive one alone is combined to itself, exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from ipfvr.errors import UserError
 from ipfvr.options import SamplerConfig
 
-POSITIVE = "positive"
-NEGATIVE = "negative"
+# The branches of Eq. 12. The negative one of classifier-free guidance is that of the negative text.
+POSITIVE = "positive"  # positive text, reference
+NEGATIVE_TEXT = "negative_text"  # negative text, reference
+NEGATIVE_VISUAL = "negative_visual"  # positive text, degraded reference
 
 
 class Guider(Protocol):
     """Combines the predictions of one or more branches."""
 
-    branches: ClassVar[tuple[str, ...]]
+    def branches(self, step: int) -> tuple[str, ...]:
+        """The branches to run at a step of the schedule; the positive one is always among them."""
+        ...
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
-        """One prediction from those of the branches, each (B, C, F, h, w)."""
+        """One prediction from those of the branches that were run, each (B, C, F, h, w)."""
         ...
 
 
@@ -34,7 +40,9 @@ class Guider(Protocol):
 class PositiveOnly:
     """No guidance: the positive branch as it is, at the cost of one."""
 
-    branches: ClassVar[tuple[str, ...]] = (POSITIVE,)
+    def branches(self, step: int) -> tuple[str, ...]:
+        """The positive one."""
+        return (POSITIVE,)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
         """The positive branch's prediction."""
@@ -43,20 +51,25 @@ class PositiveOnly:
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """Classifier-free guidance (Ho and Salimans 2022), rescaled (Lin et al. 2023, section 3.4).
+    """Classifier-free guidance (Ho and Salimans 2022), rescaled (Lin et al. 2023, section 3.4): VEnhancer's own.
 
     Attributes:
-        weight: w; 1 is the positive branch.
+        weight: w; 1 is the positive branch, at the cost of one.
         rescale: phi, 0 (not at all) to 1 (the result has the positive branch's standard deviation).
     """
 
     weight: float
     rescale: float = 0.0
-    branches: ClassVar[tuple[str, ...]] = (POSITIVE, NEGATIVE)
+
+    def branches(self, step: int) -> tuple[str, ...]:
+        """Positive and, unless w is 1, negative text."""
+        return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
         """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi)."""
-        positive, negative = predictions[POSITIVE], predictions[NEGATIVE]
+        positive, negative = predictions[POSITIVE], predictions.get(NEGATIVE_TEXT)
+        if negative is None:
+            return positive
         guided = negative + self.weight * (positive - negative)
         if not self.rescale:
             return guided
@@ -64,17 +77,86 @@ class ClassifierFree:
         return guided * (self.rescale * ratio + (1 - self.rescale))
 
 
+@dataclass(frozen=True)
+class MultiStream:
+    """Multi-stream negative prompts (Section 3.5): away from what the person does not look like, in words and pictures.
+
+    Attributes:
+        text: w_nt, of the negative text; 0: this branch is not run.
+        visual: w_nv, of the degraded reference; 0: this branch is not run.
+    """
+
+    text: float = 0.5
+    visual: float = 0.5
+
+    def branches(self, step: int) -> tuple[str, ...]:
+        """Positive and those whose weight is not 0. The visual one follows the positive one, whose text it has."""
+        weights = {NEGATIVE_VISUAL: self.visual, NEGATIVE_TEXT: self.text}
+        return (POSITIVE, *(name for name, weight in weights.items() if weight))
+
+    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+        """Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
+
+        The z are the network's predictions (its v; the equation is linear, so that it holds for eps and z_0 alike).
+        """
+        positive = predictions[POSITIVE]
+        negatives = {NEGATIVE_TEXT: self.text, NEGATIVE_VISUAL: self.visual}
+        weights = {name: weight for name, weight in negatives.items() if weight and name in predictions}
+        combined = (1 + sum(weights.values())) * positive
+        for name, weight in weights.items():
+            combined = combined - weight * predictions[name]
+        return combined
+
+
+@dataclass(frozen=True)
+class WithinInterval:
+    """Another guider inside an interval of steps, the positive branch alone outside (Kynkaanniemi et al. 2024).
+
+    Attributes:
+        guider: the other one.
+        first: lowest step of the schedule that is guided.
+        last: highest one.
+    """
+
+    guider: Guider
+    first: int
+    last: int
+
+    def branches(self, step: int) -> tuple[str, ...]:
+        """The other guider's, or the positive one."""
+        return self.guider.branches(step) if self.first <= step <= self.last else (POSITIVE,)
+
+    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+        """The other guider's; it leaves the positive branch as it is where that is alone."""
+        return self.guider.combine(predictions)
+
+
+GUIDERS = ("none", "classifier_free", "multi_stream")
+
+
 def make_guider(config: SamplerConfig) -> Guider:
     """The guider that a configuration asks for.
 
     Raises:
-        UserError: a rescale outside [0, 1].
+        UserError: an unknown name, a rescale outside [0, 1], an interval that is not two steps in rising order.
     """
+    if config.guider not in GUIDERS:
+        raise UserError(f"sampler.guider '{config.guider}' is unknown; choose one of {', '.join(GUIDERS)}")
     if not 0 <= config.guidance_rescale <= 1:
         raise UserError(f"sampler.guidance_rescale is {config.guidance_rescale}; it must lie between 0 and 1")
-    if config.guidance == 1:
-        return PositiveOnly()
-    return ClassifierFree(config.guidance, config.guidance_rescale)
+    guider: Guider = PositiveOnly()
+    if config.guider == "classifier_free":
+        guider = ClassifierFree(config.guidance, config.guidance_rescale)
+    elif config.guider == "multi_stream":
+        guider = MultiStream(config.negative_text, config.negative_visual)
+    interval = config.guidance_interval
+    if not interval:
+        return guider
+    if len(interval) != 2 or interval[0] > interval[1]:
+        raise UserError(
+            f"sampler.guidance_interval is {interval}; it must be two steps of the schedule, such as [200,700], or []"
+        )
+    return WithinInterval(guider, *interval)
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -25,11 +25,13 @@ def frame_noise(
     correlation: float = 0.0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    clip: int | None = None,
 ) -> Tensor:
     """Eq. 9: overlapping clips share the noise of the frames they share.
 
     Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order,
-    number of devices and resume. It is drawn on the CPU in float32: every device gets the same numbers.
+    number of devices and resume. With ``clip`` it is that clip's own (the paper's 'w/o NS'). It is drawn on the CPU in
+    float32: every device gets the same numbers.
 
     Args:
         shape: (C, h, w) of one frame.
@@ -40,6 +42,7 @@ def frame_noise(
             sqrt(1 - rho) own + sqrt(rho) common, which has unit variance for every rho.
         device: where the result lies.
         dtype: of the result.
+        clip: anything that tells this clip from the others of the video; None: noise is shared between clips.
 
     Returns:
         (C, F, h, w), unit variance.
@@ -50,15 +53,18 @@ def frame_noise(
     if not 0 <= correlation <= 1:
         raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")
     noise = np.empty((shape[0], len(frames), *shape[1:]), np.float32)
-    common = _normal(shape, seed, "common", step) * np.float32(math.sqrt(correlation)) if correlation else None
+    # Keys without a clip are what they were before there were any: the same seed gives the same video.
+    of_clip = "" if clip is None else f"/{int(clip)}"
+    common = _normal(shape, seed, "common", step, of_clip) * np.float32(math.sqrt(correlation)) if correlation else None
     for place, frame in enumerate(frames):
-        own = _normal(shape, seed, int(frame), step)
+        own = _normal(shape, seed, int(frame), step, of_clip)
         noise[:, place] = own if common is None else own * np.float32(math.sqrt(1 - correlation)) + common
     return torch.from_numpy(noise).to(device=device, dtype=dtype)
 
 
-def _normal(shape: tuple[int, ...], seed: int, frame: int | str, step: int) -> np.ndarray:
+def _normal(shape: tuple[int, ...], seed: int, frame: int | str, step: int, of_clip: str) -> np.ndarray:
     # A cryptographic hash keeps neighbouring keys (seed 0, frame 1 and seed 1, frame 0) unrelated.
-    key = hashlib.blake2b(f"{int(seed)}/{frame}/{int(step)}".encode(), digest_size=16, person=b"ipfvr.noise").digest()
+    name = f"{int(seed)}/{frame}/{int(step)}{of_clip}"
+    key = hashlib.blake2b(name.encode(), digest_size=16, person=b"ipfvr.noise").digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
     return generator.standard_normal(shape, dtype=np.float32)

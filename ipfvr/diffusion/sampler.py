@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ipfvr.diffusion.guidance import NEGATIVE, POSITIVE, Guider, make_guider
+from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE, make_guider
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise, Noise, Plan, Solver, State, make_solver
+from ipfvr.diffusion.streams import Conditions, Denoiser, Hint, Streams, guided_denoise
 from ipfvr.errors import UserError
 from ipfvr.options import SamplerConfig
-
-
-class Denoiser(Protocol):
-    """What the sampler calls: the video U-Net with its ControlNet, predicting v."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        t: Tensor,
-        text: Tensor,
-        hint: Tensor,
-        t_hint: Tensor,
-        up_scale: Tensor,
-        mask_cond: Tensor,
-        image_tokens: Tensor | None = None,
-    ) -> Tensor:
-        """v (B, C, F, h, w) of the noisy latent x, like v, at step t (B,)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What one branch of a guider shows the network.
-
-    Attributes:
-        text: (B, L, D) text embedding.
-        image_tokens: (B, N, D) image prompt, or None.
-    """
-
-    text: Tensor
-    image_tokens: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What the ControlNet sees, the same in every branch.
-
-    Attributes:
-        latent: (B, C, K, h, w) low-quality key frames, noised to ``step``.
-        step: how far they are noised; 0 where they are not.
-        up_scale: the factor between the low-quality pixels and the restored ones.
-        mask_cond: (B, F) 0 where a frame is a key frame, 1 where it is to be interpolated.
-    """
-
-    latent: Tensor
-    step: int
-    up_scale: int
-    mask_cond: Tensor
 
 
 @dataclass(frozen=True)
@@ -144,8 +96,14 @@ class Sampler:
         self.schedule = schedule
         self.solver = make_solver(config)
         self.guider = make_guider(config)
+        self.streams = Streams(config.batch_streams)
         self.target = LatentTarget(config.residual_scale)
         self.plan = self.solver.plan(schedule, config.steps, config.start_step, config.end_step)
+
+    @property
+    def branches(self) -> frozenset[str]:
+        """The branches that the guider names at any step of the plan."""
+        return frozenset(name for step in self.plan.steps for name in self.guider.branches(step))
 
     def shrunk(self, z: Tensor, z_lq: Tensor) -> Tensor:
         """What is changed in a clip, z - z_lq, times max(0, 1 - e^2 / mean((z - z_lq)^2)), e = ``sampler.shrinkage``.
@@ -175,19 +133,26 @@ class Sampler:
         up_scale: int,
         mask_cond: Tensor | None = None,
         image_tokens: Tensor | None = None,
+        degraded_tokens: Tensor | None = None,
+        clip: int | None = None,
+        between: Callable[[int, State], State] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Restore one clip; see :meth:`begin` for what is given.
 
         Args:
+            between: called with (step, state) after each step but the last; gives the state to go on with.
             progress: called after each step with (steps done, steps in all).
 
         Returns:
             (1, C, F, h, w) restored latent, of ``z_lq``'s dtype.
         """
-        run = self.begin(denoiser, z_lq, text, negative_text, frames, seed, up_scale, mask_cond, image_tokens)
+        tokens = (image_tokens, degraded_tokens)
+        run = self.begin(denoiser, z_lq, text, negative_text, frames, seed, up_scale, mask_cond, *tokens, clip)
         for i in range(len(run)):
             run.step(i)
+            if between is not None and i + 1 < len(run):
+                run.state = between(i, run.state)
             if progress is not None:
                 progress(i + 1, len(run))
         return run.result()
@@ -203,21 +168,26 @@ class Sampler:
         up_scale: int,
         mask_cond: Tensor | None = None,
         image_tokens: Tensor | None = None,
+        degraded_tokens: Tensor | None = None,
+        clip: int | None = None,
     ) -> Run:
         """Noise the hint and the start, and stand before the first step.
 
-        All noise is keyed by (seed, absolute frame, step), so the cut into clips does not change it.
+        All noise is keyed by (seed, absolute frame, step), so the cut into clips does not change it, unless ``clip``
+        says so.
 
         Args:
             denoiser: predicts v; called in ``text``'s dtype, while the solver computes in float32 or better.
             z_lq: (1, C, F, h, w) latent of the low-quality clip, all F frames.
             text: (1, L, D) embedding of the positive prompt.
-            negative_text: (1, L, D) of the negative one; may be None where guidance is 1.
+            negative_text: (1, L, D) of the negative one; may be None where the guider has no such branch.
             frames: the F frames' absolute indices in the video.
             seed: of the noise.
             up_scale: the factor between the low-quality pixels and the restored ones.
             mask_cond: (1, F) 0 at key frames, 1 at frames to interpolate; None: all are key frames.
-            image_tokens: (1, N, D) image prompt, or None.
+            image_tokens: (1, N, D) image prompt, c_i of Eq. 12, or None.
+            degraded_tokens: (1, N, D) of the degraded reference, c~_i; None: the negative visual branch is not run.
+            clip: names the clip in the noise's key, which then is its own (without noise sharing); None: shared.
 
         Raises:
             ValueError: shapes that do not fit together.
@@ -229,10 +199,12 @@ class Sampler:
         if mask_cond.shape != (1, len(frames)):
             raise ValueError(f"mask_cond must be (1, {len(frames)}), not {tuple(mask_cond.shape)}")
         conditions = {POSITIVE: Conditions(text, image_tokens)}
-        if NEGATIVE in self.guider.branches:
+        if NEGATIVE_TEXT in self.branches:
             if negative_text is None:
-                raise ValueError(f"guidance {self.config.guidance} needs negative_text")
-            conditions[NEGATIVE] = Conditions(negative_text, image_tokens)
+                raise ValueError(f"sampler.guider {self.config.guider} needs negative_text")
+            conditions[NEGATIVE_TEXT] = Conditions(negative_text, image_tokens)
+        if degraded_tokens is not None:
+            conditions[NEGATIVE_VISUAL] = Conditions(text, degraded_tokens)
 
         work = torch.promote_types(z_lq.dtype, torch.float32)
         z = z_lq.to(work)
@@ -240,7 +212,7 @@ class Sampler:
         def noise(step: int) -> Tensor:
             shape = (z.shape[1], z.shape[3], z.shape[4])
             rho = self.config.noise_correlation
-            return frame_noise(shape, seed, frames, step, rho, z.device, work).unsqueeze(0)
+            return frame_noise(shape, seed, frames, step, rho, z.device, work, clip).unsqueeze(0)
 
         latent, hint_step = z, 0
         if self.config.hint_step >= 0:
@@ -251,44 +223,8 @@ class Sampler:
         return Run(
             solver=self.solver,
             plan=self.plan,
-            denoise=guided_denoise(denoiser, self.schedule, self.guider, conditions, hint),
+            denoise=guided_denoise(denoiser, self.schedule, self.guider, conditions, hint, self.streams),
             noise=noise,
             state=self.solver.begin(self.plan, start),
             decode=lambda x: self.shrunk(self.target.decode(x, z), z).to(z_lq.dtype),
         )
-
-
-def guided_denoise(
-    denoiser: Denoiser, schedule: Schedule, guider: Guider, conditions: Mapping[str, Conditions], hint: Hint
-) -> Denoise:
-    """The function (z_t, step) -> z_0 that a solver calls: every branch of the guider, combined, z_0 from v.
-
-    Args:
-        denoiser: predicts v.
-        schedule: gives z_0 from v.
-        guider: names the branches and combines their predictions.
-        conditions: of each branch that the guider names.
-        hint: of all branches. The ControlNet's features differ between branches all the same: it reads the text.
-    """
-
-    def denoise(z_t: Tensor, step: int) -> Tensor:
-        def batch(value: int) -> Tensor:
-            return torch.full((z_t.shape[0],), value, dtype=torch.long, device=z_t.device)
-
-        predictions = {}
-        for name in guider.branches:
-            branch = conditions[name]
-            v = denoiser(
-                z_t.to(branch.text.dtype),
-                batch(step),
-                branch.text,
-                hint.latent.to(branch.text.dtype),
-                batch(hint.step),
-                batch(hint.up_scale),
-                hint.mask_cond,
-                image_tokens=branch.image_tokens,
-            )
-            predictions[name] = v.to(z_t.dtype)
-        return schedule.denoised_from_v(z_t, guider.combine(predictions), step)
-
-    return denoise

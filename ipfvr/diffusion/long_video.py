@@ -1,0 +1,250 @@
+"""Long videos (Section 3.4): what ties the clips of a video together, and what has to be remembered for it.
+
+Noise sharing (Eq. 9) is in :mod:`ipfvr.diffusion.noise`. Exponential blending (Eq. 10) puts frames of up to s earlier
+clips under the first frames of a clip, those that it shares with the clip before and that are not kept of it: they are
+context, which the temporal layers see. It is done after every solver step but the last, after which nothing reads the
+context any more; the start is shared by the noise already. With one step (``sampler.steps=1``) it changes nothing.
+
+What is blended is what the solver holds: z_t in its variance-exploding view, where all clips stand at one noise level,
+and the z_0 estimate of the step before, which a multi-step solver goes on from and which must be of the same frames.
+With ``sampler.residual_scale`` that is the difference to the low-quality latent, so a frame of another moment lends its
+correction, not its content.
+
+A last clip that starts earlier has a context of O' > O frames. The equation does not speak of it; here its O - 1
+positions are counted in the last O frames of the context, O' - O + 1 to O' - 1, so that the frames of clip i-1 lie over
+the same frames of the video as in every other clip. A clip never sees another segment: a scene, a face's presence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ipfvr.diffusion.solvers import State
+from ipfvr.errors import UserError
+from ipfvr.files import atomic
+from ipfvr.options import LongVideoConfig
+from ipfvr.video.clips import ClipWindow
+
+BLENDINGS = ("exponential", "aligned", "cross_fade", "none")
+_FORMAT = "ipfvr clip memory 1"
+
+
+def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: int, shift: int = 0) -> Tensor:
+    """Eq. 10: z_t^{1:O-1}(i) = stack([z_t^{F-2^j+1:F}(i-s+j)]_{j=0}^{s-1}), where 2^s = O.
+
+    Clip i-s gives its last frame, the next clip its last two, clip i-1 its last O / 2. To the letter, the frames of
+    clip i-1 then lie one frame before their place: for O = 8 its frames 21-24 over its own 20-23.
+
+    Args:
+        z: (B, C, F, h, w) latent of clip i after a solver step.
+        earlier: s latents (B, C, >= O / 2 + shift, h, w), those of clips i-s to i-1 after the same step, or as many of
+            their last frames; None where there is no such clip: its positions are left as they are.
+        context: O', frames that clip i shares with clip i-1, O unless it is a last clip that starts earlier.
+        shift: how many frames earlier all are taken; 1 lays clip i-1's over the same frames of the video.
+
+    Returns:
+        (B, C, F, h, w), a copy.
+    """
+    z = z.clone()
+    first = context - 2 ** len(earlier)
+    for j, frames in enumerate(earlier):
+        if frames is not None:
+            stop = frames.shape[2] - shift
+            z[:, :, first + 2**j - 1 : first + 2 ** (j + 1) - 1] = frames[:, :, stop - 2**j : stop]
+    return z
+
+
+def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """From one clip's restored frames to the next one's, linearly: of n frames the p-th is (n + 1 - p) : p.
+
+    Args:
+        before: (n, H, W, 3) uint8, the last frames of a clip.
+        after: the same frames of the video as the next clip has them.
+    """
+    share = (np.arange(1, len(after) + 1, dtype=np.float32) / (len(after) + 1))[:, None, None, None]
+    return np.rint((1 - share) * before + share * after).astype(np.uint8)
+
+
+@dataclass
+class ClipMemory:
+    """What a video's later clips need of its earlier ones; it does not grow with the number of clips.
+
+    Saved when a clip's frames have come out and loaded in another process, it lets the video go on with the next clip
+    as if nothing had happened.
+
+    Attributes:
+        done: clips that are restored.
+        next_frame: the frame after the last that has come out (when the last of a clip's have).
+        steps: for each solver step that is blended, the last frames of up to s clips' states, the oldest clip first.
+        tail: (n, H, W, 3) uint8 restored frames that the next clip's are faded in over, or None.
+    """
+
+    done: int = 0
+    next_frame: int = 0
+    steps: list[list[State]] = field(default_factory=list)
+    tail: np.ndarray | None = None
+
+    def forget(self) -> None:
+        """A new segment begins: what was before is not seen from it."""
+        self.steps, self.tail = [], None
+
+    def states(self, step: int) -> list[State]:
+        """Of the clips before, after a solver step, the oldest first."""
+        return self.steps[step] if step < len(self.steps) else []
+
+    def remember(self, step: int, state: State, clips: int) -> None:
+        """Add a clip's state after a solver step and let go of what is older than ``clips`` clips."""
+        self.steps += [[] for _ in range(step + 1 - len(self.steps))]
+        self.steps[step] = [*self.steps[step], state][-clips:]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is held."""
+        states = [s for states in self.steps for s in states]
+        held = [t for s in states for t in (s.x, s.denoised) if t is not None]
+        return sum(t.nbytes for t in held) + (0 if self.tail is None else self.tail.nbytes)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all.
+
+        Raises:
+            UserError: it cannot be written there.
+        """
+        tensors = {} if self.tail is None else {"tail": torch.from_numpy(self.tail)}
+        for step, states in enumerate(self.steps):
+            for clip, state in enumerate(states):
+                for name, value in (("x", state.x), ("denoised", state.denoised)):
+                    if value is not None:
+                        tensors[f"{step}.{clip}.{name}"] = value.cpu().contiguous()
+        numbers = {"format": _FORMAT, "done": str(self.done), "next_frame": str(self.next_frame)}
+        with atomic(path) as temporary:
+            save_file(tensors, temporary, metadata=numbers)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ClipMemory:
+        """What :meth:`save` wrote, on the CPU.
+
+        Raises:
+            UserError: a file that is missing, damaged or of another kind.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                numbers = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read as a clip memory: {error}; start the video afresh") from None
+        if numbers.get("format") != _FORMAT:
+            raise UserError(f"{path} is no clip memory of this version; start the video afresh")
+        tail = tensors.pop("tail", None)
+        memory = cls(int(numbers["done"]), int(numbers["next_frame"]), tail=None if tail is None else tail.numpy())
+        for step, clip in sorted({tuple(map(int, name.split(".")[:2])) for name in tensors}):
+            state = State(tensors[f"{step}.{clip}.x"], tensors.get(f"{step}.{clip}.denoised"))
+            memory.remember(step, state, clip + 1)
+        return memory
+
+
+@dataclass(frozen=True)
+class LongVideo:
+    """How the clips of a video are tied together.
+
+    Attributes:
+        blending: see :class:`ipfvr.options.LongVideoConfig`.
+        noise_sharing: Eq. 9; False: every clip has noise of its own.
+        overlap: O.
+    """
+
+    blending: str
+    noise_sharing: bool
+    overlap: int
+
+    @property
+    def reach(self) -> int:
+        """s of Eq. 10: how many clips before a clip are blended into it; 0 without exponential blending."""
+        return max(self.overlap.bit_length() - 1, 0) if self.blending in ("exponential", "aligned") else 0
+
+    def depends(self, steps: int) -> bool:
+        """Whether a clip's frames depend on the clips before it, with so many solver steps."""
+        return self.overlap > 0 and (self.blending == "cross_fade" or (self.reach > 0 and steps > 1))
+
+    def noise_key(self, frames: Sequence[int]) -> int | None:
+        """What tells a clip's noise from that of other clips, its first frame; None: it is shared."""
+        return None if self.noise_sharing else int(frames[0])
+
+    def blend(self, state: State, step: int, memory: ClipMemory, context: int) -> State:
+        """Eq. 10 on a clip's state after a solver step; what later clips need of it is remembered.
+
+        Args:
+            state: where the clip stands.
+            step: the solver step that was taken.
+            memory: of the clips before; this one's frames are added.
+            context: frames of the clip that are not kept.
+        """
+        if not self.reach:
+            return state
+        before, shift = memory.states(step), int(self.blending == "aligned")
+        missing = [None] * (self.reach - len(before))
+
+        def blended(own: Tensor | None, earlier: list[Tensor | None]) -> Tensor | None:
+            return None if own is None else exponential_blending(own, missing + earlier, context, shift)
+
+        state = State(blended(state.x, [s.x for s in before]), blended(state.denoised, [s.denoised for s in before]))
+        last = self.overlap // 2 + shift
+        # Copies: a slice would keep the whole clip alive.
+        kept = (None if z is None else z[:, :, -last:].clone() for z in (state.x, state.denoised))
+        memory.remember(step, State(*kept), self.reach)
+        return state
+
+    def parts(self, windows: Sequence[ClipWindow]) -> list[tuple[int, int]]:
+        """(start, stop) of the frames that come out when each clip is done; they are all frames, each once.
+
+        With a cross-fade a clip's last frames come out with the next clip, in which they go over.
+        """
+        if self.blending != "cross_fade":
+            return [(w.keep_start, w.stop) for w in windows]
+        ends = [after.start if after.start < after.keep_start else w.stop for w, after in pairwise(windows)]
+        return [(w.start, end) for w, end in zip(windows, [*ends, *(w.stop for w in windows[-1:])], strict=True)]
+
+    def join(self, restored: np.ndarray, window: ClipWindow, part: tuple[int, int], memory: ClipMemory) -> np.ndarray:
+        """The frames that come out of a restored clip.
+
+        Args:
+            restored: (F, H, W, 3) uint8.
+            window: the clip.
+            part: its (start, stop) of :meth:`parts`.
+            memory: has the frames to fade over, and is given those that the next clip goes over.
+        """
+        if memory.tail is not None:
+            shared = len(memory.tail)
+            restored = np.concatenate([cross_fade(memory.tail, restored[:shared]), restored[shared:]])
+        memory.tail = restored[part[1] - window.start :].copy() if part[1] < window.stop else None
+        return restored[part[0] - window.start : part[1] - window.start]
+
+
+def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
+    """The way to tie clips together that a configuration asks for.
+
+    Args:
+        config: the options.
+        overlap: O, ``video.overlap``.
+
+    Raises:
+        UserError: an unknown name, or an overlap that Eq. 10 has no s for.
+    """
+    if config.blending not in BLENDINGS:
+        raise UserError(f"long_video.blending '{config.blending}' is unknown; choose one of {', '.join(BLENDINGS)}")
+    long_video = LongVideo(config.blending, config.noise_sharing, overlap)
+    if config.blending in ("exponential", "aligned") and overlap and overlap != 2**long_video.reach:
+        raise UserError(
+            f"video.overlap is {overlap}: long_video.blending {config.blending} needs a power of two (Eq. 10: 2^s = O) "
+            "or 0; choose one, or long_video.blending cross_fade or none"
+        )
+    return long_video

@@ -1,0 +1,227 @@
+"""What the branches of a guider show the network, and how the network is run for all of them.
+
+The U-Net is run once a branch. The ControlNet sees the text but no image prompt, so it is run once a text: the positive
+and the negative visual branch of Eq. 12 share its features. What both compute before they first read a text or an image
+prompt, their stems, is run once a step. All of this is exact: nothing is left out that differs between branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ipfvr.diffusion.guidance import Guider
+from ipfvr.diffusion.schedule import Schedule
+from ipfvr.diffusion.solvers import Denoise
+from ipfvr.errors import UserError
+
+BATCHINGS = ("auto", "always", "never")
+
+
+class Repeatable(Protocol):
+    """What a network has computed that does not depend on the branch."""
+
+    def repeat(self, times: int) -> Repeatable:
+        """The same for ``times`` branches in one call."""
+        ...
+
+
+class Denoiser(Protocol):
+    """What the sampler calls: the video U-Net with its ControlNet, predicting v."""
+
+    def begin(
+        self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
+    ) -> tuple[Repeatable, Repeatable]:
+        """The stems of U-Net and ControlNet."""
+        ...
+
+    def control(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        t_hint: Tensor,
+        up_scale: Tensor,
+        mask_cond: Tensor,
+        stem: Repeatable | None = None,
+    ) -> list[Tensor]:
+        """The ControlNet's features, each (B * F, ...), given its stem."""
+        ...
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        t_hint: Tensor,
+        up_scale: Tensor,
+        mask_cond: Tensor,
+        image_tokens: Tensor | None = None,
+        control: list[Tensor] | None = None,
+        stem: Repeatable | None = None,
+    ) -> Tensor:
+        """v (B, C, F, h, w) of the noisy latent x, like v, at step t (B,), given control and stem."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one branch of a guider shows the network.
+
+    Attributes:
+        text: (B, L, D) text embedding; branches that hold the very same tensor share the ControlNet's features.
+        image_tokens: (B, N, D) image prompt, or None.
+    """
+
+    text: Tensor
+    image_tokens: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What the ControlNet sees, the same in every branch.
+
+    Attributes:
+        latent: (B, C, K, h, w) low-quality key frames, noised to ``step``.
+        step: how far they are noised; 0 where they are not.
+        up_scale: the factor between the low-quality pixels and the restored ones.
+        mask_cond: (B, F) 0 where a frame is a key frame, 1 where it is to be interpolated.
+    """
+
+    latent: Tensor
+    step: int
+    up_scale: int
+    mask_cond: Tensor
+
+
+class Streams:
+    """Runs the network for the branches of a guider.
+
+    Args:
+        batching: ``always`` (all branches in one call), ``never`` (one after the other, at the memory of one) or
+            ``auto``: on a GPU in one call until that once does not fit into its memory, one after the other from then
+            on; on a CPU, which gains nothing by it, one after the other.
+
+    Raises:
+        UserError: another word.
+    """
+
+    def __init__(self, batching: str = "auto") -> None:
+        if batching not in BATCHINGS:
+            raise UserError(f"sampler.batch_streams '{batching}' is unknown; choose one of {', '.join(BATCHINGS)}")
+        self.batching = batching
+
+    def together(self, device: torch.device) -> bool:
+        """Whether the branches go in one call on a device."""
+        return self.batching == "always" or (self.batching == "auto" and device.type == "cuda")
+
+    def predict(
+        self, denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+    ) -> dict[str, Tensor]:
+        """v of every branch.
+
+        Args:
+            denoiser: predicts v.
+            z_t: (B, C, F, h, w) noisy latent, the same in all branches.
+            step: its step of the schedule.
+            branches: by name, in the order in which they are run. In one call their texts must have one shape and
+                their image tokens too.
+            hint: of all branches.
+        """
+        if len(branches) > 1 and self.together(z_t.device):
+            try:
+                return _in_one_call(denoiser, z_t, step, branches, hint)
+            except torch.OutOfMemoryError:
+                if self.batching == "always":
+                    raise
+                self.batching = "never"
+        return _one_by_one(denoiser, z_t, step, branches, hint)
+
+
+def guided_denoise(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    guider: Guider,
+    conditions: Mapping[str, Conditions],
+    hint: Hint,
+    streams: Streams,
+) -> Denoise:
+    """The function (z_t, step) -> z_0 that a solver calls: every branch of the guider, combined, z_0 from v.
+
+    Args:
+        denoiser: predicts v.
+        schedule: gives z_0 from v.
+        guider: names the branches and combines their predictions.
+        conditions: of the branches that exist; one that the guider names and that has none is not run.
+        hint: of all branches.
+        streams: how the branches are run.
+    """
+
+    def denoise(z_t: Tensor, step: int) -> Tensor:
+        branches = {name: conditions[name] for name in guider.branches(step) if name in conditions}
+        predictions = streams.predict(denoiser, z_t, step, branches, hint)
+        return schedule.denoised_from_v(z_t, guider.combine(predictions), step)
+
+    return denoise
+
+
+def _one_by_one(
+    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+) -> dict[str, Tensor]:
+    predictions, texts = {}, _texts(branches)
+    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
+    for text in texts:
+        inputs = _inputs(z_t, step, text, hint)
+        control = denoiser.control(*inputs, stem=control_stem)
+        for name, branch in branches.items():
+            if branch.text is text:
+                v = denoiser(*inputs, image_tokens=branch.image_tokens, control=control, stem=stem)
+                predictions[name] = v.to(z_t.dtype)
+    return predictions
+
+
+def _in_one_call(
+    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+) -> dict[str, Tensor]:
+    texts, all_conditions = _texts(branches), list(branches.values())
+    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
+    inputs = _repeated(_inputs(z_t, step, torch.cat(texts), hint), len(texts))
+    features = denoiser.control(*inputs, stem=control_stem.repeat(len(texts)))
+    place = {id(text): number for number, text in enumerate(texts)}
+    wanted = torch.tensor([place[id(c.text)] for c in all_conditions], device=z_t.device)
+    control = [f.unflatten(0, (len(texts), -1))[wanted].flatten(0, 1) for f in features]
+    inputs = _repeated(_inputs(z_t, step, torch.cat([c.text for c in all_conditions]), hint), len(branches))
+    tokens = [c.image_tokens for c in all_conditions if c.image_tokens is not None]
+    image_tokens = torch.cat(tokens) if tokens else None
+    v = denoiser(*inputs, image_tokens=image_tokens, control=control, stem=stem.repeat(len(branches)))
+    return dict(zip(branches, v.to(z_t.dtype).chunk(len(branches)), strict=True))
+
+
+def _texts(branches: Mapping[str, Conditions]) -> list[Tensor]:
+    """The texts, each once."""
+    return list({id(branch.text): branch.text for branch in branches.values()}.values())
+
+
+def _inputs(z_t: Tensor, step: int, text: Tensor, hint: Hint) -> tuple[Tensor, ...]:
+    """What U-Net and ControlNet see beside the image prompt: x, t, text, hint, t_hint, up_scale, mask_cond."""
+
+    def batch(value: int) -> Tensor:
+        return torch.full((z_t.shape[0],), value, dtype=torch.long, device=z_t.device)
+
+    latent = hint.latent.to(text.dtype)
+    return z_t.to(text.dtype), batch(step), text, latent, batch(hint.step), batch(hint.up_scale), hint.mask_cond
+
+
+def _without_text(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return inputs[:2] + inputs[3:]
+
+
+def _repeated(inputs: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:
+    """The inputs of one branch for ``times`` branches, whose texts are already one behind the other."""
+    return tuple(value if i == 2 else torch.cat([value] * times) for i, value in enumerate(inputs))
