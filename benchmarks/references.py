@@ -106,7 +106,7 @@ def _compare(
     low = degrade(sharp, sample_parameters(settings.level, config.video.scale, size, seed, settings.scale_sigma))
     frames = {"bicubic": to_frames(resize(to_tensor(low), size))}
     for name in ("wrong", "none", "right"):
-        restorer.image_tokens = None
+        restorer.show_nobody()
         if name in references:
             restorer.show_references(list(references[name]))
         frames[name] = restorer.restore_clip(low, range(len(low)))

@@ -114,6 +114,7 @@ class ImagePromptConfig:
     head_dim: int = 64  # resampler: channels of a head
     face_tokens: int = 4  # resampler, patches: tokens made of a recogniser's vector, beside those of the resampler
     references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
+    without: str = "none"  # without a reference: none (the base by itself) | nobody (the prompt of no picture)
     scale: float = 1.0
     block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
     step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1

@@ -61,9 +61,8 @@ class Restorer:
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
         self.steps = len(self.sampler.plan)
         self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
-        self.prompt: ImagePrompt | None = None  # made when references are shown
-        self.image_tokens: Tensor | None = None
-        self.degraded_tokens: Tensor | None = None
+        self.prompt: ImagePrompt | None = None  # made when it is needed
+        self.show_nobody()
 
     @property
     def notes(self) -> list[str]:
@@ -74,6 +73,21 @@ class Restorer:
                 "a reference and weights.adapter"
             ]
         return []
+
+    @torch.no_grad()
+    def show_nobody(self) -> None:
+        """Restore without a reference from now on; what the network then sees ``image_prompt.without`` says.
+
+        Raises:
+            UserError: an unknown name, else as :meth:`show_references`.
+        """
+        self.image_tokens: Tensor | None = None
+        self.degraded_tokens: Tensor | None = None
+        without = self.config.image_prompt.without
+        if without not in ("none", "nobody"):
+            raise UserError(f"image_prompt.without '{without}' is unknown: use none or nobody")
+        if without == "nobody" and self._has_prompt():
+            self.image_tokens = self.prompt.nobody().to(self.dtype)
 
     @torch.no_grad()
     def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
@@ -90,19 +104,24 @@ class Restorer:
         Raises:
             UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
         """
-        if self.prompt is None and self.config.weights.adapter:
-            self.prompt = make_image_prompt(self.config, self.denoiser)
-        if self.prompt is None:
+        if not self._has_prompt():
             return None
-        self.prompt.to(self.device)
-        encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
-        self.files.update(weight_files(self.config, ("adapter", *(k for k, v in encoders.items() if v is not None))))
         self.image_tokens = self._tokens(np.stack(faces))
         if NEGATIVE_VISUAL in self.sampler.branches:
             self.degraded_tokens = self._tokens(
                 np.concatenate([degraded_reference(face, self.config) for face in faces])
             )
         return self.image_tokens
+
+    def _has_prompt(self) -> bool:
+        if self.prompt is None and self.config.weights.adapter:
+            self.prompt = make_image_prompt(self.config, self.denoiser)
+            if self.prompt is not None:
+                self.prompt.to(self.device)
+                encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
+                there = (part for part, encoder in encoders.items() if encoder is not None)
+                self.files.update(weight_files(self.config, ("adapter", *there)))
+        return self.prompt is not None
 
     def _tokens(self, faces: np.ndarray) -> Tensor:
         pixels = resize(to_tensor(faces).to(self.device), self.config.video.size)

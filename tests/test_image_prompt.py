@@ -191,18 +191,22 @@ def test_a_batch_is_its_people_one_by_one(recogniser: Recogniser) -> None:
     config = tiny()
     torch.manual_seed(0)
     for source in ("clip", "recogniser", "both"):
-        for projection in ("linear", "resampler"):
+        for projection in ("linear", "resampler", "patches"):
             section = ImagePromptConfig(source=source, projection=projection, tokens=3, width=12, heads=2, head_dim=6)
             with_clip, with_recogniser = source != "recogniser", source != "clip"
             prompt = ImagePrompt(
                 section, make_image_encoder(config) if with_clip else None, recogniser if with_recogniser else None
             )
             batch = prompt(faces(2, 2))
-            expected = {"clip": 3, "recogniser": 4, "both": 7}[source] if projection == "resampler" else 3
+            patches = 1 + (config.image.size // config.image.patch_size) ** 2
+            states = {"linear": 3, "resampler": 3, "patches": patches}[projection]
+            beside = 0 if projection == "linear" else 4
+            expected = {"clip": states, "recogniser": beside or 3, "both": states + beside}[source]
             assert prompt.count == expected
             assert batch.shape == (2, 2 * expected, 12)
             assert torch.allclose(batch, torch.cat([prompt(person) for person in faces(2, 2)]), atol=1e-5)
             assert (batch[0] - batch[1]).abs().max() > 1e-3
+            assert torch.equal(prompt.nobody(), prompt.tokens([0 * f for f in prompt.features(faces(1))], 1))
             # Each source is read: without it the tokens are others.
             features = prompt.features(faces(1))
             assert len(features) == with_clip + with_recogniser
@@ -229,6 +233,26 @@ def test_training_reaches_every_weight_but_the_encoders(recogniser: Recogniser) 
     others = [p for n, p in denoiser.named_parameters() if ".processor." not in n]
     assert all(p.grad is None for p in others)
     assert all(p.grad is None for encoder in (prompt.image, prompt.recogniser) for p in encoder.parameters())
+
+
+def test_an_encoder_learns_and_comes_back_where_it_is_told_to(tmp_path: Path) -> None:
+    """With the gradient of the whole; frozen, its weights are in no file and have none."""
+    pairs = ("image_prompt.projection=patches", "image_prompt.train_encoder=true")
+    prompt, denoiser = with_prompt(tiny(*pairs))
+    modules = adapter_modules(prompt, denoiser).requires_grad_(True)
+    call(denoiser, prompt(faces(1))).square().mean().backward()
+    learning = {n for n, p in modules.named_parameters() if p.grad is not None and p.grad.any()}
+    assert "image_encoder.vision_model.embeddings.patch_embedding.weight" in learning
+    file = tmp_path / "adapter.safetensors"
+    save_file({k: v.contiguous() for k, v in modules.state_dict().items()}, file, metadata=adapter_header(prompt))
+    torch.manual_seed(9)
+    other, other_denoiser = with_prompt(tiny(*pairs, f"weights.adapter={file}"))
+    assert torch.equal(other(faces(1)), prompt(faces(1)))
+    frozen, _ = with_prompt(tiny("image_prompt.projection=patches"))
+    assert not frozen.features(faces(1))[0].requires_grad
+    assert not any(name.startswith("image_encoder") for name in adapter_modules(frozen, other_denoiser).state_dict())
+    with pytest.raises(UserError, match=r"image_prompt\.train_encoder"):
+        load_adapter(frozen, other_denoiser, file)
 
 
 def test_our_file_comes_back_and_says_what_it_is_for(tmp_path: Path, recogniser: Recogniser) -> None:
@@ -308,3 +332,8 @@ def test_a_restoration_sees_the_reference_where_there_is_an_adapter(tmp_path: Pa
     assert np.array_equal(restored(references=people), without)
     assert np.array_equal(restored(f"weights.adapter={file}"), without)
     assert not np.array_equal(restored(f"weights.adapter={file}", references=people), without)
+    nobody = restored(f"weights.adapter={file}", "image_prompt.without=nobody")
+    assert not np.array_equal(nobody, without)
+    assert not np.array_equal(nobody, restored(f"weights.adapter={file}", references=people))
+    with pytest.raises(UserError, match=r"image_prompt\.without 'all' is unknown"):
+        restored("image_prompt.without=all")

@@ -22,7 +22,13 @@ from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.unet import VideoDenoiser
 
 HEADER = "image_prompt"  # key of our files' header
-_NOT_WEIGHTS = {"references", "scale", "block_scales", "step_scales"}  # options that any weights can be used with
+_NOT_WEIGHTS = {
+    "references",
+    "without",
+    "scale",
+    "block_scales",
+    "step_scales",
+}  # options that any weights can be used with
 
 
 def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDict:

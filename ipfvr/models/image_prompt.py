@@ -204,6 +204,12 @@ class ImagePrompt(nn.Module):
         people = tokens.unflatten(0, (-1, references))
         return people.mean(1) if self.config.references == "mean" else people.flatten(1, 2)
 
+    def nobody(self) -> Tensor:
+        """Image tokens of no picture, (1, N, width): what the projection makes of features that are zero."""
+        device = next(self.parameters()).device
+        features = self.features(torch.zeros(1, 3, ARCFACE_SIZE, ARCFACE_SIZE, device=device))
+        return self.tokens([torch.zeros_like(f) for f in features], 1)
+
     def forward(self, faces: Tensor) -> Tensor:
         """Image tokens of references.
 
