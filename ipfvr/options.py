@@ -26,6 +26,15 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+    recognise_every: int = 12  # of a track's faces, one in so many is shown to the recogniser
+
+
+@dataclass
+class PeopleConfig:
+    """Who is who in a video: tracks against reference pictures, by weights.recogniser."""
+
+    same: float = 0.25  # mean cosine of a track's faces and a person's references from which the track is the person
+    distinct: float = 0.5  # two people whose references are more alike than this cosine are refused as one person
 
 
 @dataclass
@@ -312,6 +321,7 @@ class Config:
     dtype: str = "auto"  # auto (bf16 on a GPU, fp32 on a CPU) | fp32 | bf16 | fp16
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
+    people: PeopleConfig = field(default_factory=PeopleConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)
