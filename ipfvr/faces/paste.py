@@ -11,7 +11,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from ipfvr.faces.align import apply, invert, scale_of, warp
+from ipfvr.faces.align import apply, invert, warp
 
 _REACH = 0.45  # of the square's side: from its middle to where the mask is 0
 _FEATHER = 0.3  # share of that reach over which the mask falls from 1 to 0
@@ -89,8 +89,3 @@ def enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
     matrix[:, 2] -= matrix[:, :2] @ np.full(2, (factor - 1) / 2) / factor
     matrix[:, :2] /= factor
     return matrix
-
-
-def width_in_frame(matrix: np.ndarray, size: int) -> float:
-    """Side of the square in pixels of the frame."""
-    return size / scale_of(matrix)

@@ -14,11 +14,12 @@ from typing import Any
 import av
 
 from ipfvr.errors import UserError
+from ipfvr.video.reader import SIZE_KEY
 
 # File name endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Of a source's metadata, what speaks of its container and not of its content.
-_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", SIZE_KEY}
 
 Packets = Iterable[tuple[Fraction, av.Packet]]
 
@@ -32,6 +33,7 @@ class Extras:
         streams: indices of the streams that are copied.
         left_out: those that the output cannot carry, in words.
         metadata: the source's own, such as its title.
+        chapters: whether chapters are copied.
         sound: whether sound is among the streams.
     """
 
@@ -39,6 +41,7 @@ class Extras:
     streams: tuple[int, ...]
     left_out: tuple[str, ...]
     metadata: Mapping[str, str]
+    chapters: bool
     sound: bool
 
 
@@ -73,8 +76,11 @@ def find_extras(source: Path, output: Path, sound_only: bool = False) -> Extras:
                 left_out.append(
                     f"stream {stream.index} ({stream.type}, {_name(stream)}): {output.suffix} cannot carry it"
                 )
-        kept = {} if sound_only else {k: v for k, v in container.metadata.items() if k.lower() not in _OF_THE_FILE}
-        return Extras(source, tuple(streams), tuple(left_out), kept, bool(container.streams.audio))
+        # Matroska's keys are upper case.
+        own = {} if sound_only else {key.lower(): value for key, value in container.metadata.items()}
+        kept = {key: value for key, value in own.items() if key not in _OF_THE_FILE}
+        sound = bool(container.streams.audio)
+        return Extras(source, tuple(streams), tuple(left_out), kept, chapters and not sound_only, sound)
 
 
 def create(path: Path, suffix: str, metadata: Mapping[str, str]) -> Any:
@@ -119,11 +125,11 @@ def join(
             target = output.add_stream_from_template(first.streams.video[0])
         target.time_base = time_base
         queues: list[Packets] = [_pictures(pictures, target, retime)]
-        if extras is not None and (extras.streams or extras.metadata):
+        if extras is not None and (extras.streams or extras.chapters):
             source = stack.enter_context(av.open(str(extras.source), metadata_errors="ignore"))
             start = source.start_time or 0
             queues.append(_copied(source, extras.streams, output, start))
-            if extras.metadata or source.chapters():
+            if extras.chapters:
                 output.set_chapters([_earlier(chapter, start) for chapter in source.chapters()])
         for _, packet in heapq.merge(*queues, key=lambda pair: pair[0]):
             output.mux(packet)

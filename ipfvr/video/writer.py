@@ -80,9 +80,7 @@ class VideoWriter:
         self.width, self.height, self.crf, self.threads = width, height, crf, threads
         self.rate = Fraction(rate).limit_denominator(100_000)
         self.time_base = time_base or 1 / self.rate
-        self.metadata = dict(metadata or {})
-        if width % 2 or height % 2:
-            self.metadata[SIZE_KEY] = f"{width}x{height}"
+        self.metadata = {**(metadata or {}), **odd_size(width, height)}
         self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
         self.encoder_rate = encoder_rate or self.rate
         self.frames = 0
@@ -211,6 +209,11 @@ class VideoWriter:
             raise UserError(
                 f"{self.path}: the sound of {extras and extras.source} cannot be copied ({error})"
             ) from None
+
+
+def odd_size(width: int, height: int) -> dict[str, str]:
+    """The note in a file's metadata from which an odd size, stored one pixel larger, is known again."""
+    return {SIZE_KEY: f"{width}x{height}"} if width % 2 or height % 2 else {}
 
 
 def fits(source: VideoReader, first: int, last: int, time_base: Fraction, rate: Fraction) -> str:
