@@ -13,9 +13,10 @@ import numpy as np
 
 from ipfvr.faces.align import apply, invert, warp
 
-_REACH = 0.45  # of the square's side: from its middle to where the mask is 0
-_FEATHER = 0.3  # share of that reach over which the mask falls from 1 to 0
-_POWER = 3.0  # 2: an ellipse; more: nearer to the square
+_MIDDLE = (0.5, 0.53)  # of the square's side: between brow and chin of the template
+_REACH = (0.41, 0.44)  # of the square's side: from there to where the mask is 0
+_FEATHER = 0.35  # share of that reach over which the mask falls from 1 to 0
+_POWER = 2.5  # 2: an ellipse; more: nearer to the square
 _BLUR = 1 / 12  # of the square's side: standard deviation above which colours are the low-quality crop's
 
 
@@ -25,8 +26,9 @@ def blend_mask(size: int) -> np.ndarray:
 
     The radius is that of a superellipse, ``(|x|^p + |y|^p)^(1/p)``, the fall a smooth step.
     """
-    axis = np.abs((np.arange(size) + 0.5) / size - 0.5) / _REACH
-    radius = (axis[None] ** _POWER + axis[:, None] ** _POWER) ** (1 / _POWER)
+    pixels = (np.arange(size) + 0.5) / size
+    x, y = (np.abs(pixels - middle) / reach for middle, reach in zip(_MIDDLE, _REACH, strict=True))
+    radius = (x[None] ** _POWER + y[:, None] ** _POWER) ** (1 / _POWER)
     t = np.clip((1 - radius) / _FEATHER, 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 

@@ -107,25 +107,30 @@ def scan_video(
     config: FacesConfig,
     embed: Embed | None = None,
     progress: Callable[[int], None] | None = None,
+    glance: Detector | None = None,
 ) -> Scan:
     """Find the cuts and follow every face of a stream of frames; pictures are never held.
 
     Args:
         frames: a :class:`ipfvr.video.reader.VideoReader`, or anything that gives objects with ``image``.
         detector: what finds faces.
-        config: ``smoothing``, ``max_gap`` and ``recognise_every`` are used.
+        config: ``smoothing``, ``max_gap``, ``closely_every`` and ``recognise_every`` are used.
         embed: what makes a vector of every ``recognise_every``-th face of a chain; None: nobody is looked for.
         progress: called with the number of frames done after each.
+        glance: a quicker detector, for all frames but a shot's first and every ``closely_every``-th from it on; a face
+            that it is too small for is interpolated there. None: ``detector`` for all.
     """
     cutter, follower = CutDetector(), Follower(config.max_gap)
     cuts: list[int] = []
     damaged: list[int] = []
-    total = 0
+    total = shot = 0
     for index, frame in enumerate(frames):
         cut = cutter.is_cut(frame.image)
         cuts += [index] if cut else []
+        shot = index if cut else shot
         damaged += [index] if getattr(frame, "damaged", False) else []
-        faces = detector.detect(frame.image)
+        closely = glance is None or (index - shot) % config.closely_every == 0
+        faces = (detector if closely else glance).detect(frame.image)
         for face, chain in zip(faces, follower.add(faces, cut), strict=True):
             if embed is not None and len(chain.frames) % config.recognise_every == 1 % config.recognise_every:
                 chain.vectors.append(embed(frame.image, face))

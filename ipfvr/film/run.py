@@ -66,6 +66,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         plan, restorers = look.plan, list(troupe.restorers.values())
         # One person's configuration has the person's words in it.
         used = restorers[0].config if len(restorers) == 1 else config
+        device = str(restorers[0].device) if restorers else ""
         report = {
             "input": str(job.source),
             "output": str(job.output),
@@ -85,9 +86,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             # Of a job for one person, that person's record: what a reader looks for first.
             **(next(iter(troupe.records.values())) if len(troupe.records) == 1 else {}),
             "asked": digest(asked),
-            **provenance(
-                used, config.seed, {**look.files, **troupe.files}, str(restorers[0].device) if restorers else ""
-            ),
+            **provenance(used, config.seed, {**look.files, **troupe.files}, device),
         }
         write_json(job.output.with_suffix(".json"), report)
         finished = True

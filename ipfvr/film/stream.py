@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -12,8 +13,10 @@ from ipfvr.faces.paste import enlarged, paste
 from ipfvr.film.plan import Plan, Role
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer
-from ipfvr.video.clips import ClipWindow
 from ipfvr.video.reader import VideoReader
+
+Numbered = Iterator[tuple[int, np.ndarray]]
+Restore = Callable[[Numbered], Numbered]  # low-quality squares with their frames' numbers to restored ones
 
 
 class Canvas(Protocol):
@@ -88,9 +91,10 @@ class FilmStream:
         windows = [(role, role.windows(config, part)) for role in plan.roles if role.stop > start]
         first = min([start, *(w[0].start for _, w in windows)])
         self._feed = _Feed(reader, first)
-        self._faces = [
-            _Face(role, w, restorers[role.who], self._feed, config.video.size, progress) for role, w in windows
-        ]
+        self._faces = []
+        for role, w in windows:
+            restored = partial(restorers[role.who].restore_stream, windows=w, progress=progress)
+            self._faces.append(_Face(role, restored, w[0].start, self._feed, config.video.size))
         self._next = start
 
     def next(self) -> tuple[np.ndarray, int]:
@@ -128,18 +132,10 @@ class _Feed:
 class _Face:
     """One role's restored squares, made clip by clip as they are asked for."""
 
-    def __init__(
-        self,
-        role: Role,
-        windows: list[ClipWindow],
-        restorer: Restorer,
-        feed: _Feed,
-        size: int,
-        progress: Callable[[int], None],
-    ) -> None:
-        self.role, self._size, self._feed = role, size, feed
+    def __init__(self, role: Role, restore: Restore, start: int, feed: _Feed, size: int) -> None:
+        self.role, self._feed, self._size = role, feed, size
         self._lows: dict[int, np.ndarray] = {}
-        self._squares = restorer.restore_stream(self._crops(windows[0].start), windows, progress)
+        self._squares = restore(self._crops(start))
 
     def restored(self, index: int) -> Restored:
         """The square of frame ``index``; indices rise."""
@@ -148,7 +144,7 @@ class _Face:
         self._lows = {i: kept for i, kept in self._lows.items() if i > index}
         return Restored(image, low, self.role.matrix(index, self._size))
 
-    def _crops(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _crops(self, start: int) -> Numbered:
         for index in range(start, self.role.stop):
             self._lows[index] = self.role.low(index, self._feed.image(index), self._size)
             yield index, self._lows[index]

@@ -57,6 +57,7 @@ def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Par
                 canvas.height,
                 reader.info.rate,
                 crf=config.video.crf,
+                preset=config.video.preset,
                 sample_aspect_ratio=aspect,
             ) as writer:
                 for _ in range(a, b):

@@ -14,7 +14,7 @@ import numpy as np
 from ipfvr.errors import UserError
 from ipfvr.files import atomic
 from ipfvr.video.colour import to_yuv420p
-from ipfvr.video.h264 import set_up_encoder
+from ipfvr.video.h264 import PRESET, set_up_encoder
 from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join
 from ipfvr.video.reader import SIZE_KEY, VideoReader
 
@@ -50,6 +50,7 @@ class VideoWriter:
         metadata: text for the file's header.
         sample_aspect_ratio: width of a pixel to its height.
         encoder_rate: the frame rate the encoder is told, by which it spends bits; default ``rate``.
+        preset: the encoder's.
 
     Raises:
         UserError: an output that cannot be written, an unknown container, sound that the container cannot carry (all
@@ -69,6 +70,7 @@ class VideoWriter:
         metadata: dict[str, str] | None = None,
         sample_aspect_ratio: Fraction | None = None,
         encoder_rate: Fraction | None = None,
+        preset: str = PRESET,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in CONTAINERS:
@@ -82,7 +84,7 @@ class VideoWriter:
         self.time_base = time_base or 1 / self.rate
         self.metadata = {**(metadata or {}), **odd_size(width, height)}
         self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
-        self.encoder_rate = encoder_rate or self.rate
+        self.encoder_rate, self.preset = encoder_rate or self.rate, preset
         self.frames = 0
         self.sound = "none"
         self._source: VideoReader | None = None
@@ -166,7 +168,7 @@ class VideoWriter:
                 self._join(self._extras if self.sound == "copied" else None)
 
     def _set_up(self, encoder: Any, size: tuple[int, int]) -> Any:
-        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads)
+        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset)
         encoder.sample_aspect_ratio = self.sample_aspect_ratio
         return encoder
 
