@@ -14,6 +14,7 @@ class VideoConfig:
     clip_frames: int = 24  # F, frames in a clip
     overlap: int = 8  # O, frames a clip shares with the one before it
     crf: int = 17  # constant rate factor of the H.264 written
+    preset: str = "veryfast"  # of x264, for restored films: a third of medium's time, 1 dB at the same crf
 
 
 @dataclass
@@ -26,6 +27,18 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+    closely_every: int = (
+        4  # restore looks at every n-th frame at max_side, at half of it between; 1: always at max_side
+    )
+    recognise_every: int = 12  # of a track's faces, one in so many is shown to the recogniser
+
+
+@dataclass
+class PeopleConfig:
+    """Who is who in a video: tracks against reference pictures, by weights.recogniser."""
+
+    same: float = 0.25  # mean cosine of a track's faces and a person's references from which the track is the person
+    distinct: float = 0.5  # two people whose references are more alike than this cosine are refused as one person
 
 
 @dataclass
@@ -331,6 +344,7 @@ class Config:
     dtype: str = "auto"  # auto (bf16 on a GPU, fp32 on a CPU) | fp32 | bf16 | fp16
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
+    people: PeopleConfig = field(default_factory=PeopleConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)

@@ -13,9 +13,10 @@ from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
+from ipfvr.film.stream import letterbox
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer, plan_windows, segments_of
-from ipfvr.restore import Job, letterbox, main, restore
+from ipfvr.restore import Job, main, restore
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
 
@@ -138,7 +139,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_frames_without_a_face_pass_through(scene: Path) -> None:
     output = scene.with_name("out.mp4")
-    report = restore(Job(scene, output), tiny("faces.detector=cascade", "faces.max_gap=1", "video.crf=0"), quiet=True)
+    job = Job(scene, output, crop=True)
+    report = restore(job, tiny("faces.detector=cascade", "faces.max_gap=1", "video.crf=0"), quiet=True)
     frames = read_frames(output)
     assert len(frames) == report["frames"] == 12
     assert report["restored"] == 8
@@ -170,7 +172,7 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
         (Job(tmp_path / "none.mp4", out), (), "none.mp4"),
         (Job(text, out), (), "text.mp4"),
         (Job(cut, out, aligned=True), (), "cut.mp4"),
-        (Job(nothing, out), (cascade,), "no face found"),
+        (Job(nothing, out, crop=True), (cascade,), "no face found"),
         (Job(nothing, out, aligned=True), (), "not a square"),
         (Job(low, low, aligned=True), (), "input itself"),
         (Job(low, tmp_path, aligned=True), (), "folder"),

@@ -115,11 +115,22 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (size, size, 3) or (size, size) uint8.
     """
+    return warp(image, matrix, (size, size), cv2.BORDER_REFLECT_101)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, extent: tuple[int, int], border: int) -> np.ndarray:
+    """An image through a similarity, free of aliasing: bicubic on a finer grid, averaged down where it shrinks.
+
+    Args:
+        image: (H, W, 3) or (H, W), uint8 or float32.
+        matrix: (2, 3), from ``image`` to the result.
+        extent: (width, height) of the result, pixels.
+        border: OpenCV's name of what lies outside ``image``; a constant one is 0.
+    """
     factor = _supersampling(scale_of(matrix))
-    fine = _refine(matrix, factor)
-    side = size * factor
-    result = cv2.warpAffine(image, fine, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return cv2.resize(result, (size, size), interpolation=cv2.INTER_AREA) if factor > 1 else result
+    fine = (extent[0] * factor, extent[1] * factor)
+    result = cv2.warpAffine(image, _refine(matrix, factor), fine, flags=cv2.INTER_CUBIC, borderMode=border)
+    return cv2.resize(result, extent, interpolation=cv2.INTER_AREA) if factor > 1 else result
 
 
 def warp_faces(frames: torch.Tensor, landmarks: torch.Tensor | np.ndarray, size: int = ARCFACE_SIZE) -> torch.Tensor:

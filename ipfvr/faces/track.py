@@ -1,7 +1,6 @@
-"""One main face followed through a video.
+"""Faces followed through a video.
 
-The track holds boxes and landmarks only, never pictures: a first pass over the file detects, a second
-crops while it streams.
+Tracks hold landmarks only, never pictures: a first pass over the file detects, a second crops while it streams.
 """
 
 from __future__ import annotations
@@ -13,17 +12,70 @@ from typing import Protocol
 import numpy as np
 
 from ipfvr.faces.align import crop_matrix
-from ipfvr.faces.detect import Detector, Face, box_overlap
+from ipfvr.faces.detect import Detector, Face
+from ipfvr.faces.follow import Chain, Follower
 from ipfvr.options import FacesConfig
+from ipfvr.video.cuts import CutDetector
 
-_CUT_OVERLAP = 0.1  # boxes of neighbouring frames that share less are two scenes, or two people
 _WINDOW = 4.0  # the Gaussian is cut at so many standard deviations
+_FLASH = 3  # faces detected in fewer frames flash up: no track
+_MAIN_AREA = 1 / 16  # of the main face's area: a smaller face is not the same one in another scene
+
+# A frame's picture and a face of it to the recogniser's vector (D,).
+Embed = Callable[[np.ndarray, Face], np.ndarray]
 
 
 class HasImage(Protocol):
     """A frame, as :class:`ipfvr.video.reader.VideoReader` gives them."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face's way through one shot, without a gap.
+
+    Attributes:
+        start: its first frame.
+        landmarks: (N, 5, 2) float64, smoothed, pixels of the frame, one entry a frame from ``start`` on.
+        detected: (N,) bool: the face was detected in this very frame; elsewhere landmarks were interpolated.
+        area: mean of the detected boxes, square pixels.
+        weight: sum of score times area over the detections.
+        vectors: (K, D) a recogniser's vectors of some of its faces; K = 0 where nobody is looked for.
+    """
+
+    start: int
+    landmarks: np.ndarray
+    detected: np.ndarray
+    area: float
+    weight: float
+    vectors: np.ndarray
+
+    @property
+    def stop(self) -> int:
+        """The frame after its last."""
+        return self.start + len(self.landmarks)
+
+    def matrix(self, frame: int, size: int) -> np.ndarray:
+        """The transform from a frame (``start`` to ``stop`` - 1) to its aligned square of ``size`` pixels."""
+        return crop_matrix(self.landmarks[frame - self.start], size)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a pass over a video has found.
+
+    Attributes:
+        frames: how many frames the video has.
+        cuts: frames that begin a new shot, rising; 0 is none of them.
+        tracks: every face, by first frame.
+        damaged: frames that the decoder could not read whole and made up in part.
+    """
+
+    frames: int
+    cuts: list[int]
+    tracks: list[FaceTrack]
+    damaged: list[int]
 
 
 @dataclass(frozen=True)
@@ -49,52 +101,110 @@ class Track:
         return crop_matrix(self.landmarks[frame], size) if self.present[frame] else None
 
 
+def scan_video(
+    frames: Iterable[HasImage],
+    detector: Detector,
+    config: FacesConfig,
+    embed: Embed | None = None,
+    progress: Callable[[int], None] | None = None,
+    glance: Detector | None = None,
+) -> Scan:
+    """Find the cuts and follow every face of a stream of frames; pictures are never held.
+
+    Args:
+        frames: a :class:`ipfvr.video.reader.VideoReader`, or anything that gives objects with ``image``.
+        detector: what finds faces.
+        config: ``smoothing``, ``max_gap``, ``closely_every`` and ``recognise_every`` are used.
+        embed: what makes a vector of every ``recognise_every``-th face of a chain; None: nobody is looked for.
+        progress: called with the number of frames done after each.
+        glance: a quicker detector, for all frames but a shot's first and every ``closely_every``-th from it on; a face
+            that it is too small for is interpolated there. None: ``detector`` for all.
+    """
+    cutter, follower = CutDetector(), Follower(config.max_gap)
+    cuts: list[int] = []
+    damaged: list[int] = []
+    total = shot = 0
+    for index, frame in enumerate(frames):
+        cut = cutter.is_cut(frame.image)
+        cuts += [index] if cut else []
+        shot = index if cut else shot
+        damaged += [index] if getattr(frame, "damaged", False) else []
+        closely = glance is None or (index - shot) % config.closely_every == 0
+        faces = (detector if closely else glance).detect(frame.image)
+        for face, chain in zip(faces, follower.add(faces, cut), strict=True):
+            if embed is not None and len(chain.frames) % config.recognise_every == 1 % config.recognise_every:
+                chain.vectors.append(embed(frame.image, face))
+        total = index + 1
+        if progress is not None:
+            progress(total)
+    return Scan(total, cuts, build_tracks(follower.chains(), config), damaged)
+
+
 def track_video(
     frames: Iterable[HasImage],
     detector: Detector,
     config: FacesConfig,
     progress: Callable[[int], None] | None = None,
 ) -> Track:
-    """Detect, choose and smooth the main face of a stream of frames, at constant memory.
-
-    Args:
-        frames: a :class:`ipfvr.video.reader.VideoReader`, or anything that gives objects with ``image``.
-        detector: what finds faces.
-        config: ``smoothing`` and ``max_gap`` are used.
-        progress: called with the number of frames done after each.
+    """The main face of a stream of frames: :func:`scan_video`, then :func:`main_tracks`.
 
     Returns:
         The track; ``present`` is False everywhere when no frame has a face.
     """
-    found = []
-    for count, frame in enumerate(frames, start=1):
-        found.append(detector.detect(frame.image))
-        if progress is not None:
-            progress(count)
-    return build_track(found, config)
+    scan = scan_video(frames, detector, config, progress=progress)
+    return _one_track(scan.frames, main_tracks(scan.tracks))
 
 
 def build_track(found: list[list[Face]], config: FacesConfig) -> Track:
-    """The main face's track from every frame's faces, best first.
+    """The main face's track from every frame's faces, where no picture says where the cuts are."""
+    follower = Follower(config.max_gap)
+    for faces in found:
+        follower.add(faces)
+    return _one_track(len(found), main_tracks(build_tracks(follower.chains(), config)))
 
-    The faces are chained through time by overlap. A scene's main face is the chain with the greatest
-    sum of score times area, so a face that is large for long wins over one that is larger for a moment.
-    Gaps of at most ``config.max_gap`` frames within a scene are filled along straight lines, then the
-    landmarks are smoothed by a Gaussian; neither crosses a cut nor a longer gap.
+
+def build_tracks(chains: list[Chain], config: FacesConfig) -> list[FaceTrack]:
+    """Chains filled and smoothed, by first frame.
+
+    Gaps (the chains have none above ``config.max_gap``) are filled along straight lines, then the landmarks are
+    smoothed by a Gaussian. Faces that flash up for less than three frames are left out, unless no chain is longer.
     """
-    total = len(found)
-    landmarks = np.full((total, 5, 2), np.nan)
-    detected = np.zeros(total, dtype=bool)
-    scenes = np.full(total, -1)
-    for number, chain in enumerate(_main_chains(_chains(found, config.max_gap))):
-        first, last = chain[0][0], chain[-1][0]
-        index = np.array([i for i, _ in chain])
-        points = np.stack([face.landmarks for _, face in chain]).astype(np.float64)
+    least = min(_FLASH, max((len(chain.frames) for chain in chains), default=0))
+    tracks = []
+    for chain in chains:
+        if len(chain.frames) < least:
+            continue
+        first, last, index = chain.frames[0], chain.frames[-1], np.array(chain.frames)
+        points = np.stack([face.landmarks for face in chain.faces]).astype(np.float64)
         filled = fill_gaps(points, index, np.arange(first, last + 1))
-        landmarks[first : last + 1] = smooth_landmarks(filled, config.smoothing)
-        detected[index] = True
-        scenes[first : last + 1] = number
-    return Track(total, landmarks, scenes >= 0, detected, scenes)
+        detected = np.zeros(last + 1 - first, dtype=bool)
+        detected[index - first] = True
+        tracks.append(
+            FaceTrack(
+                start=first,
+                landmarks=smooth_landmarks(filled, config.smoothing),
+                detected=detected,
+                area=float(np.mean([face.area for face in chain.faces])),
+                weight=float(sum(face.score * face.area for face in chain.faces)),
+                vectors=np.stack(chain.vectors) if chain.vectors else np.empty((0, 1), np.float32),
+            )
+        )
+    return sorted(tracks, key=lambda track: (track.start, -track.weight))
+
+
+def main_tracks(tracks: list[FaceTrack]) -> list[FaceTrack]:
+    """The heaviest track and those that can be the same face in other scenes, in time's order.
+
+    The weight is the sum of score times area, so a face that is large for long wins over one that is larger for a
+    moment. Two faces seen at one time are two people, so a track that shares time with a heavier one is left out; so
+    are faces of less than a quarter of the main one's width.
+    """
+    chosen: list[FaceTrack] = []
+    for track in sorted(tracks, key=lambda track: -track.weight):
+        apart = all(track.stop <= other.start or track.start >= other.stop for other in chosen)
+        if apart and (not chosen or track.area >= chosen[0].area * _MAIN_AREA):
+            chosen.append(track)
+    return sorted(chosen, key=lambda track: track.start)
 
 
 def fill_gaps(landmarks: np.ndarray, at: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -140,49 +250,13 @@ def smooth_landmarks(landmarks: np.ndarray, sigma: float) -> np.ndarray:
     return result
 
 
-def _chains(found: list[list[Face]], max_gap: int) -> list[list[tuple[int, Face]]]:
-    """Every face's way through time: lists of (frame, face), linked where boxes overlap most."""
-    done: list[list[tuple[int, Face]]] = []
-    open_: list[list[tuple[int, Face]]] = []
-    for index, faces in enumerate(found):
-        still = [c for c in open_ if index - c[-1][0] - 1 <= max_gap]
-        done += [c for c in open_ if index - c[-1][0] - 1 > max_gap]
-        pairs = [
-            (box_overlap(chain[-1][1].box, face.box), c, f)
-            for c, chain in enumerate(still)
-            for f, face in enumerate(faces)
-        ]
-        taken_chains: set[int] = set()
-        taken_faces: set[int] = set()
-        for overlap, c, f in sorted(pairs, key=lambda pair: -pair[0]):
-            if overlap >= _CUT_OVERLAP and c not in taken_chains and f not in taken_faces:
-                still[c].append((index, faces[f]))
-                taken_chains.add(c)
-                taken_faces.add(f)
-        open_ = still + [[(index, face)] for f, face in enumerate(faces) if f not in taken_faces]
-    return done + open_
-
-
-def _main_chains(chains: list[list[tuple[int, Face]]]) -> list[list[tuple[int, Face]]]:
-    """The heaviest chain and those that can be the same face in other scenes, in time's order.
-
-    Two faces seen at one time are two people, so a chain that shares time with a heavier one is left
-    out; so are faces of less than a quarter of the main one's width and detections that flash up for
-    less than three frames.
-    """
-    if not chains:
-        return []
-    heaviest = max(chains, key=_weight)
-    area = np.mean([face.area for _, face in heaviest])
-    chosen: list[list[tuple[int, Face]]] = []
-    for chain in sorted(chains, key=_weight, reverse=True):
-        first, last = chain[0][0], chain[-1][0]
-        apart = all(last < other[0][0] or first > other[-1][0] for other in chosen)
-        large = np.mean([face.area for _, face in chain]) >= area / 16
-        if apart and large and len(chain) >= min(3, len(heaviest)):
-            chosen.append(chain)
-    return sorted(chosen, key=lambda chain: chain[0][0])
-
-
-def _weight(chain: list[tuple[int, Face]]) -> float:
-    return sum(face.score * face.area for _, face in chain)
+def _one_track(total: int, tracks: list[FaceTrack]) -> Track:
+    """Tracks that share no time as one."""
+    landmarks = np.full((total, 5, 2), np.nan)
+    detected = np.zeros(total, dtype=bool)
+    scenes = np.full(total, -1)
+    for number, track in enumerate(tracks):
+        landmarks[track.start : track.stop] = track.landmarks
+        detected[track.start : track.stop] = track.detected
+        scenes[track.start : track.stop] = number
+    return Track(total, landmarks, scenes >= 0, detected, scenes)

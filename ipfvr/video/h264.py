@@ -27,7 +27,13 @@ def _reproducible() -> str:
 
 
 def set_up_encoder(
-    context: av.VideoCodecContext, width: int, height: int, crf: int, rate: Fraction, threads: int = 1
+    context: av.VideoCodecContext,
+    width: int,
+    height: int,
+    crf: int,
+    rate: Fraction,
+    threads: int = 1,
+    preset: str = PRESET,
 ) -> None:
     """Set an encoder that is not open yet to 8-bit 4:2:0 H.264 whose frames are counted: pts 0, 1, 2 ...
 
@@ -42,9 +48,10 @@ def set_up_encoder(
         crf: constant rate factor.
         rate: frames a second.
         threads: more are faster and give other bytes.
+        preset: x264's, from ultrafast to veryslow.
     """
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = rate, 1 / rate
     context.thread_count = threads
-    context.options = {"crf": str(crf), "preset": PRESET, "x264-params": _reproducible()}
+    context.options = {"crf": str(crf), "preset": preset, "x264-params": _reproducible()}
     tag_bt709(context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -69,12 +69,14 @@ class Frame:
         pts: time at which it is shown, in units of ``VideoInfo.time_base``, from the start of the file.
         time: the same in seconds.
         image: (H, W, 3) uint8 RGB, turned the way it is shown.
+        damaged: the decoder could not read it whole and made up what was missing.
     """
 
     index: int
     pts: int
     time: float
     image: np.ndarray
+    damaged: bool = False
 
 
 class VideoReader:
@@ -112,6 +114,13 @@ class VideoReader:
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Frames ``start`` to ``stop`` (not included). Those before ``start`` are decoded, not converted."""
         end = self.info.frames if stop is None else min(stop, self.info.frames)
+        return self._frames(range(start, end), end)
+
+    def frames_at(self, wanted: Collection[int]) -> Iterator[Frame]:
+        """Single frames, rising, in one pass; those between are decoded, not converted."""
+        return self._frames(wanted, min(max(wanted, default=-1) + 1, self.info.frames))
+
+    def _frames(self, wanted: Collection[int], end: int) -> Iterator[Frame]:
         with _opened(self.path) as container:
             stream = _video_stream(container)
             stream.thread_type = "AUTO"
@@ -131,8 +140,9 @@ class VideoReader:
                         )
                     pts = last + step if decoded.pts is None else decoded.pts - self._start
                     last = pts
-                    if index >= start:
-                        yield Frame(index, pts, float(pts * self.info.time_base), self._image(decoded))
+                    if index in wanted:
+                        time = float(pts * self.info.time_base)
+                        yield Frame(index, pts, time, self._image(decoded), bool(decoded.is_corrupt))
                     index += 1
             except av.error.FFmpegError as error:
                 raise UserError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import io
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,11 +14,9 @@ import numpy as np
 from ipfvr.errors import UserError
 from ipfvr.files import atomic
 from ipfvr.video.colour import to_yuv420p
-from ipfvr.video.h264 import set_up_encoder
+from ipfvr.video.h264 import PRESET, set_up_encoder
+from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join
 from ipfvr.video.reader import SIZE_KEY, VideoReader
-
-# File name endings and FFmpeg's names of their containers.
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 GLOBAL_HEADER = av.codec.context.Flags.global_header  # parameter sets lie in the container, not in the packets
 
@@ -55,6 +50,7 @@ class VideoWriter:
         metadata: text for the file's header.
         sample_aspect_ratio: width of a pixel to its height.
         encoder_rate: the frame rate the encoder is told, by which it spends bits; default ``rate``.
+        preset: the encoder's.
 
     Raises:
         UserError: an output that cannot be written, an unknown container, sound that the container cannot carry (all
@@ -74,6 +70,7 @@ class VideoWriter:
         metadata: dict[str, str] | None = None,
         sample_aspect_ratio: Fraction | None = None,
         encoder_rate: Fraction | None = None,
+        preset: str = PRESET,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in CONTAINERS:
@@ -85,19 +82,17 @@ class VideoWriter:
         self.width, self.height, self.crf, self.threads = width, height, crf, threads
         self.rate = Fraction(rate).limit_denominator(100_000)
         self.time_base = time_base or 1 / self.rate
-        self.metadata = dict(metadata or {})
-        if width % 2 or height % 2:
-            self.metadata[SIZE_KEY] = f"{width}x{height}"
+        self.metadata = {**(metadata or {}), **odd_size(width, height)}
         self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
-        self.encoder_rate = encoder_rate or self.rate
+        self.encoder_rate, self.preset = encoder_rate or self.rate, preset
         self.frames = 0
         self.sound = "none"
         self._source: VideoReader | None = None
+        self._extras: Extras | None = None
         if sound_from is not None:
             source = VideoReader(sound_from)
             if source.info.has_audio:
-                _check_sound(source.path, self.path)
-                self._source = source
+                self._source, self._extras = source, find_extras(source.path, self.path, sound_only=True)
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
@@ -169,23 +164,19 @@ class VideoWriter:
             except av.error.FFmpegError as failure:
                 raise UserError(f"{self.path} cannot be finished: {failure.strerror}") from None
             if self._source is not None:
-                self.sound = self._fits(self._source)
-                self._join(self._source.path if self.sound == "copied" else None)
+                self.sound = fits(self._source, self._first, self._last, self.time_base, self.rate)
+                self._join(self._extras if self.sound == "copied" else None)
 
     def _set_up(self, encoder: Any, size: tuple[int, int]) -> Any:
-        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads)
+        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset)
         encoder.sample_aspect_ratio = self.sample_aspect_ratio
         return encoder
 
     def _create(self, path: Path) -> Any:
         try:
-            # use_metadata_tags keeps keys that the format does not know, such as the odd size.
-            options = {"movflags": "use_metadata_tags"} if self.metadata and path.suffix.lower() != ".mkv" else {}
-            container = av.open(str(path), "w", format=CONTAINERS[path.suffix.lower()], options=options)
+            return create(path, path.suffix.lower(), self.metadata)
         except (av.error.FFmpegError, OSError) as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; choose another output") from None
-        container.metadata.update(self.metadata)
-        return container
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         """Encode a frame (None: the end) and write the packets, whose counting times become real ones."""
@@ -211,69 +202,42 @@ class VideoWriter:
     def _step(self) -> int:
         return max(1, round(1 / (self.rate * self.time_base)))
 
-    def _fits(self, source: VideoReader) -> str:
-        """``copied`` if the sound of the source lies under the written pictures, else why not."""
-        frame = float(max(1 / self.rate, 1 / source.info.rate)) * 1.01
-        begin = float(self._first * self.time_base)
-        length = float((self._last - self._first) * self.time_base + 1 / self.rate)
-        if source.info.duration is None or abs(length - source.info.duration) > frame:
-            return f"left out: the video lasts {length:.2f} s, {source.path} {source.info.duration or 0:.2f} s"
-        if abs(begin - source.start) > frame:
-            return f"left out: the video begins at {begin:.2f} s, {source.path} at {source.start:.2f} s"
-        return "copied"
-
-    def _join(self, sound: Path | None) -> None:
+    def _join(self, extras: Extras | None) -> None:
         """The pictures' packets, and the sound's, into the final file."""
+        suffix = self.path.suffix.lower()
         try:
-            with ExitStack() as stack:
-                output = stack.enter_context(self._create(self._partial))
-                pictures = stack.enter_context(av.open(str(self._pictures)))
-                queues = [_packets(pictures, pictures.streams.video, output, 0)]
-                if sound is not None:
-                    source = stack.enter_context(av.open(str(sound), metadata_errors="ignore"))
-                    queues.append(_packets(source, source.streams.audio, output, source.start_time or 0))
-                for _, packet in heapq.merge(*queues, key=lambda pair: pair[0]):
-                    output.mux(packet)
+            join(self._partial, suffix, [self._pictures], None, self.time_base, self.metadata, extras)
         except (av.error.FFmpegError, ValueError) as error:
-            raise UserError(f"{self.path}: the sound of {sound} cannot be copied ({error})") from None
+            raise UserError(
+                f"{self.path}: the sound of {extras and extras.source} cannot be copied ({error})"
+            ) from None
+
+
+def odd_size(width: int, height: int) -> dict[str, str]:
+    """The note in a file's metadata from which an odd size, stored one pixel larger, is known again."""
+    return {SIZE_KEY: f"{width}x{height}"} if width % 2 or height % 2 else {}
+
+
+def fits(source: VideoReader, first: int, last: int, time_base: Fraction, rate: Fraction) -> str:
+    """``copied`` if the sound of the source lies under pictures, else why not.
+
+    Args:
+        source: of the sound.
+        first, last: times of the first and the last picture, units of ``time_base``.
+        time_base: seconds.
+        rate: nominal pictures a second.
+    """
+    frame = float(max(1 / rate, 1 / source.info.rate)) * 1.01
+    begin = float(first * time_base)
+    length = float((last - first) * time_base + 1 / rate)
+    if source.info.duration is None or abs(length - source.info.duration) > frame:
+        return f"left out: the video lasts {length:.2f} s, {source.path} {source.info.duration or 0:.2f} s"
+    if abs(begin - source.start) > frame:
+        return f"left out: the video begins at {begin:.2f} s, {source.path} at {source.start:.2f} s"
+    return "copied"
 
 
 def _abandon(container: Any) -> None:
     """Close a container whatever state it is in; its file is removed, or was finished before."""
     with suppress(av.error.FFmpegError):
         container.close()
-
-
-def _packets(source: Any, streams: Any, output: Any, start: int) -> Iterator[tuple[Fraction, av.Packet]]:
-    """Packets of some streams with their decoding time in seconds, readdressed to ``output``, from ``start`` us on."""
-    target = {stream.index: output.add_stream_from_template(stream) for stream in streams}
-
-    def each() -> Iterator[tuple[Fraction, av.Packet]]:
-        for packet in source.demux(*streams):
-            if packet.dts is None or not packet.size:
-                continue
-            shift = round(start / (packet.time_base * av.time_base))
-            packet.dts -= shift
-            if packet.pts is not None:
-                packet.pts -= shift
-            packet.stream = target[packet.stream_index]
-            yield packet.dts * packet.time_base, packet
-
-    return each()
-
-
-def _check_sound(source: Path, path: Path) -> None:
-    """Raise if ``path``'s kind of file cannot hold the sound of ``source``."""
-    kind = CONTAINERS[path.suffix.lower()]
-    with av.open(str(source), metadata_errors="ignore") as container:
-        for stream in container.streams.audio:
-            try:
-                with av.open(io.BytesIO(), "w", format=kind) as trial:
-                    trial.add_stream_from_template(stream)
-                    trial.start_encoding()
-            except (av.error.FFmpegError, ValueError):
-                name = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
-                raise UserError(
-                    f"{path}: a {path.suffix} file cannot carry the {name} sound of {source} untouched; "
-                    f"write {path.with_suffix('.mkv').name}, or no sound"
-                ) from None

@@ -1,0 +1,130 @@
+"""Which track is which person: reference pictures against the faces of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from ipfvr.catalogue import ENTRIES
+from ipfvr.errors import UserError
+from ipfvr.faces.detect import Detector, Face
+from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
+from ipfvr.faces.track import FaceTrack
+from ipfvr.options import PeopleConfig
+from ipfvr.registry import find
+from ipfvr.video.reader import read_image
+
+_OWN = "mini/recogniser"  # shipped; stands in where the configured one has no file
+_MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that a whole frame is not converted
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who was found.
+
+    Attributes:
+        names: of each track, the person's name; None: nobody that was asked for.
+        cosines: of each track, the mean cosine to each person.
+    """
+
+    names: list[str | None]
+    cosines: list[dict[str, float]]
+
+
+def people_recogniser(name: str) -> tuple[Recogniser, str]:
+    """The recogniser ``weights.recogniser``, or mini's own where its file is not there; and the remark that says so."""
+    entry = ENTRIES.get(name)
+    if entry is not None and find(entry) is None:
+        remark = f"people are told apart by {_OWN}, which is weaker: python -m ipfvr.weights fetch {name}"
+        return load_recogniser(_OWN), remark
+    return load_recogniser(name), ""
+
+
+def face_vector(image: np.ndarray, face: Face, recogniser: Recogniser) -> np.ndarray:
+    """A face of a frame (H, W, 3) uint8 as the recogniser's vector (D,) of length 1."""
+    points = face.landmarks.astype(np.float64)
+    low, high = points.min(0), points.max(0)
+    reach = _MARGIN * (high - low).max()
+    left, top = np.maximum(np.floor(low - reach), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(high + reach) + 1, image.shape[1::-1]).astype(int)
+    if left >= right or top >= bottom:  # landmarks outside of the picture
+        left, top, right, bottom = 0, 0, image.shape[1], image.shape[0]
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    return embed_faces(part[None], (points - (left, top))[None], recogniser)[0].numpy()
+
+
+def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Recogniser, choose: int = 0) -> np.ndarray:
+    """A person's vector (D,) of length 1: the mean over reference pictures.
+
+    Raises:
+        UserError: as :func:`ipfvr.faces.recognise.reference_face`.
+    """
+    vectors = []
+    for path in pictures:
+        image = read_image(path)
+        vectors.append(face_vector(image, reference_face(image, detector, choose or None, path), recogniser))
+    mean = np.mean(vectors, axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> None:
+    """Refuse two names for one face.
+
+    Args:
+        people: each person's vector (D,) of length 1.
+        config: ``distinct`` is the bound.
+
+    Raises:
+        UserError: two people's references are more alike than the bound.
+    """
+    for (a, first), (b, second) in combinations(people.items(), 2):
+        cosine = float(first @ second)
+        if cosine > config.distinct:
+            raise UserError(
+                f"the references of {a} and {b} look like one person (cosine {cosine:.2f}): give all of a person's "
+                f"pictures one name, or raise people.distinct ({config.distinct})"
+            )
+
+
+def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> Cast:
+    """Give each track the person it is most like.
+
+    The likest pair is settled first. One person is not two tracks at one time; a face that leaves and returns is a new
+    track, matched anew.
+
+    Args:
+        tracks: with vectors.
+        people: each person's vector (D,) of length 1.
+        config: ``same`` is the bound of the mean cosine.
+
+    Raises:
+        UserError: a person is found in no track; the line names the best cosine.
+    """
+    cosines = [
+        {n: float((t.vectors @ v).mean()) if len(t.vectors) else -1.0 for n, v in people.items()} for t in tracks
+    ]
+    names: list[str | None] = [None] * len(tracks)
+    pairs = sorted(
+        ((cosine, index, name) for index, row in enumerate(cosines) for name, cosine in row.items()),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    for cosine, index, name in pairs:
+        track = tracks[index]
+        elsewhere = any(
+            names[i] == name and other.start < track.stop and track.start < other.stop for i, other in enumerate(tracks)
+        )
+        if cosine >= config.same and names[index] is None and not elsewhere:
+            names[index] = name
+    for name in people:
+        if name not in names:
+            best = max((row[name] for row in cosines), default=None)
+            raise UserError(
+                f"{name or 'the person of the reference'} is not in the video: "
+                + ("it shows no face" if best is None else f"the best cosine of {len(tracks)} faces is {best:.2f}")
+                + f"; give another reference, or lower people.same ({config.same})"
+            )
+    return Cast(names, cosines)

@@ -1,0 +1,76 @@
+"""A job in words and hashes: equal where the bytes of the result are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipfvr.config import config_to_dict
+from ipfvr.devices import choose_device
+from ipfvr.errors import UserError
+from ipfvr.film.job import Job
+from ipfvr.identity.prompt_file import find_prompt
+from ipfvr.models.backbone import weight_files
+from ipfvr.options import Config, WeightsConfig
+from ipfvr.provenance import versions
+from ipfvr.registry import sha256
+
+# Without these nothing is restored; the others are done without, or replaced, and that is said.
+_REQUIRED = ("vae", "text", "tokenizer", "denoiser", "adapter")
+
+
+def what_is_asked(job: Job, config: Config) -> dict[str, Any]:
+    """Everything that goes into a result, ready for JSON: options, hashes of inputs and weights, versions, device.
+
+    Where the output lies is not in it.
+
+    Raises:
+        UserError: weights that a restoration needs and that are not there.
+    """
+    weight_files(config, _REQUIRED)
+    device = choose_device(config.device)
+    return {
+        "input": sha256(job.source),
+        "people": [
+            {
+                "name": person.name,
+                "references": [sha256(path) for path in person.references],
+                "lora": person.lora and sha256(_existing(person.lora)),
+                "prompt": _prompt(person.references, person.prompt or config.prompt.file),
+            }
+            for person in job.cast
+        ],
+        "options": {k: v for k, v in asdict(job).items() if k not in ("source", "output", "references", "people")},
+        "configuration": config_to_dict(config),
+        "weights": {field.name: _weights(config, field.name) for field in fields(WeightsConfig)},
+        "versions": versions(),
+        "device": str(device) if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
+    }
+
+
+def digest(asked: dict[str, Any]) -> str:
+    """One hash for all of it."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _weights(config: Config, part: str) -> str:
+    try:
+        return "".join(sha256(path) for path in weight_files(config, (part,)).values())
+    except UserError:
+        return "missing"
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_dir():
+        raise UserError(f"no LoRA folder {path}")
+    return Path(path)
+
+
+def _prompt(references: tuple[Path, ...], file: str) -> str:
+    path = Path(file) if file else find_prompt(references)
+    return sha256(path) if path is not None and path.is_file() else ""

@@ -1,0 +1,174 @@
+"""Many videos: one row a file, each on its own, spread over processes and machines by Lightning's Fabric."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ipfvr.errors import UserError
+from ipfvr.files import atomic, check_writable, write_json
+from ipfvr.film.job import Job
+from ipfvr.film.run import is_finished, restore
+from ipfvr.options import Config
+from ipfvr.video.mux import CONTAINERS
+
+REPORT = "report.csv"
+# A folder's files that are taken for videos.
+_ENDINGS = {
+    *CONTAINERS,
+    *(".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".vob", ".ogv", ".mxf"),
+}
+_LONGEST = timedelta(days=60)  # one process waits so long for the others
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one file.
+
+    Attributes:
+        file: the input.
+        output: the restored video; empty where there is none.
+        status: ``done``, ``kept`` (an earlier run has finished the very same) or ``failed``.
+        frames: written.
+        restored: of them, with a restored face.
+        seconds: of wall clock.
+        error: in one line; empty where there was none.
+    """
+
+    file: str
+    output: str
+    status: str
+    frames: int = 0
+    restored: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+def sources_of(path: Path) -> list[Path] | None:
+    """The videos of a folder (sorted) or of a ``.txt`` list (one path a line, ``#`` begins a remark); None: one video.
+
+    Raises:
+        UserError: none in it.
+    """
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS and not p.name.startswith("."))
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        found = [path.parent / line for line in lines if line and not line.startswith("#")]
+    else:
+        return None
+    if not found:
+        raise UserError(f"no video in {path}")
+    return found
+
+
+def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False) -> None:
+    """Restore every video of ``job.source`` into the folder ``job.output``; one row a file in its ``report.csv``.
+
+    Process r of n takes every n-th file from the r-th on. A file that fails does not stop the others.
+
+    Args:
+        job: of every file, but for source and output.
+        config: how.
+        devices: processes on this machine; with GPUs, one each.
+        nodes: machines (the environment says which this one is: Slurm's, or torchrun's variables).
+        dry_run: print each file's plan instead.
+
+    Raises:
+        UserError: an output that is no folder; at the end, files that failed.
+    """
+    sources, folder = sources_of(job.source) or [], job.output
+    if folder.suffix.lower() in CONTAINERS or folder.is_file():
+        raise UserError(f"{job.source} holds {len(sources)} videos: --output must be a folder, not {folder}")
+    outputs = _outputs(sources, folder)
+    if dry_run:
+        from ipfvr.film.estimate import describe_plan
+
+        for source, output in zip(sources, outputs, strict=True):
+            print(describe_plan(replace(job, source=source, output=output), config), end="\n\n")
+        return
+    check_writable(folder / REPORT)
+    fabric, device = _launch(config, devices, nodes)
+    config = replace(config, device=device)
+    rows = folder / f".{REPORT}.rows"
+    for number in range(fabric.global_rank, len(sources), fabric.world_size):
+        one = replace(job, source=sources[number], output=outputs[number])
+        row = _restore_one(one, config, quiet=fabric.world_size > 1)
+        write_json(rows / f"{number:06d}.json", asdict(row))
+        print(f"{row.file}: {row.status}{f', {row.error}' if row.error else f' in {row.seconds:.1f} s'}", flush=True)
+    fabric.barrier()
+    if fabric.global_rank:
+        return
+    done = [Row(**json.loads((rows / f"{number:06d}.json").read_text())) for number in range(len(sources))]
+    _write_report(folder / REPORT, done)
+    shutil.rmtree(rows)
+    failed = [row for row in done if row.status == "failed"]
+    print(f"{folder / REPORT}: {len(done) - len(failed)} of {len(done)} videos done")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(done)} videos failed, the first is {failed[0].file}: {failed[0].error}")
+
+
+def _restore_one(job: Job, config: Config, quiet: bool) -> Row:
+    began = time.monotonic()
+    try:
+        report = is_finished(job, config)
+        status = "kept" if report else "done"
+        report = report or restore(job, config, quiet)
+        return Row(
+            str(job.source),
+            str(job.output),
+            status,
+            report["frames"],
+            report["restored"],
+            round(time.monotonic() - began, 3),
+        )
+    except Exception as error:
+        # Whatever it is, it is this file's: the others are not to wait for somebody to read it.
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        line = kind + " ".join(str(error).split())
+        print(f"error: {line}", file=sys.stderr)
+        return Row(str(job.source), "", "failed", seconds=round(time.monotonic() - began, 3), error=line)
+
+
+def _outputs(sources: list[Path], folder: Path) -> list[Path]:
+    """A name for each: the source's, in a container that can be written, and a number where two are alike."""
+    found: list[Path] = []
+    for source in sources:
+        # Matroska carries whatever sound the others have.
+        suffix = source.suffix.lower() if source.suffix.lower() in CONTAINERS else ".mkv"
+        stems = [source.stem, *(f"{source.stem}-{n}" for n in range(2, len(sources) + 2))]
+        # Their reports are told apart by the stem.
+        found.append(next(folder / f"{s}{suffix}" for s in stems if all(p.stem != s for p in found)))
+    return found
+
+
+def _launch(config: Config, devices: int, nodes: int) -> tuple[Any, str]:
+    """Lightning's Fabric with its processes running, and the device of this one."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    from ipfvr.devices import choose_device
+
+    kind = choose_device(config.device).type
+    alone = devices * nodes == 1
+    strategy = "auto" if alone else DDPStrategy(timeout=_LONGEST)
+    try:
+        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
+        fabric.launch()
+    except Exception as error:
+        raise UserError(f"{devices} processes on {nodes} machines cannot be started: {error}") from None
+    return fabric, config.device if alone else str(fabric.device)
+
+
+def _write_report(path: Path, rows: list[Row]) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(Row.__annotations__))
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)

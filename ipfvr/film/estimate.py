@@ -1,0 +1,85 @@
+"""The plan in words, with time and memory from one clip timed here; nothing is written."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ipfvr.film.job import Job, check_job
+from ipfvr.film.run import peak_memory_mb
+from ipfvr.options import Config
+from ipfvr.video.mux import find_extras
+from ipfvr.video.reader import VideoReader
+
+
+def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
+    """What a job would do: people, cuts, clips, time and memory, as lines of text.
+
+    The video is looked through, as it is before a restoration. The time is that of one clip, restored here and now,
+    times the number of clips; the memory is what this process has needed for that, and the frames that are held.
+
+    Args:
+        job, config: the job.
+        quiet: without a progress bar.
+
+    Raises:
+        UserError: as :func:`ipfvr.film.run.restore`.
+    """
+    reader = VideoReader(job.source)
+    check_job(job, reader)
+    extras = find_extras(job.source, job.output)
+    from ipfvr.film.cast import hire
+    from ipfvr.film.look import look_at
+
+    began = time.monotonic()
+    look = look_at(job, config, reader, None, quiet)
+    looking = time.monotonic() - began
+    plan, info = look.plan, reader.info
+    clips = plan.clips(config)
+    rate = float(info.rate)
+    lines = [
+        f"{job.source}: {info.frames} frames of {info.width} x {info.height}, {info.frames / rate:.1f} s at {rate:.3g} "
+        f"a second; {plan.stop - plan.start} to write"
+    ]
+    for who, found in plan.appearances().items():
+        cosines = found["cosines"]
+        like = f", mean cosine {min(cosines):.2f} to {max(cosines):.2f}" if cosines else ""
+        lines.append(
+            f"{who or 'the person'}: {found['frames']} frames ({found['frames'] / rate:.1f} s) in {found['tracks']} "
+            f"stretches{like}"
+        )
+    cuts = plan.scan.cuts if plan.scan else []
+    shown = ", ".join(str(cut) for cut in cuts[:12]) + (" ..." if len(cuts) > 12 else "")
+    lines.append(f"cuts: {len(cuts)}{f' (frames {shown})' if cuts else ''}")
+    lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
+    if clips:
+        troupe = hire(job, plan, config, reader, look.references, None)
+        role = plan.roles[0]
+        window = role.windows(config, (plan.start, plan.stop))[0]
+        size = config.video.size
+        grey = np.full((window.stop - window.start, size, size, 3), 128, np.uint8)
+        began = time.monotonic()
+        troupe.restorers[role.who].restore_clip(grey, range(window.start, window.stop))
+        one = time.monotonic() - began
+        lines.append(
+            f"time: about {_duration(one * clips)} of restoring ({one:.2f} s for one clip of {len(grey)} frames, timed "
+            f"on {troupe.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
+            "reading, pasting and encoding come on top"
+        )
+        look.notes += troupe.notes
+    else:
+        lines.append(f"time: {_duration(looking)} to find faces, as just now, and the time of encoding")
+    held = config.video.clip_frames * info.width * info.height * 3 / 1e6
+    lines.append(
+        f"memory: about {peak_memory_mb() + held:.0f} MB at the peak ({peak_memory_mb()} MB measured so far, "
+        f"{held:.0f} MB for the frames of an open clip); a GPU's own is not counted"
+    )
+    lines += [f"note: {note}" for note in [*look.notes, *extras.left_out]]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

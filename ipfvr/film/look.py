@@ -1,0 +1,117 @@
+"""The first pass over a video: its faces, its cuts, its people, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ipfvr.faces.detect import Detector, make_detector
+from ipfvr.faces.people import face_vector, people_recogniser
+from ipfvr.faces.recognise import Recogniser
+from ipfvr.faces.track import Scan, scan_video
+from ipfvr.film.cast import known_people, reference_crops
+from ipfvr.film.job import Job
+from ipfvr.film.parts import Parts
+from ipfvr.film.plan import Plan, make_plan
+from ipfvr.options import Config
+from ipfvr.video.reader import VideoReader
+
+_LARGER = 1.5  # a square of so many times video.size loses detail that the source may have
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known before anything is restored.
+
+    Attributes:
+        reader: the source.
+        plan: what will be done.
+        references: aligned crops of everybody's pictures, by name.
+        files: the weights that looked.
+        notes: what a person should know, a line each.
+    """
+
+    reader: VideoReader
+    plan: Plan
+    references: Mapping[str, list[np.ndarray]]
+    files: Mapping[str, Path]
+    notes: list[str]
+
+
+def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, quiet: bool = False) -> Look:
+    """Find the faces and the people, and plan.
+
+    Args:
+        job, config: the job.
+        reader: its source.
+        parts: where a scan that is finished is kept; None: nothing is written.
+        quiet: without a progress bar.
+
+    Raises:
+        UserError: see :func:`ipfvr.film.plan.make_plan` and :mod:`ipfvr.faces.people`.
+    """
+    notes: list[str] = []
+    files: dict[str, Path] = {}
+    detector: Detector | None = None
+    recogniser: Recogniser | None = None
+    people: dict[str, np.ndarray] = {}
+    if job.cast or not job.aligned:
+        detector = make_detector(config.faces)
+        files.update(detector.weights)
+    if job.cast and not job.aligned:
+        recogniser, remark = people_recogniser(config.weights.recogniser)
+        files["people"] = recogniser.path
+        notes += [remark] if remark else []
+        people = known_people(job, detector, recogniser, config)
+    references = reference_crops(job, detector, config)
+    scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts, quiet)
+    plan = make_plan(job, reader.info.frames, scan, people, config)
+    if scan is not None:
+        notes += _remarks(job, plan, config)
+    return Look(reader, plan, references, files, notes)
+
+
+def _scan(
+    config: Config,
+    reader: VideoReader,
+    detector: Detector,
+    recogniser: Recogniser | None,
+    parts: Parts | None,
+    quiet: bool,
+) -> Scan:
+    kept = parts.scan() if parts is not None else None
+    if kept is not None:
+        return kept
+    embed = None if recogniser is None else lambda image, face: face_vector(image, face, recogniser)
+    glance = make_detector(replace(config.faces, max_side=config.faces.max_side // 2))
+    with tqdm(total=reader.info.frames, desc="finding faces", unit="frame", disable=quiet, leave=False) as bar:
+        scan = scan_video(reader, detector, config.faces, embed, lambda _: bar.update(), glance)
+    if parts is not None:
+        parts.save_scan(scan)
+    return scan
+
+
+def _remarks(job: Job, plan: Plan, config: Config) -> list[str]:
+    """What a person would want to know of the plan."""
+    notes = []
+    if not plan.roles:
+        notes.append(
+            f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
+        )
+    if plan.scan is not None and plan.scan.damaged:
+        first, count = plan.scan.damaged[0], len(plan.scan.damaged)
+        notes.append(f"{job.source} is damaged: of {count} frames, the first is {first}, the decoder made up a part")
+    if config.weights.lora and not job.cast:
+        notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
+    size = config.video.size
+    widest = max((role.width(size) for role in plan.roles), default=0.0)
+    if widest > _LARGER * size and not job.square:
+        notes.append(
+            f"the largest face square is {widest:.0f} pixels wide and is restored at {size}: where the source is sharp "
+            "it gets softer"
+        )
+    return notes

@@ -1,0 +1,176 @@
+"""What a job will do: who is restored in which frames, in which clips, written in which parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ipfvr.errors import UserError
+from ipfvr.faces.align import crop, scale_of
+from ipfvr.faces.people import match_people
+from ipfvr.faces.track import FaceTrack, Scan, main_tracks
+from ipfvr.film.job import Job
+from ipfvr.options import Config
+from ipfvr.restoration import plan_windows
+from ipfvr.video.clips import ClipWindow
+
+OTHERS = "others"  # who restores faces of nobody that was named
+_LONGEST_PART = 240  # frames of a part with no clip's border in it, which is what a kill can cost there
+
+
+@dataclass(frozen=True)
+class Role:
+    """A face that is restored over a stretch of frames.
+
+    Attributes:
+        who: the person's name, or ``others``.
+        start: its first frame.
+        stop: the frame after its last.
+        track: where it is; None: the whole frame is its square.
+        cosine: of the track to the person; None where nobody was looked for.
+    """
+
+    who: str
+    start: int
+    stop: int
+    track: FaceTrack | None = None
+    cosine: float | None = None
+
+    @property
+    def area(self) -> float:
+        """Of the face, square pixels."""
+        return self.track.area if self.track else 0.0
+
+    def matrix(self, frame: int, size: int) -> np.ndarray | None:
+        """From the frame to the square; None where the frame is the square."""
+        return self.track.matrix(frame, size) if self.track else None
+
+    def width(self, size: int) -> float:
+        """Of its square in its middle frame, pixels; ``size`` where the frame is the square."""
+        middle = (self.start + self.stop - 1) // 2
+        return size / scale_of(self.track.matrix(middle, size)) if self.track else float(size)
+
+    def low(self, frame: int, image: np.ndarray, size: int) -> np.ndarray:
+        """The low-quality square of a frame."""
+        return crop(image, self.track.matrix(frame, size), size) if self.track else image
+
+    def windows(self, config: Config, part: tuple[int, int]) -> list[ClipWindow]:
+        """Its clips that are needed for the frames ``part``."""
+        return plan_windows([(self.start, self.stop)], config, part)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole job.
+
+    Attributes:
+        start, stop: frames that are written.
+        roles: who is restored where, by first frame.
+        borders: frames at which the encoder begins anew, from ``start`` to ``stop``: parts lie between.
+        scan: what is known of the video; None: aligned, nothing was looked for.
+    """
+
+    start: int
+    stop: int
+    roles: tuple[Role, ...]
+    borders: tuple[int, ...]
+    scan: Scan | None
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """(start, stop) of each part."""
+        return list(pairwise(self.borders))
+
+    @property
+    def people(self) -> list[str]:
+        """Who is restored, in order of appearance."""
+        return list(dict.fromkeys(role.who for role in self.roles))
+
+    def clips(self, config: Config, start: int | None = None) -> int:
+        """Number of clips that are needed for the frames from ``start`` on."""
+        part = (self.start if start is None else start, self.stop)
+        return sum(len(role.windows(config, part)) for role in self.roles)
+
+    def restored(self) -> int:
+        """Number of frames with a face that is restored."""
+        seen = np.zeros(self.stop, dtype=bool)
+        for role in self.roles:
+            seen[role.start : role.stop] = True
+        return int(seen[self.start :].sum())
+
+    def appearances(self) -> dict[str, dict[str, Any]]:
+        """Of each person: tracks, frames, and the cosines of the tracks."""
+        found: dict[str, dict[str, Any]] = {}
+        for role in self.roles:
+            entry = found.setdefault(role.who, {"tracks": 0, "frames": 0, "cosines": []})
+            entry["tracks"] += 1
+            entry["frames"] += role.stop - role.start
+            entry["cosines"] += [] if role.cosine is None else [round(role.cosine, 3)]
+        return found
+
+
+def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.ndarray], config: Config) -> Plan:
+    """Decide who is restored where.
+
+    Args:
+        job: what is wanted.
+        frames: of the video.
+        scan: what was found in it; None: it is an aligned crop.
+        people: the vector of everybody to look for, by name.
+        config: how.
+
+    Raises:
+        UserError: no face, or a person who is not there.
+    """
+    start, stop = job.part or (0, frames)
+    if scan is None:
+        roles = [Role(job.cast[0].name if job.cast else OTHERS, 0, frames)]
+    else:
+        roles = _roles(job, scan, people, config)
+    if not roles and job.crop:
+        raise UserError(
+            f"no face found in {job.source}: if it is a square face crop already, say --aligned; "
+            "else lower faces.min_confidence"
+        )
+    inside = tuple(role for role in roles if role.start < stop and role.stop > start)
+    return Plan(start, stop, inside, _borders(roles, frames, (start, stop), config), scan)
+
+
+def _roles(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Config) -> list[Role]:
+    tracks = scan.tracks
+    if people:
+        cast = match_people(tracks, people, config.people)
+        named = [
+            Role(name, t.start, t.stop, t, row[name])
+            for t, name, row in zip(tracks, cast.names, cast.cosines, strict=True)
+            if name is not None
+        ]
+        nobody = [t for t, name in zip(tracks, cast.names, strict=True) if name is None]
+    else:
+        named, nobody = [], main_tracks(tracks) if job.crop else tracks
+    if job.restores_others and not (job.crop and people):
+        named += [Role(OTHERS, t.start, t.stop, t) for t in nobody]
+    return sorted(named, key=lambda role: (role.start, role.area))
+
+
+def _borders(roles: list[Role], frames: int, part: tuple[int, int], config: Config) -> tuple[int, ...]:
+    """Where parts begin: at clips' borders, but no closer than clips follow each other.
+
+    They are those of the whole video, whichever part of it is written, so that the parts of two runs fit together.
+    """
+    wanted = {w.keep_start for role in roles for w in role.windows(config, (0, frames))}
+    wanted |= {border for role in roles for border in (role.start, role.stop)}
+    least = max(1, config.video.clip_frames - config.video.overlap)
+    borders = [0]
+    for border in [*sorted(wanted - {0}), frames]:
+        while border - borders[-1] > _LONGEST_PART:
+            borders.append(borders[-1] + _LONGEST_PART)
+        # A whole clip's frames, or the beginning or end of the only face there.
+        if border - borders[-1] >= least or border == frames:
+            borders.append(border)
+    inside = {border for border in borders if part[0] < border < part[1]}
+    return (part[0], *sorted(inside), part[1])

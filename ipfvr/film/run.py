@@ -1,0 +1,134 @@
+"""Restore one video: look, plan, restore part by part, put the parts together."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ipfvr.files import check_writable, write_json
+from ipfvr.film.job import Job, check_job
+from ipfvr.film.parts import Parts
+from ipfvr.options import Config
+from ipfvr.provenance import provenance
+from ipfvr.video.mux import find_extras
+from ipfvr.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    from ipfvr.film.cast import Troupe
+    from ipfvr.film.plan import Plan
+
+
+def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
+    """Restore one video.
+
+    What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
+    on there, and ends in the same bytes.
+
+    Args:
+        job: what to restore.
+        config: how.
+        quiet: without a progress bar, and without remarks.
+
+    Returns:
+        What is in the JSON beside the output.
+
+    Raises:
+        UserError: input, reference, output or weights that cannot be used, a person who is not there, a full disk.
+    """
+    began = time.monotonic()
+    reader = VideoReader(job.source)
+    check_job(job, reader)
+    check_writable(job.output)
+    extras = find_extras(job.source, job.output)
+    # Imported here: what a user can have got wrong is said before the seconds that this takes.
+    from ipfvr.film.ask import digest, what_is_asked
+    from ipfvr.film.cast import hire
+    from ipfvr.film.look import look_at
+    from ipfvr.film.write import assemble, write_parts
+
+    asked = what_is_asked(job, config)
+    parts = Parts(job.output, asked)
+    finished = False
+    try:
+        look = look_at(job, config, reader, parts, quiet)
+        troupe = hire(job, look.plan, config, reader, look.references, parts.words())
+        parts.save_words(troupe.words)
+        notes = [*look.notes, *troupe.notes, *extras.left_out]
+        if parts.discarded:
+            notes.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
+        for note in [] if quiet else notes:
+            print(f"note: {note}", file=sys.stderr)
+        resumed = write_parts(job, config, look, troupe, parts, quiet)
+        sound = assemble(job, config, look, parts, extras)
+        plan, restorers = look.plan, list(troupe.restorers.values())
+        # One person's configuration has the person's words in it.
+        used = restorers[0].config if len(restorers) == 1 else config
+        device = str(restorers[0].device) if restorers else ""
+        report = {
+            "input": str(job.source),
+            "output": str(job.output),
+            "frames": plan.stop - plan.start,
+            "restored": plan.restored(),
+            "clips": plan.clips(config),
+            "sound": sound,
+            "left_out": list(extras.left_out),
+            "cuts": plan.scan.cuts if plan.scan else [],
+            "damaged_frames": plan.scan.damaged if plan.scan else [],
+            "people": _people(plan, troupe),
+            "tracks": _tracks(plan, config.video.size),
+            "notes": notes,
+            "resumed_at": resumed,
+            "seconds": round(time.monotonic() - began, 3),
+            "peak_memory_mb": peak_memory_mb(),
+            # Of a job for one person, that person's record: what a reader looks for first.
+            **(next(iter(troupe.records.values())) if len(troupe.records) == 1 else {}),
+            "asked": digest(asked),
+            **provenance(used, config.seed, {**look.files, **troupe.files}, device),
+        }
+        write_json(job.output.with_suffix(".json"), report)
+        finished = True
+        return report
+    finally:
+        parts.close(finished)
+
+
+def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
+    """The report of an earlier run that was asked for the very same, if its output is there."""
+    report = job.output.with_suffix(".json")
+    if not (job.output.is_file() and report.is_file() and job.source.is_file()):
+        return None
+    from ipfvr.film.ask import digest, what_is_asked
+
+    try:
+        content = json.loads(report.read_text())
+    except ValueError:
+        return None
+    return content if content.get("asked") == digest(what_is_asked(job, config)) else None
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process has had, MB; on a GPU its own is not counted."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+def _people(plan: Plan, troupe: Troupe) -> dict[str, dict[str, Any]]:
+    """Of everybody: where they were found, and how they were restored."""
+    return {who: {**found, **troupe.records[who]} for who, found in plan.appearances().items()}
+
+
+def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:
+    """Every stretch of frames in which a face was restored."""
+    return [
+        {
+            "who": role.who,
+            "start": role.start,
+            "stop": role.stop,
+            "cosine": None if role.cosine is None else round(role.cosine, 4),
+            "width": round(role.width(size), 1),
+        }
+        for role in plan.roles
+    ]

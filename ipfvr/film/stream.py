@@ -1,0 +1,162 @@
+"""Restored frames in order: all faces advance together, frames are held no longer than the longest open clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ipfvr.faces.paste import enlarged, paste
+from ipfvr.film.plan import Plan, Role
+from ipfvr.options import Config
+from ipfvr.restoration import Restorer
+from ipfvr.video.reader import VideoReader
+
+Numbered = Iterator[tuple[int, np.ndarray]]
+Restore = Callable[[Numbered], Numbered]  # low-quality squares with their frames' numbers to restored ones
+
+
+class Canvas(Protocol):
+    """How a frame and its restored faces become a written frame."""
+
+    width: int
+    height: int
+
+    def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
+        """A frame (H, W, 3) and its faces to (height, width, 3), uint8."""
+        ...
+
+
+class Restored:
+    """One restored face of one frame: the squares before and after, and where they lie (None: the whole frame)."""
+
+    def __init__(self, image: np.ndarray, low: np.ndarray, matrix: np.ndarray | None) -> None:
+        self.image, self.low, self.matrix = image, low, matrix
+
+
+class Frames:
+    """Whole frames, enlarged by ``scale``, with the faces pasted in one after the other."""
+
+    def __init__(self, width: int, height: int, scale: int = 1) -> None:
+        self.scale, self.width, self.height = scale, width * scale, height * scale
+
+    def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
+        """See :class:`Canvas`. Where no face is pasted the pixels are those of ``image`` (Lanczos where enlarged)."""
+        if self.scale > 1:
+            image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_LANCZOS4)
+        for face in faces:
+            image = paste(image, face.image, face.low, enlarged(face.matrix, self.scale))
+        return image
+
+
+class Square:
+    """The restored face alone; a frame without it is shrunk into the square."""
+
+    def __init__(self, size: int) -> None:
+        self.width = self.height = size
+
+    def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
+        """See :class:`Canvas`."""
+        return faces[0].image if faces else letterbox(image, self.width)
+
+
+class FilmStream:
+    """The frames of a plan from some frame on, restored and composed.
+
+    Args:
+        reader: the source.
+        plan: who is restored where.
+        restorers: of everybody in the plan.
+        canvas: makes the written frame.
+        config: F, O and the square's size.
+        start: the first frame that is given.
+        progress: called with 1 after each solver step.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        plan: Plan,
+        restorers: Mapping[str, Restorer],
+        canvas: Canvas,
+        config: Config,
+        start: int,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._canvas = canvas
+        part = (start, plan.stop)
+        windows = [(role, role.windows(config, part)) for role in plan.roles if role.stop > start]
+        first = min([start, *(w[0].start for _, w in windows)])
+        self._feed = _Feed(reader, first)
+        self._faces = []
+        for role, w in windows:
+            restored = partial(restorers[role.who].restore_stream, windows=w, progress=progress)
+            self._faces.append(_Face(role, restored, w[0].start, self._feed, config.video.size))
+        self._next = start
+
+    def next(self) -> tuple[np.ndarray, int]:
+        """The next frame (height, width, 3) and its time in units of the source's time base."""
+        index, self._next = self._next, self._next + 1
+        # The nearer of two faces that overlap is the larger one, and is pasted last.
+        here = sorted((f for f in self._faces if f.role.start <= index < f.role.stop), key=lambda f: f.role.area)
+        restored = [face.restored(index) for face in here]
+        self._faces = [face for face in self._faces if face.role.stop > index + 1]
+        image, pts = self._feed.take(index)
+        return self._canvas.compose(image, restored), pts
+
+
+class _Feed:
+    """Frames read once, for everybody who asks, held until they are taken."""
+
+    def __init__(self, reader: VideoReader, start: int) -> None:
+        self._frames = reader.frames(start)
+        self._held: dict[int, tuple[np.ndarray, int]] = {}
+
+    def image(self, index: int) -> np.ndarray:
+        while index not in self._held:
+            frame = next(self._frames)
+            self._held[frame.index] = (frame.image, frame.pts)
+        return self._held[index][0]
+
+    def take(self, index: int) -> tuple[np.ndarray, int]:
+        """The frame and its time; it and those before it are let go."""
+        self.image(index)
+        taken = self._held[index]
+        self._held = {i: held for i, held in self._held.items() if i > index}
+        return taken
+
+
+class _Face:
+    """One role's restored squares, made clip by clip as they are asked for."""
+
+    def __init__(self, role: Role, restore: Restore, start: int, feed: _Feed, size: int) -> None:
+        self.role, self._feed, self._size = role, feed, size
+        self._lows: dict[int, np.ndarray] = {}
+        self._squares = restore(self._crops(start))
+
+    def restored(self, index: int) -> Restored:
+        """The square of frame ``index``; indices rise."""
+        image = next(square for number, square in self._squares if number == index)
+        low = self._lows.pop(index)
+        self._lows = {i: kept for i, kept in self._lows.items() if i > index}
+        return Restored(image, low, self.role.matrix(index, self._size))
+
+    def _crops(self, start: int) -> Numbered:
+        for index in range(start, self.role.stop):
+            self._lows[index] = self.role.low(index, self._feed.image(index), self._size)
+            yield index, self._lows[index]
+
+
+def letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    """A whole frame shrunk into a black square of ``size``: how a frame without a face passes through."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    square = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - inner[1]) // 2, (size - inner[0]) // 2
+    square[top : top + inner[1], left : left + inner[0]] = small
+    return square

@@ -1,0 +1,111 @@
+"""The second pass: frames restored into parts, and the parts into the output."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+from tqdm import tqdm
+
+from ipfvr.errors import UserError
+from ipfvr.files import atomic
+from ipfvr.film.cast import Troupe
+from ipfvr.film.job import Job
+from ipfvr.film.look import Look
+from ipfvr.film.parts import Parts
+from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
+from ipfvr.options import Config
+from ipfvr.video.mux import Extras, join
+from ipfvr.video.reader import VideoReader
+from ipfvr.video.writer import VideoWriter, fits, odd_size
+
+NOTE = "AI-restored with ipfvr"  # stands in the comment of every file that is written
+
+
+def canvas_for(job: Job, config: Config, reader: VideoReader) -> Canvas:
+    """What frames are written."""
+    if job.square:
+        return Square(config.video.size)
+    return Frames(reader.info.width, reader.info.height, job.scale)
+
+
+def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Parts, quiet: bool) -> int | None:
+    """Restore what is not there yet.
+
+    Returns:
+        the frame at which an earlier run was taken up; None: this run did all.
+    """
+    plan, reader = look.plan, look.reader
+    missing = [(a, b) for a, b in plan.parts if not parts.done(a)]
+    if not missing:
+        return plan.stop
+    start = missing[0][0]
+    steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
+    total, left = plan.clips(config) * steps, plan.clips(config, start) * steps
+    canvas = canvas_for(job, config, reader)
+    aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
+    bar = tqdm(total=total, initial=total - left, desc="restoring", unit="step", disable=quiet, leave=False)
+    with bar:
+        stream = FilmStream(reader, plan, troupe.restorers, canvas, config, start, bar.update)
+        for a, b in missing:
+            times = []
+            with VideoWriter(
+                parts.path(a),
+                canvas.width,
+                canvas.height,
+                reader.info.rate,
+                crf=config.video.crf,
+                preset=config.video.preset,
+                sample_aspect_ratio=aspect,
+            ) as writer:
+                for _ in range(a, b):
+                    image, pts = stream.next()
+                    writer.write(image)
+                    times.append(pts)
+                parts.save_times(a, times)
+    return None if start == plan.start else start
+
+
+def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras) -> str:
+    """The parts' pictures, with their times, and all else of the source, into the output.
+
+    Returns:
+        what became of the sound, as :class:`VideoWriter` says it.
+    """
+    plan, reader = look.plan, look.reader
+    begins = [a for a, _ in plan.parts]
+    times = [pts for a in begins for pts in parts.times(a)]
+    info = reader.info
+    rate = Fraction(info.rate).limit_denominator(100_000)
+    step = max(1, round(1 / (rate * info.time_base)))
+    sound = fits(reader, times[0], times[-1], info.time_base, rate)
+    if sound != "copied":
+        extras = replace(extras, streams=(), chapters=False)
+
+    def when(count: int) -> int:
+        return times[count] if count >= 0 else times[0] + count * step
+
+    def retime(number: int, packet: av.Packet) -> None:
+        # In a part frames are counted from 0; before it lie those decoded ahead of their showing.
+        counts = [begins[number] - plan.start + round(t * packet.time_base * rate) for t in (packet.pts, packet.dts)]
+        packet.time_base = info.time_base
+        packet.pts, packet.dts = (when(count) for count in counts)
+        packet.duration = step
+
+    canvas = canvas_for(job, config, reader)
+    before = extras.metadata.get("comment", "")
+    comment = before if NOTE in before else "; ".join(filter(None, [before, NOTE]))
+    metadata = {"comment": comment, **odd_size(canvas.width, canvas.height)}
+    try:
+        with atomic(job.output) as temporary:
+            pictures = [parts.path(a) for a in begins]
+            join(temporary, job.output.suffix.lower(), pictures, retime, info.time_base, metadata, extras)
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "; make room and run the same command again, it goes on from here" if full else ""
+        raise UserError(
+            f"{job.output} cannot be put together: {getattr(error, 'strerror', None) or error}{hint}"
+        ) from None
+    return sound if extras.sound else "none"
