@@ -23,7 +23,7 @@ class File:
     Attributes:
         name: file name; of a folder entry, relative to the folder.
         size: bytes; None where nobody has told us.
-        sha256: hexadecimal digest; None where nobody has told us.
+        sha256: hexadecimal digest, or its first digits where we are told no more; None where nobody has told us.
         source: https address, or the path inside the entry's hub repository or archive.
     """
 
@@ -31,6 +31,10 @@ class File:
     size: int | None = None
     sha256: str | None = None
     source: str = ""
+
+    def matches(self, digest: str) -> bool:
+        """Whether a file of this sha256 may be it: nothing that is known of it speaks against."""
+        return self.sha256 is None or digest.startswith(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,19 @@ def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
         code_licence=APACHE,
         hub="h94/IP-Adapter",
         page="https://huggingface.co/h94/IP-Adapter",
+    )
+
+
+def _raft(name: str, purpose: str, file: str) -> Entry:
+    # torchvision's file names end in the first eight digits of the sha256.
+    digits = file.removesuffix(".pth").rpartition("-")[2]
+    return Entry(
+        name,
+        purpose,
+        (File(file, sha256=digits, source=f"https://download.pytorch.org/models/{file}"),),
+        licence="BSD-3-Clause (torchvision; the data sets it was trained on have terms of their own)",
+        code_licence="BSD-3-Clause",
+        page="https://docs.pytorch.org/vision/stable/models/raft.html",
     )
 
 
@@ -217,6 +234,8 @@ ENTRIES: dict[str, Entry] = {
             code_licence=APACHE,
             page="https://github.com/XPixelGroup/BasicSR",
         ),
+        _raft("raft-large", "optical flow behind E_warp (RAFT of torchvision)", "raft_large_C_T_SKHT_V2-ff5fadd5.pth"),
+        _raft("raft-small", "the same, a fifth of the size", "raft_small_C_T_V2-01064c6d.pth"),
         Entry(
             "emotion",
             "facial expression in seven classes (mini_XCEPTION, trained on FER2013)",

@@ -22,7 +22,7 @@ from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.base import MetricInfo
-from ipfvr.metrics.evaluation import ClipScores, Scorer, all_infos, evaluate_clip, make_scorer
+from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.protocol import protocol, reasons
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
@@ -101,7 +101,7 @@ def table(rows: list[ClipScores], scorer: Scorer, report: Mapping[str, Any]) -> 
         scorer: what scored them.
         report: what :func:`ipfvr.restore.restore` returned.
     """
-    infos = all_infos()
+    infos = scorer.infos()
     shown = {key: info for key, info in infos.items() if all(row.scores[key] is not None for row in rows)}
     headings = ["", *(row.name for row in rows), "better"]
     lines = [[info.heading, *(score(row, info) for row in rows), best(rows, info)] for info in shown.values()]
@@ -109,11 +109,11 @@ def table(rows: list[ClipScores], scorer: Scorer, report: Mapping[str, Any]) -> 
     text = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
     head = "| " + " | ".join(cell.ljust(w) for cell, w in zip(headings, widths, strict=True)) + " |"
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    # The demo has no reference picture: that scores against one are absent is not news.
-    without_reference = {key: info for key, info in infos.items() if not key.endswith("_ref")}
+    # The demo has a ground truth and no reference picture: that scores for the other case are absent is not news.
+    expected = {key: info for key, info in infos.items() if not key.endswith(("_ref", "_own"))}
     taken = {info.key.removesuffix("_gt") for info in shown.values()}
     notes = [f"- {subject}: {line}" for subject, line in protocol(rows, scorer).items() if subject in taken]
-    notes += [f"- {line}" for line in reasons([_only(row, without_reference) for row in rows], infos)]
+    notes += [f"- {line}" for line in reasons([_only(row, expected) for row in rows], infos)]
     made = (
         f"{report['frames']} frames restored in {report['seconds']:.1f} s on {report['device']}, peak memory "
         f"{report['peak_memory_mb']} MB. One synthetic clip of one person: an example, not a benchmark."

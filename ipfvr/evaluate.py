@@ -17,7 +17,8 @@ from ipfvr.config import load_config
 from ipfvr.devices import choose_device
 from ipfvr.errors import run_verb
 from ipfvr.files import write_json
-from ipfvr.metrics.evaluation import ClipScores, Scorer, all_infos, evaluate_clip, make_scorer
+from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
+from ipfvr.metrics.flow import FLOWS
 from ipfvr.metrics.inputs import Clip, check_pair, find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
 from ipfvr.provenance import provenance
@@ -40,10 +41,9 @@ def main(argv: list[str] | None = None) -> None:
     if options.reference:
         references = reference_pictures(options.reference, [clip.name for clip in predictions])
 
-    scorer = make_scorer(config, device, aligned=options.aligned)
+    scorer = make_scorer(config, device, aligned=options.aligned, flow=options.flow)
     rows = score(pairs, references, scorer, resize=options.resize, choose=options.face, quiet=options.quiet)
-    infos = {key: metric.info for key, metric in scorer.metrics().items()}
-    infos = {key: infos.get(key, info) for key, info in all_infos().items()}
+    infos = scorer.infos()
     named = {name: [str(path) for path in paths] for name, paths in references.items()}
     terms = protocol(rows, scorer, named)
     print(markdown_table(rows, infos))
@@ -111,7 +111,7 @@ def score(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
-    parser.add_argument("--gt", help="the ground truth, likewise; without it only IDS_ref and NIQE are computed")
+    parser.add_argument("--gt", help="the ground truth, likewise; without it IDS_ref, E_warp_own and NIQE are left")
     parser.add_argument("--reference", nargs="+", help="picture(s) of the person, or a folder with one a clip")
     parser.add_argument("--face", type=int, help="which face of the reference pictures, from the left, from 1")
     parser.add_argument("--json", help="write everything, frame by frame, to this file")
@@ -120,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         "--aligned",
         action="store_true",
         help="frames are aligned crops: IDS takes the template's landmarks, not found ones",
+    )
+    parser.add_argument(
+        "--flow", default="auto", choices=FLOWS, help="behind E_warp; auto: RAFT where its file is there, else DIS"
     )
     parser.add_argument("--config", help="an experiment file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -76,7 +76,7 @@ def _verdict(entry: Entry) -> str:
     if path is None:
         return "MISSING"
     found = {file: registry.sha256(path / file.name if entry.folder else path) for file in entry.files}
-    wrong = [file.name for file, digest in found.items() if file.sha256 not in (None, digest)]
+    wrong = [file.name for file, digest in found.items() if not file.matches(digest)]
     if wrong:
         return f"WRONG content: {', '.join(wrong)}"
     unknown = [f"{file.name} {digest}" for file, digest in found.items() if file.sha256 is None]
@@ -187,7 +187,7 @@ def _download(entry: Entry, address: str, path: Path) -> None:
 
 def _verify(entry: Entry, file: File, path: Path) -> None:
     size, digest = path.stat().st_size, registry.sha256(path)
-    if file.size not in (None, size) or file.sha256 not in (None, digest):
+    if file.size not in (None, size) or not file.matches(digest):
         raise UserError(
             f"{file.name} of '{entry.name}' came with {size} bytes and sha256 {digest} instead of "
             f"{file.size} bytes and {file.sha256}: not kept; {_by_hand(entry)}"

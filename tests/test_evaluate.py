@@ -167,7 +167,8 @@ def test_sizes_may_differ_when_asked(bare: Path) -> None:
 def test_without_ground_truth_fidelity_says_so(bare: Path, capsys: pytest.CaptureFixture) -> None:
     write_frames(bare / "pred", pan(2))
     assert run("--pred", bare / "pred") == 0
-    assert "n/a PSNR, SSIM, IDS_gt, σ_IDS_gt: no ground truth is given" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "n/a PSNR, SSIM, IDS_gt, σ_IDS_gt, E_warp_gt by DIS (OpenCV): no ground truth is given" in printed
 
 
 # Clip scoring

@@ -15,7 +15,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from ipfvr.errors import UserError
 from ipfvr.metrics.base import ClipMetric
 from ipfvr.metrics.fidelity import PSNR, PSNR_LIMIT, SSIM, psnr, ssim
-from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference, identity_similarity
+from ipfvr.metrics.flow import DIS
+from ipfvr.metrics.identity import (
+    IDS,
+    LandmarkFinder,
+    SigmaIDS,
+    embed_reference,
+    identity_jumps,
+    identity_similarity,
+)
 from ipfvr.metrics.niqe import (
     NIQE,
     SMALL,
@@ -32,6 +40,7 @@ from ipfvr.metrics.niqe import (
     niqe,
 )
 from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.metrics.warping import WarpingError
 
 SHARED = Path(__file__).parents[2] / "shared"
 PRISTINE = SHARED / "data" / "weights" / "niqe" / "niqe_pris_params.npz"
@@ -43,6 +52,12 @@ def frames(count: int = 5, size: int = 48, seed: int = 0) -> torch.Tensor:
     picture = skimage.data.astronaut()
     starts = np.random.default_rng(seed).integers(0, 512 - size, size=(count, 2))
     crops = np.stack([picture[y : y + size, x : x + size] for y, x in starts])
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+
+
+def moving(count: int, size: int = 64, step: int = 2) -> torch.Tensor:
+    """A camera moving over the photograph, (F, 3, H, W) in [0, 1]."""
+    crops = np.stack([skimage.data.astronaut()[60 : 60 + size, 180 + step * i :][:, :size] for i in range(count)])
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
 
 
@@ -101,6 +116,8 @@ def metric_cases() -> list:
         pytest.param(PSNR(), images, id="psnr"),
         pytest.param(SSIM(), images, id="ssim"),
         pytest.param(NIQE(grey_model()), images[:1], id="niqe"),
+        pytest.param(WarpingError("gt", DIS()), (images[0], moving(6)), id="e_warp_gt"),
+        pytest.param(WarpingError("own", DIS()), (moving(6),), id="e_warp_own"),
         pytest.param(IDS("gt"), rows, id="ids"),
         pytest.param(SigmaIDS("gt"), rows, id="sigma_ids"),
     ]
@@ -167,6 +184,16 @@ def test_sigma_ids_is_the_population_deviation_in_hundredths() -> None:
     cosines = (rows.double() @ reference.double()).numpy()
     assert float(SigmaIDS("ref").forward(rows, reference)) == pytest.approx(100 * cosines.std(), rel=1e-5)
     assert math.isnan(float(SigmaIDS("ref").forward(rows[:1], reference)))
+
+
+def test_jumps_at_borders_and_elsewhere_make_up_all_changes() -> None:
+    ids = torch.tensor([0.5, 0.6, 0.6, 0.9, 0.8, 0.8], dtype=torch.float64)
+    at, elsewhere = identity_jumps(ids, [3])
+    assert float(at) == pytest.approx(0.3)
+    assert float(elsewhere) == pytest.approx((0.1 + 0 + 0.1 + 0) / 4)
+    holed = torch.cat([ids, torch.tensor([torch.nan])])
+    assert identity_jumps(holed, [3]) == (at, elsewhere)
+    assert torch.isnan(identity_jumps(ids, [])[0])
 
 
 def test_frames_without_a_face_do_not_count() -> None:

@@ -159,6 +159,18 @@ def test_fetch_keeps_nothing_of_a_wrong_file(home: Path, monkeypatch: pytest.Mon
     assert not [p for p in registry.cache_folder().rglob("*") if p.is_file()]
 
 
+def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_known(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = put(home / "server" / "thing.bin").as_uri()
+    enter(monkeypatch, files=(File("thing.bin", None, "00000000", address),))
+    with pytest.raises(UserError, match="not kept"):
+        weights.fetch("thing")
+    entry = enter(monkeypatch, files=(File("thing.bin", None, DIGEST[:8], address),))
+    assert weights.fetch("thing").read_bytes() == CONTENT
+    assert weights._verdict(entry) == "verified"
+
+
 def test_fetch_asks_for_a_restricted_licence_before_the_network(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,14 +94,12 @@ class ClipMetric(Metric):
 
     def compute(self) -> Tensor:
         """The mean over clips, shape (); NaN before any clip has a number."""
-        if self.frames > 0:
-            self.end_clip()
+        self.end_clip()
         return self.total / self.clips
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """End the open clip before the states are summed over processes."""
-        if self.frames > 0:
-            self.end_clip()
+        self.end_clip()
         super().sync(*args, **kwargs)
 
 

@@ -18,14 +18,17 @@ from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
+from ipfvr.metrics.flow import Flow, make_flow
 from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
 from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
+from ipfvr.metrics.warping import WarpingError
 from ipfvr.options import Config
 from ipfvr.registry import locate, sha256
 
 BATCH = 8  # frames scored at once: bounds memory, changes nothing
 NO_TARGET = "no ground truth is given"
 NO_REFERENCE = "no reference is given"
+HAS_TARGET = "the flow is the ground truth's"
 
 
 @dataclass
@@ -40,6 +43,7 @@ class ClipScores:
         scores: by metric key; None where there is no number.
         missing: why, for each key without a number.
         per_frame: by metric key, one entry a frame, None where a frame has no number.
+        visible: mean share of pixels that E_warp counts; None without E_warp.
         landmarks: frames whose landmarks were ``detected``, taken from the ``template``, or had ``no face``.
         resized_from: (width, height) of the prediction where it was resized to the ground truth.
     """
@@ -51,6 +55,7 @@ class ClipScores:
     scores: dict[str, float | None]
     missing: dict[str, str] = field(default_factory=dict)
     per_frame: dict[str, list[float | None]] = field(default_factory=dict)
+    visible: float | None = None
     landmarks: dict[str, int] = field(default_factory=dict)
     resized_from: tuple[int, int] | None = None
 
@@ -65,6 +70,7 @@ class Scorer:
             frames are taken for aligned crops.
         aligned: frames are aligned crops, whose landmarks are the template's; the detector is for references only.
         pristine: NIQE's parameters; None: ``missing["niqe"]`` says why.
+        flow: behind E_warp; None: ``missing["flow"]`` says why.
         weights: the files, for provenance.
         missing: reasons, by part.
         device: where metrics are computed.
@@ -74,6 +80,7 @@ class Scorer:
     detector: Detector | None = None
     aligned: bool = False
     pristine: Pristine | None = None
+    flow: Flow | None = None
     weights: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -84,11 +91,18 @@ class Scorer:
         if self.recogniser is not None:
             found += [IDS(target, self.recogniser) for target in ("gt", "ref")]
             found += [SigmaIDS(target, self.recogniser) for target in ("gt", "ref")]
+        if self.flow is not None:
+            found += [WarpingError(source, self.flow) for source in ("gt", "own")]
         if self.pristine is not None:
             path = self.weights.get("niqe")
             parameters = f"{path.name} (sha256 {sha256(path)})" if path is not None else ""
             found.append(NIQE(self.pristine, parameters, ENTRIES["niqe"].licence))
         return {metric.info.key: metric.to(self.device) for metric in found}
+
+    def infos(self) -> dict[str, MetricInfo]:
+        """The label of every number, with the network behind it where that is loaded."""
+        loaded = self.metrics()
+        return {key: loaded[key].info if key in loaded else info for key, info in all_infos().items()}
 
     def embed_reference(self, pictures: dict[str, np.ndarray], choose: int | None = None) -> Tensor | None:
         """See :func:`ipfvr.metrics.identity.embed_reference`; None without a recogniser."""
@@ -97,13 +111,16 @@ class Scorer:
         return embed_reference(self.recogniser, self.detector, pictures, choose)
 
 
-def make_scorer(config: Config, device: torch.device | str = "cpu", aligned: bool = False) -> Scorer:
+def make_scorer(
+    config: Config, device: torch.device | str = "cpu", aligned: bool = False, flow: str = "auto"
+) -> Scorer:
     """Load what the metrics need; a file that is not there is noted in ``missing`` and stops nothing.
 
     Args:
         config: ``weights.recogniser`` and ``faces`` are used.
         device: where metrics are computed.
         aligned: frames are aligned crops: their landmarks are the template's, none are looked for.
+        flow: behind E_warp, see :func:`ipfvr.metrics.flow.make_flow`.
     """
     scorer = Scorer(device=torch.device(device), aligned=aligned)
     try:
@@ -111,6 +128,11 @@ def make_scorer(config: Config, device: torch.device | str = "cpu", aligned: boo
         scorer.weights["recogniser"] = scorer.recogniser.path
     except UserError as error:
         scorer.missing["recogniser"] = str(error)
+    try:
+        scorer.flow = make_flow(flow)
+        scorer.weights |= {f"flow ({name})": path for name, path in scorer.flow.weights.items()}
+    except UserError as error:
+        scorer.missing["flow"] = str(error)
     try:
         path = locate("niqe")
         scorer.pristine, scorer.weights["niqe"] = load_pristine(path), path
@@ -128,7 +150,8 @@ def all_infos() -> dict[str, MetricInfo]:
     """The label of every number this project reports, whether its weights are there or not."""
     pristine = Pristine(torch.zeros(36, dtype=torch.float64), torch.eye(36, dtype=torch.float64))
     ids = [kind(target) for kind in (IDS, SigmaIDS) for target in ("gt", "ref")]
-    return {metric.info.key: metric.info for metric in (PSNR(), SSIM(), *ids, NIQE(pristine))}
+    warping = [WarpingError(source) for source in ("gt", "own")]
+    return {metric.info.key: metric.info for metric in (PSNR(), SSIM(), *ids, *warping, NIQE(pristine))}
 
 
 def evaluate_clip(
@@ -163,13 +186,16 @@ def evaluate_clip(
         key: [] for key, metric in metrics.items() if isinstance(metric, FrameMetric)
     }
     missing: dict[str, str] = {}
+    visible: list[float] = []
     frames, size, original = 0, (0, 0), (0, 0)
     for batch in _batches(_paired(prediction, target, name)):
         original = batch[0][0].shape[1::-1]
         pairs = [(_fit(p, t, name, resize), t) for p, t in batch]
         size = pairs[0][0].shape[1::-1]
         _score_batch(pairs, reference, scorer, metrics, finder)
-        missing = _not_applicable(size, target is not None, reference is not None or scorer.recogniser is None)
+        missing = _not_applicable(size, target is not None, reference is not None or scorer.recogniser is None, scorer)
+        if "e_warp_gt" in metrics:
+            visible += metrics["e_warp_own" if target is None else "e_warp_gt"].visible.tolist()
         for key, values in per_frame.items():
             latest = metrics[key].latest.tolist() if key not in missing else [math.nan] * len(batch)
             values += [v if math.isfinite(v) else None for v in latest]
@@ -192,6 +218,7 @@ def evaluate_clip(
         scores,
         {key: reason for key, reason in missing.items() if scores[key] is None},
         {key: values for key, values in per_frame.items() if scores[key] is not None},
+        float(np.nanmean(visible)) if np.isfinite(visible).any() else None,
         dict(finder.counts) if scorer.recogniser is not None else {},
         original if original != size else None,
     )
@@ -213,6 +240,11 @@ def _score_batch(
         metrics["psnr"].update(predicted, wanted)
         if min(images.shape[1:3]) >= SSIM_WINDOW:
             metrics["ssim"].update(predicted, wanted)
+    if scorer.flow is not None and min(images.shape[1:3]) >= scorer.flow.min_side:
+        if truths is None:
+            metrics["e_warp_own"].update(predicted)
+        else:
+            metrics["e_warp_gt"].update(predicted, wanted)
     if "niqe" in metrics:
         metrics["niqe"].update(predicted)
     if scorer.recogniser is not None and (truths is not None or reference is not None):
@@ -232,13 +264,18 @@ def _unit(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
-def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool) -> dict[str, str]:
-    """Reasons that hold for a clip whatever the weights."""
+def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, scorer: Scorer) -> dict[str, str]:
+    """Reasons that hold for every frame of a clip."""
     reasons = {}
-    if not has_target:
-        reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt"), NO_TARGET)
-    elif min(size) < SSIM_WINDOW:
+    if has_target:
+        reasons["e_warp_own"] = HAS_TARGET
+    else:
+        reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt", "e_warp_gt"), NO_TARGET)
+    if has_target and min(size) < SSIM_WINDOW:
         reasons["ssim"] = f"frames are smaller than SSIM's window of {SSIM_WINDOW} pixels"
+    if scorer.flow is not None and min(size) < scorer.flow.min_side:
+        small = f"frames are smaller than the {scorer.flow.min_side} pixels that {scorer.flow.name} needs"
+        reasons["e_warp_gt" if has_target else "e_warp_own"] = small
     if not may_compare:
         reasons |= dict.fromkeys(("ids_ref", "sigma_ids_ref"), NO_REFERENCE)
     blocks = choose_blocks(size[1], size[0])
@@ -251,6 +288,10 @@ def _reason(key: str, frames: int, scorer: Scorer) -> str:
     """Why a metric that applies to the clip has no number."""
     if key == "niqe":
         return scorer.missing.get("niqe", "no frame has texture enough in two blocks")
+    if key.startswith("e_warp"):
+        if scorer.flow is None:
+            return scorer.missing.get("flow", "no flow is loaded")
+        return "one frame has no motion" if frames == 1 else "no pixel is seen in two frames"
     if scorer.recogniser is None:
         return scorer.missing.get("recogniser", "no recogniser is loaded")
     if key.startswith("sigma") and frames == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,22 @@ def identity_drift(similarity: Tensor) -> Tensor:
     """
     third = max(1, round(len(similarity) / 3))
     return similarity[:third].nanmean() - similarity[-third:].nanmean()
+
+
+def identity_jumps(similarity: Tensor, borders: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean change of IDS from one frame to the next, |IDS_f - IDS_{f-1}|: at the borders of clips, and elsewhere.
+
+    Args:
+        similarity: IDS (F,); NaN where there is no face.
+        borders: frames f with which a clip begins to be kept, each in 1..F - 1.
+
+    Returns:
+        two of shape (); NaN where there is no change to average.
+    """
+    change = similarity.diff().abs()
+    at = torch.zeros(len(change), dtype=torch.bool)
+    at[[border - 1 for border in borders]] = True
+    return change[at].nanmean(), change[~at].nanmean()
 
 
 class IDS(FrameMetric):

@@ -83,6 +83,7 @@ def protocol(
         "ssim": f"mean over R, G and B; Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, border left out",
         "ids": _ids_line(rows, scorer),
         "sigma_ids": "population standard deviation of a clip's IDS over its frames, x 100; no number for one frame",
+        "e_warp": _warping_line(rows, scorer),
         "niqe": _niqe_line(rows, scorer),
     }
     if references:
@@ -108,6 +109,18 @@ def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
         f"template, the same points for prediction and ground truth, found on the ground truth where there is one, "
         f"else on the prediction; landmarks: {found}; detected in {counts['detected']} frames, the aligned crop's "
         f"template in {counts['template']}, no face in {counts['no face']} (not scored)"
+    )
+
+
+def _warping_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
+    shares = [row.visible for row in rows if row.visible is not None]
+    if scorer.flow is None or not shares:
+        return "n/a"
+    return (
+        f"{scorer.flow.name} ({scorer.flow.licence}) between consecutive frames of the ground truth (E_warp_gt), or of "
+        "the prediction itself where there is none (E_warp_own: not to be compared with the other); mean square over "
+        "R, G and B in [0, 1] and visible pixels, x 1000; visible: forward and backward flow agree, no border of "
+        f"motion, inside the frame ({np.mean(shares):.1%} of the pixels); only pairs within one clip"
     )
 
 
