@@ -91,8 +91,8 @@ class Parts:
             return _from_arrays(dict(arrays))
 
     def close(self, finished: bool) -> None:
-        """Let go of the folder; it is removed where the job is finished."""
-        if finished:
+        """Let go of the folder; it is removed where the job is finished, or has come to nothing worth keeping."""
+        if finished or not any(path.suffix in (".npz", ".mp4") for path in self.folder.iterdir()):
             shutil.rmtree(self.folder)
         self._lock.close()
 

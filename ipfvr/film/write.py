@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,7 +9,7 @@ import av
 from tqdm import tqdm
 
 from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.files import atomic, reason_of
 from ipfvr.film.cast import Troupe
 from ipfvr.film.job import Job
 from ipfvr.film.look import Look
@@ -103,9 +102,5 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
             pictures = [parts.path(a) for a in begins]
             join(temporary, job.output.suffix.lower(), pictures, retime, info.time_base, metadata, extras)
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        hint = "; make room and run the same command again, it goes on from here" if full else ""
-        raise UserError(
-            f"{job.output} cannot be put together: {getattr(error, 'strerror', None) or error}{hint}"
-        ) from None
+        raise UserError(f"{job.output} cannot be put together: {reason_of(error)}") from None
     return sound if extras.sound else "none"
