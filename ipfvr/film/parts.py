@@ -6,6 +6,7 @@
       words.json        the words on each person
       00000120.mp4      the coded frames from 120 on, up to where the next part begins
       00000120.json     their times
+      whole             the output, until it is whole
 
 Every file is whole or not there, and holds the bytes that an undisturbed run would have put there.
 """
