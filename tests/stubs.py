@@ -10,6 +10,26 @@ from torch import Tensor, nn
 from ipfvr.faces.recognise import Recogniser
 
 
+class Nothing:
+    """What a stub has computed before it is told of a branch."""
+
+    def repeat(self, times: int) -> Nothing:
+        """The same."""
+        return self
+
+
+class StubDenoiser:
+    """The parts of a denoiser that are run before its prediction, empty."""
+
+    def begin(self, *inputs: Tensor) -> tuple[Nothing, Nothing]:
+        """The stems."""
+        return Nothing(), Nothing()
+
+    def control(self, *inputs: Tensor, stem: Nothing | None = None) -> list[Tensor]:
+        """The ControlNet's features."""
+        return []
+
+
 class _Net(nn.Module):
     MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from stubs import StubDenoiser
 from torch import Tensor, nn
 
 from ipfvr.config import load_config
@@ -132,18 +133,22 @@ def test_options_without_meaning(options, says):
 # Streams
 
 
-class Counter:
+class Counter(StubDenoiser):
     """A denoiser that counts what it runs: clips in the batch of each call."""
 
     def __init__(self):
-        self.control_calls, self.calls, self.steps = [], [], []
+        self.begun, self.control_calls, self.calls, self.steps = [], [], [], []
 
-    def control(self, x, t, text, *others):
+    def begin(self, x, *others):
+        self.begun.append(len(x))
+        return super().begin(x, *others)
+
+    def control(self, x, t, text, *others, stem=None):
         self.control_calls.append(len(x))
         # Of each frame, as the ControlNet's; it depends on the text, so that a wrong one is seen.
         return [(x * 0.1 + text.mean((1, 2)).view(-1, 1, 1, 1, 1)).transpose(1, 2).flatten(0, 1)]
 
-    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None, control=None):
+    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None, control=None, stem=None):
         self.calls.append(len(x))
         self.steps.append(int(t[0]))
         added = control[0].unflatten(0, (len(x), -1)).transpose(1, 2)
@@ -182,6 +187,7 @@ def test_a_u_net_a_branch_and_a_control_net_a_text(options, u_nets, control_nets
     assert (one_by_one.calls, one_by_one.control_calls) == ([1] * u_nets * STEPS, [1] * control_nets * STEPS)
     _, together = run(batch_streams="always", **options)
     assert (together.calls, together.control_calls) == ([u_nets] * STEPS, [control_nets] * STEPS)
+    assert one_by_one.begun == together.begun == [1] * STEPS
 
 
 def test_weights_of_zero_are_no_guidance_exactly():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stubs import StubDenoiser
 
 from ipfvr.diffusion.guidance import ClassifierFree
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
@@ -26,32 +27,26 @@ def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
 # Sampler
 
 
-class Recorder:
+class Recorder(StubDenoiser):
     """A denoiser that works on each frame alone and keeps what it was given."""
 
     def __init__(self):
         self.calls = []
 
-    def control(self, *inputs):
-        return []
-
-    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None, control=None):
+    def __call__(self, x, t, text, hint, t_hint, up_scale, mask_cond, image_tokens=None, control=None, stem=None):
         self.calls.append(
             {"x": x, "t": t, "text": text, "hint": hint, "t_hint": t_hint, "up_scale": up_scale, "mask": mask_cond}
         )
         return 0.3 * x.flip(1) - 0.5 * hint.mean(1, keepdim=True) + text.mean() + 0.001 * t.view(-1, 1, 1, 1, 1)
 
 
-class Oracle:
+class Oracle(StubDenoiser):
     """Knows the clean x: v = (alpha z_t - x) / sigma."""
 
     def __init__(self, x: torch.Tensor, schedule: Schedule):
         self.x, self.schedule = x, schedule
 
-    def control(self, *inputs):
-        return []
-
-    def __call__(self, x, t, *others, image_tokens=None, control=None):
+    def __call__(self, x, t, *others, image_tokens=None, control=None, stem=None):
         alpha, sigma = self.schedule.alphas[t].double(), self.schedule.sigmas[t].double()
         return (alpha * x - self.x) / sigma
 

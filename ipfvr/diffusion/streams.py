@@ -1,7 +1,8 @@
 """What the branches of a guider show the network, and how the network is run for all of them.
 
 The U-Net is run once a branch. The ControlNet sees the text but no image prompt, so it is run once a text: the positive
-and the negative visual branch of Eq. 12 share its features.
+and the negative visual branch of Eq. 12 share its features. What both compute before they first read a text or an image
+prompt, their stems, is run once a step. All of this is exact: nothing is left out that differs between branches.
 """
 
 from __future__ import annotations
@@ -21,13 +22,35 @@ from ipfvr.errors import UserError
 BATCHINGS = ("auto", "always", "never")
 
 
+class Repeatable(Protocol):
+    """What a network has computed that does not depend on the branch."""
+
+    def repeat(self, times: int) -> Repeatable:
+        """The same for ``times`` branches in one call."""
+        ...
+
+
 class Denoiser(Protocol):
     """What the sampler calls: the video U-Net with its ControlNet, predicting v."""
 
+    def begin(
+        self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
+    ) -> tuple[Repeatable, Repeatable]:
+        """The stems of U-Net and ControlNet."""
+        ...
+
     def control(
-        self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        t_hint: Tensor,
+        up_scale: Tensor,
+        mask_cond: Tensor,
+        stem: Repeatable | None = None,
     ) -> list[Tensor]:
-        """The ControlNet's features, each (B * F, ...)."""
+        """The ControlNet's features, each (B * F, ...), given its stem."""
         ...
 
     def __call__(
@@ -41,8 +64,9 @@ class Denoiser(Protocol):
         mask_cond: Tensor,
         image_tokens: Tensor | None = None,
         control: list[Tensor] | None = None,
+        stem: Repeatable | None = None,
     ) -> Tensor:
-        """v (B, C, F, h, w) of the noisy latent x, like v, at step t (B,), given the ControlNet's features."""
+        """v (B, C, F, h, w) of the noisy latent x, like v, at step t (B,), given control and stem."""
         ...
 
 
@@ -150,13 +174,14 @@ def guided_denoise(
 def _one_by_one(
     denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
 ) -> dict[str, Tensor]:
-    predictions = {}
-    for text in _texts(branches):
+    predictions, texts = {}, _texts(branches)
+    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
+    for text in texts:
         inputs = _inputs(z_t, step, text, hint)
-        control = denoiser.control(*inputs)
+        control = denoiser.control(*inputs, stem=control_stem)
         for name, branch in branches.items():
             if branch.text is text:
-                v = denoiser(*inputs, image_tokens=branch.image_tokens, control=control)
+                v = denoiser(*inputs, image_tokens=branch.image_tokens, control=control, stem=stem)
                 predictions[name] = v.to(z_t.dtype)
     return predictions
 
@@ -165,13 +190,16 @@ def _in_one_call(
     denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
 ) -> dict[str, Tensor]:
     texts, all_conditions = _texts(branches), list(branches.values())
-    features = denoiser.control(*_repeated(_inputs(z_t, step, torch.cat(texts), hint), len(texts)))
+    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
+    inputs = _repeated(_inputs(z_t, step, torch.cat(texts), hint), len(texts))
+    features = denoiser.control(*inputs, stem=control_stem.repeat(len(texts)))
     place = {id(text): number for number, text in enumerate(texts)}
     wanted = torch.tensor([place[id(c.text)] for c in all_conditions], device=z_t.device)
     control = [f.unflatten(0, (len(texts), -1))[wanted].flatten(0, 1) for f in features]
     inputs = _repeated(_inputs(z_t, step, torch.cat([c.text for c in all_conditions]), hint), len(branches))
     tokens = [c.image_tokens for c in all_conditions if c.image_tokens is not None]
-    v = denoiser(*inputs, image_tokens=torch.cat(tokens) if tokens else None, control=control)
+    image_tokens = torch.cat(tokens) if tokens else None
+    v = denoiser(*inputs, image_tokens=image_tokens, control=control, stem=stem.repeat(len(branches)))
     return dict(zip(branches, v.to(z_t.dtype).chunk(len(branches)), strict=True))
 
 
@@ -188,6 +216,10 @@ def _inputs(z_t: Tensor, step: int, text: Tensor, hint: Hint) -> tuple[Tensor, .
 
     latent = hint.latent.to(text.dtype)
     return z_t.to(text.dtype), batch(step), text, latent, batch(hint.step), batch(hint.up_scale), hint.mask_cond
+
+
+def _without_text(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return inputs[:2] + inputs[3:]
 
 
 def _repeated(inputs: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:

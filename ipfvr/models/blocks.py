@@ -6,6 +6,9 @@ in which the changes of view between pictures, tokens and clips are free.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
@@ -164,14 +167,42 @@ class VideoBlock(nn.Module):
         Returns:
             (B * F, C_out, h', w').
         """
+        return self.attend(self.convolve(x, embedding, frames, temporal), context, frames, temporal)
+
+    def convolve(self, x: Tensor, embedding: Tensor, frames: int, temporal: bool) -> Tensor:
+        """The block's first part, which does not see the context: (B * F, C_in, h, w) to (B * F, C_out, h, w)."""
         x = self.residual(x, embedding)
-        if temporal:
-            x = self.temporal_conv(x, frames)
+        return self.temporal_conv(x, frames) if temporal else x
+
+    def attend(self, x: Tensor, context: Context, frames: int, temporal: bool) -> Tensor:
+        """The rest: (B * F, C_out, h, w) to (B * F, C_out, h', w')."""
         if self.spatial is not None:
             x = self.spatial(x, context)
         if self.temporal is not None and temporal:
             x = self.temporal(x, frames)
         return x if self.upsample is None else self.upsample(x)
+
+
+@dataclass(frozen=True)
+class Stem:
+    """What a trunk has computed before it first reads a context: the same for every text and image prompt.
+
+    Attributes:
+        features: that go across, as far as they are there, finest first.
+        x: what the first block with attentions has made of the last of them before these, (B * F, C, h, w).
+        embedding: (B * F, 4 * width).
+    """
+
+    features: list[Tensor]
+    x: Tensor
+    embedding: Tensor
+
+    def repeat(self, times: int) -> Stem:
+        """That of the same clips ``times`` over, for as many contexts."""
+        features, x, embedding = (
+            [torch.cat([t] * times) for t in tensors] for tensors in (self.features, [self.x], [self.embedding])
+        )
+        return Stem(features, x[0], embedding[0])
 
 
 class Trunk(nn.Module):
@@ -213,18 +244,38 @@ class Trunk(nn.Module):
         pictures = clip.to(self.dtype).transpose(1, 2).flatten(0, 1)
         return pictures.contiguous(memory_format=torch.channels_last) if pictures.device.type == "cpu" else pictures
 
-    def run(self, block: VideoBlock, *args: object) -> Tensor:
-        """Run a block, without keeping its activations where gradient checkpointing is on."""
+    def run(self, block: Callable[..., Tensor], *args: object) -> Tensor:
+        """Run a block or a part of one, without keeping its activations where gradient checkpointing is on."""
         if self.config.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
-    def contract(self, x: Tensor, embedding: Tensor, context: Context, frames: int) -> tuple[list[Tensor], Tensor]:
-        """From the first convolution's output to the middle.
+    def stem(self, x: Tensor, embedding: Tensor, frames: int) -> Stem:
+        """From the first convolution's output to the first attention that reads a context.
 
         Args:
             x: (B * F, width, h, w).
             embedding: (B * F, 4 * width).
+            frames: F.
+        """
+        temporal = self.runs_temporal(frames)
+        x = self.run(self.temporal_in, x, frames) if temporal else x
+        features = [x]
+        for block in [*self.down, *self.middle]:  # the middle has attentions always
+            if isinstance(block, Downsample):
+                x = block(x)
+            else:
+                x = self.run(block.convolve, x, embedding, frames, temporal)
+                if block.spatial is not None:
+                    break
+            features.append(x)
+        return Stem(features, x, embedding)
+
+    def contract(self, stem: Stem, context: Context, frames: int) -> tuple[list[Tensor], Tensor]:
+        """From there to the middle.
+
+        Args:
+            stem: of as many clips as the context.
             context: see :class:`VideoBlock`.
             frames: F.
 
@@ -232,13 +283,17 @@ class Trunk(nn.Module):
             the features that go across, finest first, and the middle's output.
         """
         temporal = self.runs_temporal(frames)
-        x = self.run(self.temporal_in, x, frames) if temporal else x
-        features = [x]
-        for block in self.down:
-            x = block(x) if isinstance(block, Downsample) else self.run(block, x, embedding, context, frames, temporal)
-            features.append(x)
-        for block in self.middle:
-            x = self.run(block, x, embedding, context, frames, temporal)
+        features, x = [*stem.features], stem.x
+        begun = len(features) - 1  # the block whose first part the stem has done
+        for number, block in enumerate([*self.down, *self.middle][begun:], begun):
+            if number == begun:
+                x = self.run(block.attend, x, context, frames, temporal)
+            elif isinstance(block, Downsample):
+                x = block(x)
+            else:
+                x = self.run(block, x, stem.embedding, context, frames, temporal)
+            if number < len(self.down):
+                features.append(x)
         return features, x
 
     def runs_temporal(self, frames: int) -> bool:

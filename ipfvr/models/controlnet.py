@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ipfvr.models.blocks import NumberEmbedding, Trunk, zero_module
+from ipfvr.models.blocks import NumberEmbedding, Stem, Trunk, zero_module
 from ipfvr.options import DenoiserConfig
 
 
@@ -26,22 +26,16 @@ class VideoControlNet(Trunk):
         self.zero_convs = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in self.skip_channels)
         self.zero_conv_middle = zero_module(nn.Conv2d(self.skip_channels[-1], self.skip_channels[-1], 1))
 
-    def forward(
-        self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
-    ) -> list[Tensor]:
-        """What is added to the U-Net's skip connections, finest first, and to its middle's output, last.
+    def begin(self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor) -> Stem:
+        """What all texts share.
 
         Args:
             x: noisy latent (B, C, F, h, w).
             t: its step (B,).
-            text: text embedding (B, L, D).
             hint: latent of the low-quality key frames at step ``t_hint``, (B, C, K, h, w), in order of time.
             t_hint: step of the hint (B,).
             up_scale: upscaling factor (B,).
             mask_cond: (B, F), 0 at a key frame, 1 where a frame is to be interpolated; K zeros a row.
-
-        Returns:
-            features (B * F, C_i, h_i, w_i).
 
         Raises:
             ValueError: the key frames that ``mask_cond`` marks are not those of ``hint``.
@@ -58,5 +52,17 @@ class VideoControlNet(Trunk):
             features = features + hints
         elif keys:
             features = features.index_add(0, is_key.flatten().nonzero()[:, 0], hints.to(features.dtype))
-        skips, middle = self.contract(features, embedding.flatten(0, 1), text, frames)
+        return self.stem(features, embedding.flatten(0, 1), frames)
+
+    def forward(self, stem: Stem, text: Tensor) -> list[Tensor]:
+        """What is added to the U-Net's skip connections, finest first, and to its middle's output, last.
+
+        Args:
+            stem: of :meth:`begin`.
+            text: text embedding (B, L, D).
+
+        Returns:
+            features (B * F, C_i, h_i, w_i).
+        """
+        skips, middle = self.contract(stem, text, len(stem.x) // len(text))
         return [conv(skip) for conv, skip in zip(self.zero_convs, skips, strict=True)] + [self.zero_conv_middle(middle)]

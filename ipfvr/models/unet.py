@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ipfvr.errors import UserError
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage
-from ipfvr.models.blocks import Context, Trunk, VideoBlock, zero_module
+from ipfvr.models.blocks import Context, Stem, Trunk, VideoBlock, zero_module
 from ipfvr.models.controlnet import VideoControlNet
 from ipfvr.options import DenoiserConfig
 
@@ -79,8 +80,19 @@ class VideoUNet(Trunk):
                 attention.processor.scale = value
         self.image_shares = shares if shares is None else shares.to(self.conv_in.weight.device)
 
+    def begin(self, x: Tensor, t: Tensor) -> Stem:
+        """What all texts and image prompts share; x (B, C, F, h, w) noisy latent, t (B,) its step."""
+        frames = x.shape[2]
+        return self.stem(self.conv_in(self.pictures(x)), self.step_embedding(t).repeat_interleave(frames, 0), frames)
+
     def forward(
-        self, x: Tensor, t: Tensor, text: Tensor, control: list[Tensor], image_tokens: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        control: list[Tensor],
+        image_tokens: Tensor | None = None,
+        stem: Stem | None = None,
     ) -> Tensor:
         """Predict v.
 
@@ -90,23 +102,31 @@ class VideoUNet(Trunk):
             text: text embedding (B, L, D).
             control: the ControlNet's features, see :meth:`VideoControlNet.forward`; left as they are.
             image_tokens: image prompt (B, N, D'), or None.
+            stem: what :meth:`begin` gave for the same x and t; None: it is run here.
 
         Returns:
             v (B, C, F, h, w), of the type of ``x``.
         """
         frames = x.shape[2]
-        embedding = self.step_embedding(t).repeat_interleave(frames, 0)
+        stem = self.begin(x, t) if stem is None else stem
         context: Context = text
         if image_tokens is not None:
             share = None if self.image_shares is None else self.image_shares[t].to(text.dtype)[:, None, None]
             context = TextAndImage(text, image_tokens, share)
-        skips, h = self.contract(self.conv_in(self.pictures(x)), embedding, context, frames)
+        skips, h = self.contract(stem, context, frames)
         h = h + control[-1]
         temporal = self.runs_temporal(frames)
         for block, skip, added in zip(self.up, reversed(skips), reversed(control[:-1]), strict=True):
-            h = self.run(block, torch.cat([h, skip + added], 1), embedding, context, frames, temporal)
+            h = self.run(block, torch.cat([h, skip + added], 1), stem.embedding, context, frames, temporal)
         out = self.conv_out(F.silu(self.norm_out(h)))
         return out.unflatten(0, (-1, frames)).transpose(1, 2).to(x.dtype)
+
+
+class Stems(NamedTuple):
+    """What all branches of a step share, of U-Net and ControlNet."""
+
+    unet: Stem
+    controlnet: Stem
 
 
 class VideoDenoiser(nn.Module):
@@ -130,16 +150,39 @@ class VideoDenoiser(nn.Module):
         """Set lambda of Eq. 4; see :meth:`VideoUNet.set_image_scale`."""
         self.unet.set_image_scale(scale, shares)
 
-    def control(
-        self, x: Tensor, t: Tensor, text: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
-    ) -> list[Tensor]:
-        """The ControlNet's features, which branches of equal text can share; see :meth:`VideoControlNet.forward`.
+    def begin(self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor) -> Stems:
+        """What branches of any text and image prompt share; see :meth:`forward`.
 
         Raises:
             UserError: a size of latents that the network's halvings do not allow.
         """
         check_latent_size(self.config, *x.shape[-2:])
-        return self.controlnet(x, t, text, hint, t_hint, up_scale, mask_cond)
+        return Stems(self.unet.begin(x, t), self.controlnet.begin(x, t, hint, t_hint, up_scale, mask_cond))
+
+    def control(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hint: Tensor,
+        t_hint: Tensor,
+        up_scale: Tensor,
+        mask_cond: Tensor,
+        stem: Stem | None = None,
+    ) -> list[Tensor]:
+        """The ControlNet's features, which branches of equal text can share; see :meth:`VideoControlNet.forward`.
+
+        Args:
+            x, t, text, hint, t_hint, up_scale, mask_cond: see :meth:`forward`.
+            stem: the ControlNet's of :meth:`begin`; None: it is run here.
+
+        Raises:
+            UserError: as :meth:`begin`.
+        """
+        check_latent_size(self.config, *x.shape[-2:])
+        if stem is None:
+            stem = self.controlnet.begin(x, t, hint, t_hint, up_scale, mask_cond)
+        return self.controlnet(stem, text)
 
     def forward(
         self,
@@ -152,6 +195,7 @@ class VideoDenoiser(nn.Module):
         mask_cond: Tensor,
         image_tokens: Tensor | None = None,
         control: list[Tensor] | None = None,
+        stem: Stem | None = None,
     ) -> Tensor:
         """Predict v = alpha * noise - sigma * z.
 
@@ -165,13 +209,14 @@ class VideoDenoiser(nn.Module):
             mask_cond: (B, F), 0 at a key frame (it has a hint), 1 where a frame is to be interpolated.
             image_tokens: image prompt (B, N, D'), or None.
             control: what :meth:`control` gave for the same inputs; None: it is run here.
+            stem: the U-Net's of :meth:`begin` for the same inputs; None: it is run here.
 
         Returns:
             v (B, C, F, h, w), of the type of ``x``.
         """
         if control is None:
             control = self.control(x, t, text, hint, t_hint, up_scale, mask_cond)
-        return self.unet(x, t, text, control, image_tokens)
+        return self.unet(x, t, text, control, image_tokens, stem)
 
 
 def check_latent_size(config: DenoiserConfig, height: int, width: int) -> None:

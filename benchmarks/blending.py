@@ -1,0 +1,65 @@
+"""What exponential blending (Eq. 10) costs: clips of mini at four solver steps with it against clips without.
+
+    python benchmarks/blending.py
+    python benchmarks/blending.py --repeats 5 long_video.blending=aligned sampler.steps=8
+
+A clip that has s clips before it, of the video's length, is restored with their memory and by itself in turn, decoding
+included; the ratio of each pair is taken and the median of the ratios printed. On a processor the seconds are those
+that this process had it for. Exit status 1 above 1.03.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from ipfvr.config import load_config
+from ipfvr.data.sample import sample_clip
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.diffusion.long_video import ClipMemory
+from ipfvr.restoration import Restorer
+
+LIMIT = 1.03
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7, help="pairs of clips")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args(argv)
+    restorer = Restorer(load_config(None, ["sampler.steps=4", *args.overrides]))
+    if not restorer.long_video.reach or restorer.steps < 2:
+        raise SystemExit("nothing is blended: see long_video.blending, video.overlap and sampler.steps")
+    video = restorer.config.video
+    parameters = sample_parameters("heavy", video.scale, video.size, 0)
+    low = degrade(sample_clip(video.clip_frames, video.size), parameters)
+    memory = ClipMemory()
+    clock = time.perf_counter if restorer.device.type == "cuda" else time.process_time
+
+    def seconds(memory: ClipMemory | None) -> float:
+        began = clock()
+        restorer.restore_clip(low, range(len(low)), memory=memory, context=video.overlap)
+        return clock() - began
+
+    for _ in range(restorer.long_video.reach):
+        seconds(memory)
+    seconds(None)
+    pairs = np.array([[seconds(memory), seconds(None)] for _ in range(args.repeats)])
+    low_, ratio, high = np.quantile(pairs[:, 0] / pairs[:, 1], [0.25, 0.5, 0.75])
+    with_, without = np.median(pairs, 0)
+    print(
+        f"{restorer.config.preset} on {restorer.device}, clips of {len(low)}, {restorer.steps} steps, "
+        f"{restorer.long_video.blending}, {args.repeats} pairs, {torch.get_num_threads()} threads, "
+        f"{memory.size / 2**20:.1f} MB remembered"
+    )
+    print(f"with {with_:.3f} s, without {without:.3f} s (medians)")
+    print(f"ratio: median {ratio:.3f}, quartiles {low_:.3f} to {high:.3f} (limit {LIMIT})")
+    return int(ratio > LIMIT)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
