@@ -12,22 +12,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
+from cells import degraded, held_out, parse_lists, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, list_files, list_identities
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.data.faces import CLIPS, list_files
 from ipfvr.demo import INPUT_CRF, write_clip, write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
-from ipfvr.metrics.evaluation import all_infos, evaluate_clip, make_scorer
+from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.protocol import bootstrap_interval, protocol
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import strip
 from ipfvr.restore import Job, restore
-from ipfvr.video.reader import VideoReader, read_frames
+from ipfvr.video.reader import read_frames
 
 SHARP = ("id04_c01", "id05_c01", "id06_c01", "id07_c01", "id08_c01", "id11_c01", "id17_c01", "id18_c01")
 
@@ -41,21 +40,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clips", nargs="+", default=list(SHARP))
     parser.add_argument("--levels", nargs="+", default=["light", "heavy"])
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_intermixed_args(argv)
-    config = load_config(None, [o for o in args.overrides + args.clips + args.levels if "=" in o])
-    wanted = {name for name in args.clips if "=" not in name}
-    people = list_identities(args.root, Path(__file__).parents[1] / "experiments/mini/heldout.yaml", held=True)
-    files = [f for f in list_files(people, "train", CLIPS) if f.stem in wanted]
+    args = parse_lists(parser, argv, "clips", "levels")
+    config = load_config(None, args.overrides)
+    files = [f for f in list_files(held_out(args.root), "train", CLIPS) if f.stem in args.clips]
     if not files:
-        raise UserError(f"none of {', '.join(sorted(wanted))} is a clip of a person held out in {args.root}")
+        raise UserError(f"none of {', '.join(sorted(args.clips))} is a clip of a person held out in {args.root}")
     scorer, size = make_scorer(config), config.video.size
     rows: dict[str, list] = {}
-    for level in [name for name in args.levels if "=" not in name]:
+    for level in args.levels:
+        config.degradation.level = level
         for number, file in enumerate(tqdm(files, desc=level, leave=False)):
-            sharp = shrink(file, args.frames, size)
-            parameters = sample_parameters(level, config.video.scale, size, number, config.degradation.scale_sigma)
+            sharp = shrink(read_frames(file, 0, args.frames), size)
             folder = args.output / level / file.stem
-            write_clip(folder / "low_quality.mp4", degrade(sharp, parameters), INPUT_CRF)
+            write_clip(folder / "low_quality.mp4", degraded(sharp, config, number), INPUT_CRF)
             restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config, quiet=True)
             low = read_frames(folder / "low_quality.mp4")
             clips = {"bicubic": to_frames(resize(to_tensor(low), size)), "mini": read_frames(folder / "restored.mp4")}
@@ -64,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
                 rows.setdefault(f"{level} {name}", []).append(row)
             shown = np.linspace(0, len(sharp) - 1, 4).astype(int).tolist()
             write_picture(folder / "frames.png", strip({**clips, "truth": sharp}, shown, 256))
-    text = table(rows)
+    text = table(rows, scorer)
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
     record = {name: [row.__dict__ for row in clips] for name, clips in rows.items()}
@@ -72,15 +69,10 @@ def main(argv: list[str] | None = None) -> None:
     print(text)
 
 
-def shrink(file: Path, frames: int, size: int) -> np.ndarray:
-    """The first frames of a clip of aligned crops, area-averaged to ``size``: (F, size, size, 3)."""
-    count = min(frames, VideoReader(file).info.frames)
-    return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in read_frames(file, 0, count)])
-
-
-def table(rows: dict[str, list]) -> str:
+def table(rows: dict[str, list], scorer: Scorer) -> str:
     """Means over clips with 95 % bootstrap intervals, and a line a clip."""
-    infos = {k: i for k, i in all_infos().items() if all(r.scores[k] is not None for rs in rows.values() for r in rs)}
+    scored = [row.scores for clips in rows.values() for row in clips]
+    infos = {key: info for key, info in scorer.infos().items() if all(scores[key] is not None for scores in scored)}
     lines = ["| | " + " | ".join(i.heading for i in infos.values()) + " |", "|---" * (len(infos) + 1) + "|"]
     for name, clips in rows.items():
         cells = []

@@ -15,14 +15,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
+from cells import degraded, held_out, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, PICTURES, list_files, list_identities
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.data.faces import CLIPS, PICTURES, list_files
 from ipfvr.demo import write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(None, args.overrides)
     if not config.weights.adapter:
         raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
-    people = list_identities(args.root, Path(__file__).parents[1] / "experiments/mini/heldout.yaml", held=True)
+    people = held_out(args.root)
     shown = {p.name: _references([p], config.video.size) for p in people}
     restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
     found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
                 if index == 0:
                     _draw(args.output / "pictures" / f"{person.name}.png", frames, references)
         for file in list_files([person], "train", CLIPS)[:1] if len(own) else []:
-            sharp = _shrink(read_frames(file, 0, args.frames), config.video.size)
+            sharp = shrink(read_frames(file, 0, args.frames), config.video.size)
             references = {"right": own[:4], "wrong": other[:4]}
             row, frames = _compare(sharp, references, restorer, judge, config, number)
             found["clips"].setdefault(person.name, []).append(row)
@@ -102,8 +101,7 @@ def _compare(
     seed: int,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Mean IDS of each row, and the frames behind it."""
-    size, settings = config.video.size, config.degradation
-    low = degrade(sharp, sample_parameters(settings.level, config.video.scale, size, seed, settings.scale_sigma))
+    size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": to_frames(resize(to_tensor(low), size))}
     for name in ("wrong", "none", "right"):
         restorer.show_nobody()
@@ -118,17 +116,13 @@ def _compare(
 
 def _references(person: list[Path], size: int) -> np.ndarray:
     pictures = [read_image(file)[None] for file in list_files(person, "reference", PICTURES)]
-    return np.concatenate([np.zeros((0, size, size, 3), np.uint8), *(_shrink(p, size) for p in pictures)])
+    return np.concatenate([np.zeros((0, size, size, 3), np.uint8), *(shrink(p, size) for p in pictures)])
 
 
 def _stranger(people: list[Path], shown: dict[str, np.ndarray], number: int) -> np.ndarray:
     """The pictures of the next person who has some."""
     order = [people[(number + k) % len(people)].name for k in range(1, len(people))]
     return next(shown[name] for name in order if len(shown[name]))
-
-
-def _shrink(frames: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])
 
 
 def _draw(file: Path, frames: dict[str, np.ndarray], references: dict[str, np.ndarray]) -> None:

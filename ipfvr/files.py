@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ipfvr.errors import UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be written, in words, and what to do where the disk is full."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return reason + ("; make room and run it again" if getattr(error, "errno", None) in _FULL else "")
 
 
 def check_writable(path: str | Path) -> None:
@@ -36,7 +45,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     After an exception the temporary file is removed and ``path`` is as it was before.
 
     Raises:
-        UserError: as :func:`check_writable`.
+        UserError: as :func:`check_writable`, or the disk is full.
     """
     path = Path(path)
     check_writable(path)
@@ -49,6 +58,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"cannot write {path}: {reason_of(error)}") from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

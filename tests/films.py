@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import numpy as np
 from people import texture
 from videos import CLIPS
 
+from ipfvr.faces.align import face_template
+from ipfvr.faces.detect import Face
 from ipfvr.video.reader import VideoReader
 
-SIZE = (640, 360)
+SIZE = (640, 360)  # of films of real people
+SIDE, SHARE = 48, 0.8  # of a half of a synthetic film's frame, pixels; of its face square
+COLOURS = {"red": (200, 60, 60), "blue": (60, 60, 200), "green": (60, 180, 60)}
 
 
 def people_of(*names: str, frames: int, skip: int = 0, side: int = 300) -> list[np.ndarray]:
@@ -47,16 +52,50 @@ def landscape(frames: int, seed: int = 0) -> list[np.ndarray]:
     return [np.ascontiguousarray(coarse[:, t : t + SIZE[0]]) for t in range(frames)]
 
 
-def synthetic_film(path: Path, frames: Sequence[tuple[str, int]], size: int = 48, sound: bool = True) -> Path:
-    """Shots of one colour each, see :func:`people.texture`; ``dark`` has no face for :class:`people.StubDetector`."""
-    colours = {"red": (200, 60, 60), "blue": (60, 60, 200), "green": (60, 180, 60)}
+class HalvesDetector:
+    """A face in the middle of the left and of the right half of a frame, each where its half is not dark."""
+
+    name = "halves"
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Path] = {}
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        height, width = image.shape[0], image.shape[1] // 2
+        faces = []
+        for half in (0, 1):
+            if image[:, half * width : (half + 1) * width].mean() < 30:
+                continue
+            side = SHARE * height
+            corner = np.array([half * width + (width - side) / 2, (height - side) / 2])
+            points = (face_template(1) * side + corner).astype(np.float32)
+            faces.append(Face(np.array([*corner, side, side], np.float32), 1.0, points))
+        return faces
+
+
+def shots(*shown: tuple[str, str, int], side: int = SIDE) -> list[np.ndarray]:
+    """Shots of (left, right, frames), each half a colour's texture or ``dark``: frames (side, 2 side, 3)."""
     images: list[np.ndarray] = []
-    for number, (name, count) in enumerate(frames):
-        if name == "dark":
-            images += list(np.full((count, size, size, 3), 8, np.uint8))
-        else:
-            images += list(texture(count, size, colours[name], number))
-    return write_film(path, images, sound=sound)
+    for number, (left, right, count) in enumerate(shown):
+        halves = [
+            np.full((count, side, side, 3), 8, np.uint8)
+            if name == "dark"
+            else texture(count, side, COLOURS[name], 2 * number + place)
+            for place, name in enumerate((left, right))
+        ]
+        images += list(np.concatenate(halves, axis=2))
+    return images
+
+
+def picture_of(path: Path, colour: str, detectable: int = SIDE) -> Path:
+    """A reference picture of a colour: one face, in the left half."""
+    write_png(path, shots((colour, "dark", 1), side=detectable)[0])
+    return path
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB."""
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 def write_film(
@@ -67,12 +106,13 @@ def write_film(
     sound_seconds: float | None = None,
     metadata: dict[str, str] | None = None,
     chapters: Sequence[tuple[int, str]] = (),
-    subtitles: str = "",
+    words: Path | None = None,
 ) -> Path:
-    """A film made by PyAV alone: variable times (of 1/600 s), sound of any length, title, chapters, subtitles."""
+    """A film made by PyAV alone: times (of 1/600 s), sound of any length, title, chapters, subtitles of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     base = Fraction(1, 600)
-    with av.open(str(path), "w") as container:
+    with ExitStack() as stack:
+        container = stack.enter_context(av.open(str(path), "w"))
         container.metadata.update(metadata or {})
         if chapters:
             ends = [start for start, _ in chapters[1:]] + [24 * len(images)]
@@ -87,7 +127,8 @@ def write_film(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = stream.time_base = base
         track = container.add_stream("aac", rate=48_000) if sound else None
-        words = container.add_stream(subtitles) if subtitles else None
+        said = stack.enter_context(av.open(str(words))) if words else None
+        lines = container.add_stream_from_template(said.streams.subtitles[0]) if said else None
         for index, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image)
             frame.pts, frame.time_base = (times[index] if times else 24 * index), base
@@ -100,7 +141,10 @@ def write_film(
             audio.sample_rate, audio.pts = 48_000, 0
             container.mux(track.encode(audio))
             container.mux(track.encode(None))
-        assert words is None or subtitles
+        for packet in said.demux(said.streams.subtitles[0]) if said else ():
+            if packet.dts is not None:
+                packet.stream = lines
+                container.mux(packet)
     return path
 
 

@@ -102,6 +102,29 @@ def test_shared_control_changes_nothing_and_is_not_changed() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("attention_levels", [[0], [1], []])
+def test_the_stem_is_of_any_text_and_changes_nothing(attention_levels: list[int]) -> None:
+    """Wherever the first attention to a text lies: in the first block, after a halving, in the middle."""
+    denoiser, batch = tiny(attention_levels=attention_levels), inputs()
+    texts = torch.randn(2, 1, 5, 6, generator=torch.Generator().manual_seed(4))
+    stem, control_stem = denoiser.begin(**{name: value for name, value in batch.items() if name != "text"})
+    given = [feature.clone() for feature in (*stem.features, stem.x, *control_stem.features, control_stem.x)]
+    alone = []
+    for text in texts:
+        this = {**batch, "text": text}
+        control = denoiser.control(**this, stem=control_stem)
+        alone.append(denoiser(**this, control=control, stem=stem))
+        assert torch.equal(alone[-1], denoiser(**this))
+    assert (alone[0] - alone[1]).abs().max() > 1e-4
+    after = (*stem.features, stem.x, *control_stem.features, control_stem.x)
+    assert all(torch.equal(a, b) for a, b in zip(given, after, strict=True))
+    twice = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in batch.items()} | {"text": texts[:, 0]}
+    control = denoiser.control(**twice, stem=control_stem.repeat(2))
+    together = denoiser(**twice, control=control, stem=stem.repeat(2))
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_new_network_says_nothing_yet_and_hints_reach_the_output_when_trained() -> None:
     batch = inputs()
     fresh = build_denoiser(TINY)

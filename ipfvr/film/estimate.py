@@ -35,7 +35,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     began = time.monotonic()
     look = look_at(job, config, reader, None, quiet)
     looking = time.monotonic() - began
-    plan, info = look.plan, reader.info
+    plan, info, notes = look.plan, reader.info, [*look.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
     lines = [
@@ -67,7 +67,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
             f"on {troupe.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
             "reading, pasting and encoding come on top"
         )
-        look.notes += troupe.notes
+        notes += troupe.notes
     else:
         lines.append(f"time: {_duration(looking)} to find faces, as just now, and the time of encoding")
     held = config.video.clip_frames * info.width * info.height * 3 / 1e6
@@ -75,7 +75,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
         f"memory: about {peak_memory_mb() + held:.0f} MB at the peak ({peak_memory_mb()} MB measured so far, "
         f"{held:.0f} MB for the frames of an open clip); a GPU's own is not counted"
     )
-    lines += [f"note: {note}" for note in [*look.notes, *extras.left_out]]
+    lines += [f"note: {note}" for note in notes]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@
       words.json        the words on each person
       00000120.mp4      the coded frames from 120 on, up to where the next part begins
       00000120.json     their times
+      whole             the output, until it is whole
 
 Every file is whole or not there, and holds the bytes that an undisturbed run would have put there.
 """
@@ -91,8 +92,8 @@ class Parts:
             return _from_arrays(dict(arrays))
 
     def close(self, finished: bool) -> None:
-        """Let go of the folder; it is removed where the job is finished."""
-        if finished:
+        """Let go of the folder; it is removed where the job is finished, or has come to nothing worth keeping."""
+        if finished or not any(path.suffix in (".npz", ".mp4") for path in self.folder.iterdir()):
             shutil.rmtree(self.folder)
         self._lock.close()
 

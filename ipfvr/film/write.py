@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ import av
 from tqdm import tqdm
 
 from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.files import reason_of
 from ipfvr.film.cast import Troupe
 from ipfvr.film.job import Job
 from ipfvr.film.look import Look
@@ -99,13 +99,11 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
     comment = before if NOTE in before else "; ".join(filter(None, [before, NOTE]))
     metadata = {"comment": comment, **odd_size(canvas.width, canvas.height)}
     try:
-        with atomic(job.output) as temporary:
-            pictures = [parts.path(a) for a in begins]
-            join(temporary, job.output.suffix.lower(), pictures, retime, info.time_base, metadata, extras)
+        # In the parts' folder, so that a kill leaves nothing that is not removed at the end.
+        whole = parts.folder / "whole"
+        pictures = [parts.path(a) for a in begins]
+        join(whole, job.output.suffix.lower(), pictures, retime, info.time_base, metadata, extras)
+        os.replace(whole, job.output)
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        hint = "; make room and run the same command again, it goes on from here" if full else ""
-        raise UserError(
-            f"{job.output} cannot be put together: {getattr(error, 'strerror', None) or error}{hint}"
-        ) from None
+        raise UserError(f"{job.output} cannot be put together: {reason_of(error)}") from None
     return sound if extras.sound else "none"

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.files import atomic, reason_of
 from ipfvr.video.colour import to_yuv420p
 from ipfvr.video.h264 import PRESET, set_up_encoder
 from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join
@@ -162,7 +162,7 @@ class VideoWriter:
             try:
                 self._container.close()
             except av.error.FFmpegError as failure:
-                raise UserError(f"{self.path} cannot be finished: {failure.strerror}") from None
+                raise UserError(f"{self.path} cannot be finished: {reason_of(failure)}") from None
             if self._source is not None:
                 self.sound = fits(self._source, self._first, self._last, self.time_base, self.rate)
                 self._join(self._extras if self.sound == "copied" else None)
@@ -192,7 +192,7 @@ class VideoWriter:
                 for past in [key for key in self._times if 0 < key < count]:
                     del self._times[past]
         except av.error.FFmpegError as error:
-            raise UserError(f"{self.path} cannot be written at frame {self.frames}: {error.strerror}") from None
+            raise UserError(f"{self.path} cannot be written at frame {self.frames}: {reason_of(error)}") from None
 
     def _time(self, count: int) -> int:
         """The time of frame ``count``; those before the first are where frames are decoded ahead of their showing."""

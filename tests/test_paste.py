@@ -1,0 +1,115 @@
+"""Squares put back, cuts found, people matched: small theorems."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from ipfvr.errors import UserError
+from ipfvr.faces.align import apply, crop, crop_matrix, face_template
+from ipfvr.faces.paste import blend_mask, enlarged, match_colours, paste
+from ipfvr.faces.people import check_distinct, match_people
+from ipfvr.faces.track import FaceTrack, main_tracks
+from ipfvr.options import PeopleConfig
+from ipfvr.video.cuts import CutDetector
+
+SIZE = 128
+
+
+def smooth_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(30, 220, (height // 24, width // 24, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def somewhere(side: float, angle: float, x: float, y: float) -> np.ndarray:
+    """The transform of a face whose square is ``side`` pixels wide, turned, with its corner at (x, y)."""
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return crop_matrix(face_template(1) * side @ turn.T + (x, y), SIZE)
+
+
+@pytest.mark.parametrize(("side", "angle", "x", "y"), [(50, 0, 90, 60), (128, 0.3, 120, 40), (230, -0.2, 60, 50)])
+def test_what_was_cut_out_fits_back_in(side: float, angle: float, x: float, y: float) -> None:
+    frame = smooth_picture(400, 300)
+    matrix = somewhere(side, angle, x, y)
+    low = crop(frame, matrix, SIZE)
+    result = paste(frame, low, low, matrix)
+    assert np.abs(result.astype(int) - frame).max() <= 4
+    white = np.full_like(low, 255)
+    changed = (paste(frame, white, white, matrix) != frame).any(-1)
+    inside = np.argwhere(changed)[:, ::-1]
+    places = apply(matrix, inside)
+    assert len(inside) > 0.3 * side * side
+    assert places.min() > 0.03 * SIZE
+    assert places.max() < 0.98 * SIZE
+
+
+def test_a_square_at_or_beyond_the_border_of_the_frame() -> None:
+    frame = smooth_picture(200, 150)
+    for x, y in ((-40, -30), (150, 100), (400, 400), (-300, 0)):
+        matrix = somewhere(100, 0.1, x, y)
+        low = crop(frame, matrix, SIZE)
+        result = paste(frame, low, low, matrix)
+        assert np.abs(result.astype(int) - frame).max() <= 4
+
+
+def test_colours_are_those_of_the_crop() -> None:
+    low = smooth_picture(SIZE, SIZE)
+    shifted = np.clip(low.astype(int) + np.array([25, -20, 15]), 0, 255).astype(np.uint8)
+    assert np.abs(match_colours(shifted, low).astype(int) - low).mean() < 1.5
+    rng = np.random.default_rng(1)
+    detail = rng.integers(-20, 21, low.shape)
+    sharp = np.clip(low.astype(int) + detail, 0, 255).astype(np.uint8)
+    kept = match_colours(sharp, low).astype(int) - low
+    assert np.corrcoef(kept.ravel(), detail.ravel())[0, 1] > 0.97  # what is fine is the restored square's
+
+
+def test_a_frame_made_larger_holds_the_same_points() -> None:
+    matrix = somewhere(70, 0.2, 40, 30)
+    points = np.array([[10.0, 20.0], [80.5, 33.25]])
+    for factor in (1, 2, 4):
+        large = factor * points + (factor - 1) / 2
+        assert np.allclose(apply(enlarged(matrix, factor), large), apply(matrix, points))
+
+
+def test_the_mask_lies_inside_the_square() -> None:
+    mask = blend_mask(SIZE)
+    assert mask.max() == 1
+    assert max(mask[:5].max(), mask[-3:].max(), mask[:, :8].max(), mask[:, -8:].max()) == 0
+    assert all(mask[y, x] > 0.95 for x, y in np.rint(face_template(SIZE)).astype(int))
+
+
+def test_cuts_are_found_and_motion_is_none() -> None:
+    wide = smooth_picture(900, 180)
+    other = smooth_picture(900, 180, seed=5)
+    detector = CutDetector()
+    shot = [wide[:, 6 * t : 6 * t + 320] for t in range(20)]
+    frames = [*shot, *[other[:, 100:420]] * 5, *shot, *[image // 2 + 5 * t for t, image in enumerate(shot)]]
+    assert [i for i, image in enumerate(frames) if detector.is_cut(image)] == [20, 25, 45]
+
+
+def track(start: int, stop: int, vector: list[float], area: float = 100.0) -> FaceTrack:
+    unit = np.array(vector) / np.linalg.norm(vector)
+    landmarks = np.repeat(face_template(50)[None], stop - start, 0)
+    return FaceTrack(start, landmarks, np.ones(stop - start, bool), area, area * (stop - start), unit[None])
+
+
+def test_the_likest_track_is_the_person() -> None:
+    anna, ben = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
+    tracks = [track(0, 9, [1, 0.2, 0]), track(0, 9, [1, 0.4, 0.1]), track(9, 20, [0.1, 1, 0]), track(30, 40, [1, 0, 0])]
+    cast = match_people(tracks, {"anna": anna, "ben": ben}, PeopleConfig(same=0.5))
+    # The second is like anna too, but she is the first at that time, and it is not like ben.
+    assert cast.names == ["anna", None, "ben", "anna"]
+    with pytest.raises(UserError, match=r"cleo is not in the video: the best cosine of 4 faces is 0\.09"):
+        match_people(tracks, {"cleo": np.array([0, 0, 1.0])}, PeopleConfig(same=0.5))
+    with pytest.raises(UserError, match="it shows no face"):
+        match_people([], {"anna": anna}, PeopleConfig())
+    check_distinct({"anna": anna, "ben": ben}, PeopleConfig())
+    with pytest.raises(UserError, match=r"anna and ben look like one person \(cosine 0.9"):
+        check_distinct({"anna": anna, "ben": np.array([0.95, 0.31, 0])}, PeopleConfig())
+
+
+def test_main_tracks_share_no_time() -> None:
+    anna = [1.0, 0, 0]
+    tracks = [track(0, 9, anna), track(5, 30, anna, 200), track(30, 34, anna, 5), track(31, 40, anna)]
+    assert [t.start for t in main_tracks(tracks)] == [5, 31]
