@@ -206,6 +206,13 @@ class Cells:
         }
         self.save()
 
+    def covered(self, clips: list[str], seeds: list[int]) -> str:
+        """One sentence: what the means are over."""
+        return (
+            f"{len(clips)} clip{'s' * (len(clips) > 1)} of {self.settings['frames']} frames ({', '.join(clips)}), "
+            f"means over seeds {', '.join(map(str, seeds))}, then over clips; intervals by bootstrap over clips."
+        )
+
     def judged(self, scorer: Scorer) -> str:
         """One sentence: whose numbers these are."""
         shares = [cell["visible"] for cell in self.scores.values() if cell["visible"] is not None]

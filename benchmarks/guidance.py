@@ -106,9 +106,7 @@ def report(
     means = {key: _means(cells, clips, seeds, grid, key) for key in METRICS[:3]}
     text = comparison(arms, headings, "none")
     text += (
-        f"\n{len(clips)} clips of {cells.settings['frames']} frames ({', '.join(clips)}), means over seeds "
-        f"{', '.join(map(str, seeds))}, then over clips; intervals by bootstrap over clips; text: w_nt = {weight:g}, "
-        f"visual: w_nv = {weight:g}. {cells.judged(scorer)}\n"
+        f"\n{cells.covered(clips, seeds)} Text: w_nt = {weight:g}, visual: w_nv = {weight:g}. {cells.judged(scorer)}\n"
     )
     for key, values in means.items():
         text += f"\n{infos[key].heading}: w_nt down, w_nv across\n\n"

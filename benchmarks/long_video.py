@@ -7,9 +7,10 @@ ROOT is the layout that ``experiments/mini/prepare.py`` makes: aligned crops in 
 ``--frames`` frames of each clip are degraded by Eq. 13 and restored by each arm with each seed, over windows of
 ``video.clip_frames`` that share ``video.overlap``. With ``weights.adapter`` the person's pictures are the image prompt.
 IDS is to the truth, E_warp by the flow of the truth; drift is the first third's IDS minus the last third's; a jump is
-the change of IDS from one frame to the next, at the borders of the windows and elsewhere. Where one step is taken there
-is no intermediate latent to blend, hence ``sampler.steps=4``. Writes ``scores.json`` (finished cells are not done
-again), ``table.md`` and ``frames.png``, the IDS of a representative clip: the one of the median mean IDS.
+the change of IDS from one frame to the next, at the borders of the windows and elsewhere (a cross-fade spreads a border
+over the frames before it, so its jumps there are small by construction). Where one step is taken there is no
+intermediate latent to blend, hence ``sampler.steps=4``. Writes ``scores.json`` (finished cells are not done again),
+``table.md`` and ``frames.png``, the IDS of a representative clip: the one of the median mean IDS.
 """
 
 from __future__ import annotations
@@ -106,8 +107,7 @@ def report(output: Path, cells: Cells, clips: list[str], seeds: list[int], borde
     video = cells.settings["configuration"]["video"]
     text = comparison(arms, headings, BASE)
     text += (
-        f"\n{len(clips)} clips of {cells.settings['frames']} frames ({', '.join(clips)}), means over seeds "
-        f"{', '.join(map(str, seeds))}, then over clips; intervals by bootstrap over clips. Windows of "
+        f"\n{cells.covered(clips, seeds)} Windows of "
         f"{video['clip_frames']} frames that share {video['overlap']}; borders at frames "
         f"{', '.join(map(str, borders))}. {cells.judged(scorer)}\n"
     )

@@ -115,7 +115,7 @@ def test_long_video_goes_on_where_it_stopped(
         long_video.main(arguments)
     first = json.loads((tmp_path / "scores.json").read_text())["cells"]
     assert done == ["a_c01"] * 5 + ["b_c01"] * 2
-    assert "1 clips of 10 frames (a_c01)" in (tmp_path / "table.md").read_text()
+    assert "1 clip of 10 frames (a_c01)" in (tmp_path / "table.md").read_text()
     monkeypatch.setattr(long_video, "cell", lambda clip, *rest: done.append(clip.name) or real(clip, *rest))
     long_video.main(arguments)
     content = json.loads((tmp_path / "scores.json").read_text())

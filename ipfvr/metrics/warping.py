@@ -94,7 +94,7 @@ class WarpingError(FrameMetric):
             by, licence = f" by {flow.name}", flow.licence
             network = flow.name + "".join(f" (sha256 {sha256(path)})" for path in flow.weights.values())
         title = f"E_warp_{source}{by}"
-        info = MetricInfo(key, title, False, 0.0, 1000.0, "x 1e-3", 3, "Lai et al. 2018", network, licence)
+        info = MetricInfo(key, title, False, 0.0, 1000.0, "x 1e-3", 4, "Lai et al. 2018", network, licence)
         super().__init__(info, **kwargs)
         self.flow = flow
         self.visible: Tensor = torch.empty(0)

@@ -67,11 +67,12 @@ def line_plot(
         for y in range(top, bottom, 6):
             cv2.line(picture, (x, y), (x, y + 2), (150, 150, 150), 1)
     for number, (name, line) in enumerate(values.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        # Earlier lines are wider, so that they show where later ones lie over them.
+        colour, wide = COLOURS[number % len(COLOURS)], len(values) - number + 1
         for index in range(1, len(line)):
             if np.isfinite(line[index - 1 : index + 1]).all():
                 ends = at(index - 1, line[index - 1]), at(index, line[index])
-                cv2.line(picture, *ends, colour, 2, cv2.LINE_AA)
+                cv2.line(picture, *ends, colour, wide, cv2.LINE_AA)
         y = top + 12 + ROW * number
         cv2.line(picture, (right + 16, y - 4), (right + 36, y - 4), colour, 3, cv2.LINE_AA)
         _text(picture, name, (right + 44, y))
