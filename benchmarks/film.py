@@ -12,7 +12,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -53,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         reader = VideoReader(path)
         frames, reading = timed(lambda: [frame.image for frame in reader])
         detector = make_detector(config.faces)
-        glance = make_detector(replace(config.faces, max_side=config.faces.max_side // 2))
-        scan, looking = timed(lambda: scan_video(reader, detector, config.faces, glance=glance))
+        scan, looking = timed(lambda: scan_video(reader, detector, config.faces, every=config.faces.every))
         job = Job(path, Path(folder) / "out.mp4")
         plan = make_plan(job, args.frames, scan, {}, config)
 

@@ -27,10 +27,8 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
-    closely_every: int = (
-        4  # restore looks at every n-th frame at max_side, at half of it between; 1: always at max_side
-    )
-    recognise_every: int = 12  # of a track's faces, one in so many is shown to the recogniser
+    every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
+    recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
 
 @dataclass

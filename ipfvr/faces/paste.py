@@ -48,9 +48,9 @@ def match_colours(restored: np.ndarray, low: np.ndarray) -> np.ndarray:
     Returns:
         (size, size, 3) uint8.
     """
-    difference = low.astype(np.float32) - restored
+    difference = cv2.subtract(low, restored, dtype=cv2.CV_32F)
     smooth = cv2.GaussianBlur(difference, (0, 0), restored.shape[0] * _BLUR, borderType=cv2.BORDER_REFLECT_101)
-    return np.clip(np.rint(restored + smooth), 0, 255).astype(np.uint8)
+    return cv2.add(restored, smooth, dtype=cv2.CV_8U)
 
 
 def paste(frame: np.ndarray, restored: np.ndarray, low: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -77,10 +77,9 @@ def paste(frame: np.ndarray, restored: np.ndarray, low: np.ndarray, matrix: np.n
     back[:, 2] -= (left, top)
     extent = (int(right - left), int(bottom - top))
     face = warp(match_colours(restored, low), back, extent, cv2.BORDER_REPLICATE)
-    mask = warp(blend_mask(size), back, extent, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
-    box = result[top:bottom, left:right]
-    mixed = box + mask * (face.astype(np.float32) - box)
-    np.copyto(box, np.rint(mixed).astype(np.uint8), where=mask > 0)
+    mask = warp(blend_mask(size), back, extent, cv2.BORDER_CONSTANT).clip(0, 1)
+    # blendLinear divides by the sum of the weights plus 1e-5, and rounds: a weight of 0 leaves a pixel as it is.
+    result[top:bottom, left:right] = cv2.blendLinear(face, result[top:bottom, left:right], mask, 1 - mask)
     return result
 
 

@@ -18,7 +18,7 @@ from ipfvr.options import FacesConfig
 from ipfvr.video.cuts import CutDetector
 
 _WINDOW = 4.0  # the Gaussian is cut at so many standard deviations
-_FLASH = 3  # faces detected in fewer frames flash up: no track
+_FLASH = 3  # faces detected in fewer frames flash up: no track (two, where not every frame is looked at)
 _MAIN_AREA = 1 / 16  # of the main face's area: a smaller face is not the same one in another scene
 
 # A frame's picture and a face of it to the recogniser's vector (D,).
@@ -107,37 +107,50 @@ def scan_video(
     config: FacesConfig,
     embed: Embed | None = None,
     progress: Callable[[int], None] | None = None,
-    glance: Detector | None = None,
+    every: int = 1,
 ) -> Scan:
-    """Find the cuts and follow every face of a stream of frames; pictures are never held.
+    """Find the cuts and follow every face of a stream of frames; a picture at a time is held.
 
     Args:
         frames: a :class:`ipfvr.video.reader.VideoReader`, or anything that gives objects with ``image``.
         detector: what finds faces.
-        config: ``smoothing``, ``max_gap``, ``closely_every`` and ``recognise_every`` are used.
+        config: ``smoothing``, ``max_gap`` and ``recognise_every`` are used.
         embed: what makes a vector of every ``recognise_every``-th face of a chain; None: nobody is looked for.
         progress: called with the number of frames done after each.
-        glance: a quicker detector, for all frames but a shot's first and every ``closely_every``-th from it on; a face
-            that it is too small for is interpolated there. None: ``detector`` for all.
+        every: faces are detected in every so many frames of a shot, and in its last; between they are interpolated.
     """
-    cutter, follower = CutDetector(), Follower(config.max_gap)
+    cutter, follower = CutDetector(), Follower(max(config.max_gap, every - 1))
     cuts: list[int] = []
     damaged: list[int] = []
     total = shot = 0
+    skipped: np.ndarray | None = (
+        None  # the frame before, where faces were not looked for: the shot's last, if a cut follows
+    )
+
+    def follow(image: np.ndarray | None, cut: bool = False) -> None:
+        faces = [] if image is None else detector.detect(image)
+        for face, chain in zip(faces, follower.add(faces, cut), strict=True):
+            if embed is not None and (len(chain.frames) - 1) % config.recognise_every == 0:
+                chain.vectors.append(embed(image, face))
+
     for index, frame in enumerate(frames):
         cut = cutter.is_cut(frame.image)
+        if skipped is not None:
+            follow(skipped if cut else None)
         cuts += [index] if cut else []
-        shot = index if cut else shot
         damaged += [index] if getattr(frame, "damaged", False) else []
-        closely = glance is None or (index - shot) % config.closely_every == 0
-        faces = (detector if closely else glance).detect(frame.image)
-        for face, chain in zip(faces, follower.add(faces, cut), strict=True):
-            if embed is not None and len(chain.frames) % config.recognise_every == 1 % config.recognise_every:
-                chain.vectors.append(embed(frame.image, face))
+        shot = index if cut else shot
+        if (index - shot) % every:
+            skipped = frame.image
+        else:
+            skipped = None
+            follow(frame.image, cut)
         total = index + 1
         if progress is not None:
             progress(total)
-    return Scan(total, cuts, build_tracks(follower.chains(), config), damaged)
+    if skipped is not None:
+        follow(skipped)
+    return Scan(total, cuts, build_tracks(follower.chains(), config, _FLASH if every == 1 else 2), damaged)
 
 
 def track_video(
@@ -163,13 +176,14 @@ def build_track(found: list[list[Face]], config: FacesConfig) -> Track:
     return _one_track(len(found), main_tracks(build_tracks(follower.chains(), config)))
 
 
-def build_tracks(chains: list[Chain], config: FacesConfig) -> list[FaceTrack]:
+def build_tracks(chains: list[Chain], config: FacesConfig, least: int = _FLASH) -> list[FaceTrack]:
     """Chains filled and smoothed, by first frame.
 
     Gaps (the chains have none above ``config.max_gap``) are filled along straight lines, then the landmarks are
-    smoothed by a Gaussian. Faces that flash up for less than three frames are left out, unless no chain is longer.
+    smoothed by a Gaussian. Faces that flash up, in less than ``least`` detections, are
+    left out, unless no chain has more.
     """
-    least = min(_FLASH, max((len(chain.frames) for chain in chains), default=0))
+    least = min(least, max((len(chain.frames) for chain in chains), default=0))
     tracks = []
     for chain in chains:
         if len(chain.frames) < least:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +87,8 @@ def _scan(
     if kept is not None:
         return kept
     embed = None if recogniser is None else lambda image, face: face_vector(image, face, recogniser)
-    glance = make_detector(replace(config.faces, max_side=config.faces.max_side // 2))
     with tqdm(total=reader.info.frames, desc="finding faces", unit="frame", disable=quiet, leave=False) as bar:
-        scan = scan_video(reader, detector, config.faces, embed, lambda _: bar.update(), glance)
+        scan = scan_video(reader, detector, config.faces, embed, lambda _: bar.update(), config.faces.every)
     if parts is not None:
         parts.save_scan(scan)
     return scan
