@@ -6,7 +6,10 @@ ROOT is the layout that ``experiments/mini/prepare.py`` makes; only people kept 
 person's pictures (each a clip of one frame, its reference another picture of the person) and first clip (``--frames``
 frames, its references all the person's pictures) are degraded by Eq. 13 and restored three times; the words are the
 default's each time, so that Eq. 4 alone makes the difference. IDS is to the truth, by ``weights.recogniser``, which
-must have had no part in the adapter. Writes ``table.md``, ``scores.json`` and pictures.
+must have had no part in the adapter. ``none`` is what restore does without a reference, ``base`` the denoiser by
+itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To choose options, on people trained on:
+
+    python benchmarks/references.py --root data/mini --trained 24 --output runs/scale_2 image_prompt.scale=2
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import degraded, held_out, shrink
+from cells import HELDOUT, degraded, held_out, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, PICTURES, list_files
+from ipfvr.data.faces import CLIPS, PICTURES, list_files, list_identities, read_identities
 from ipfvr.demo import write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
@@ -36,8 +39,8 @@ from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames, read_image
 
-ROWS = ("bicubic", "wrong", "none", "right")
-PAIRS = (("right", "none"), ("none", "wrong"), ("right", "wrong"), ("right", "bicubic"))
+ROWS = ("bicubic", "base", "wrong", "none", "right")
+PAIRS = (("right", "none"), ("none", "wrong"), ("right", "wrong"), ("right", "base"), ("right", "bicubic"))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,12 +50,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/references"))
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
     parser.add_argument("--pictures", type=int, default=6, help="of each person, at most")
+    parser.add_argument("--trained", type=int, default=0, help="so many people of those trained on, spread over all")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args(argv)
     config = load_config(None, args.overrides)
     if not config.weights.adapter:
         raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
-    people = held_out(args.root)
+    people = trained_on(args.root, args.trained) if args.trained else held_out(args.root)
     shown = {p.name: _references([p], config.video.size) for p in people}
     restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
     found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
@@ -80,6 +84,14 @@ def main(argv: list[str] | None = None) -> None:
     print(text)
 
 
+def trained_on(root: Path, count: int) -> list[Path]:
+    """``count`` people who are not kept out and have several pictures that are surely of them."""
+    weak = read_identities(root / "weak.yaml", "weak.yaml of --root")
+    people = [p for p in list_identities(root, HELDOUT) if p.name not in weak]
+    people = [p for p in people if len(list_files([p], "reference", PICTURES)) > 1]
+    return [people[i] for i in np.unique(np.linspace(0, len(people) - 1, count).astype(int))]
+
+
 def table(people: dict[str, list[dict[str, float]]]) -> str:
     """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
     means = {name: {row: float(np.mean([r[row] for r in rows])) for row in ROWS} for name, rows in people.items()}
@@ -103,10 +115,12 @@ def _compare(
     """Mean IDS of each row, and the frames behind it."""
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": to_frames(resize(to_tensor(low), size))}
-    for name in ("wrong", "none", "right"):
+    for name in ("base", "wrong", "none", "right"):
         restorer.show_nobody()
         if name in references:
             restorer.show_references(list(references[name]))
+        elif name == "base":
+            restorer.image_tokens = None
         frames[name] = restorer.restore_clip(low, range(len(low)))
     landmarks = face_template(size)[None].repeat(len(sharp), 0)
     truth = embed_faces(sharp, landmarks, judge)

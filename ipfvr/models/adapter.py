@@ -22,13 +22,9 @@ from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.unet import VideoDenoiser
 
 HEADER = "image_prompt"  # key of our files' header
-_NOT_WEIGHTS = {
-    "references",
-    "without",
-    "scale",
-    "block_scales",
-    "step_scales",
-}  # options that any weights can be used with
+# Options that any weights can be used with, and those that a token of every patch has no use for.
+_NOT_WEIGHTS = {"references", "without", "scale", "block_scales", "step_scales"}
+_RESAMPLERS = {"tokens", "depth", "heads", "head_dim"}
 
 
 def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDict:
@@ -85,10 +81,14 @@ def adapter_header(prompt: ImagePrompt) -> dict[str, str]:
 
 
 def _made_for(prompt: ImagePrompt) -> dict[str, object]:
-    options = {k: v for k, v in asdict(prompt.config).items() if k not in _NOT_WEIGHTS}
+    options = {k: v for k, v in asdict(prompt.config).items() if k not in _without_effect(prompt)}
     # Two recognisers of one shape have different spaces; CLIP's model is told apart by its shape and, in the
     # trainings' header, by its name.
     return options | ({"recogniser": prompt.recogniser.sha256} if prompt.recogniser is not None else {})
+
+
+def _without_effect(prompt: ImagePrompt) -> set[str]:
+    return _NOT_WEIGHTS | (_RESAMPLERS if prompt.config.projection == "patches" else set())
 
 
 def _check_header(path: Path, prompt: ImagePrompt) -> None:
@@ -97,7 +97,7 @@ def _check_header(path: Path, prompt: ImagePrompt) -> None:
     ours = _made_for(prompt)
     if header is None:  # a published file says nothing
         return
-    for key in sorted(header.keys() | ours.keys()):
+    for key in sorted((header.keys() | ours.keys()) - _without_effect(prompt)):
         if header.get(key) != ours.get(key):
             option = "weights.face_encoder" if key == "recogniser" else f"image_prompt.{key}"
             raise UserError(
