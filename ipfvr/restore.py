@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
         face=args.face,
         part=_parse_part(args.frames),
     )
-    _end_on_term()
-    if sources_of(job.source) is not None:
-        restore_many(job, config, args.devices, args.nodes, args.dry_run)
-    elif args.dry_run:
-        print(describe_plan(job, config))
-    else:
-        _restore_one(job, config)
+    with _ended_by_term():
+        if sources_of(job.source) is not None:
+            restore_many(job, config, args.devices, args.nodes, args.dry_run)
+        elif args.dry_run:
+            print(describe_plan(job, config))
+        else:
+            _restore_one(job, config)
 
 
 def _restore_one(job: Job, config: Config) -> None:
@@ -138,13 +139,18 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def _end_on_term() -> None:
+@contextmanager
+def _ended_by_term() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

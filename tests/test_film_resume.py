@@ -122,10 +122,8 @@ def test_ctrl_c_is_one_line_and_130(
 ) -> None:
     monkeypatch.setattr(VideoWriter, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert run_verb(main, [str(film), "--output", str(tmp_path / "out.mp4"), "preset=tiny"]) == 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert run_verb(main, [str(film), "--output", str(tmp_path / "out.mp4"), "preset=tiny"]) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
     assert "the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
 
