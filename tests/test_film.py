@@ -225,7 +225,7 @@ def test_a_dry_run_says_what_will_be_and_writes_nothing(film: Path, tmp_path: Pa
     assert "anna: 19 frames" in text
     assert "ben: 18 frames" in text
     assert "cuts: 3 (frames 9, 19, 24)" in text
-    assert "clips: 9 of up to 6 frames" in text
+    assert "clips: 8 of up to 6 frames" in text  # 9 + 10 frames of anna, 10 + 8 of ben: two clips each
     assert "time: about" in text
     assert "memory: about" in text
     assert sorted(tmp_path.iterdir()) == before
