@@ -66,7 +66,7 @@ def restore_stream(frames: int, overrides: list[str], csv: Path) -> None:
     side = config.video.size // config.video.scale
     crops = ((i, np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)) for i in range(frames))
     windows, out = plan_windows([(0, frames)], config), 0
-    with tempfile.TemporaryDirectory() as folder, csv.open("w") as rows:
+    with tempfile.TemporaryDirectory() as folder, csv.open("w", buffering=1) as rows:
         rows.write("frame,resident_mb,peak_mb\n")
         for index, _ in restorer.restore_stream(crops, windows, memory=memory):
             out += 1
