@@ -11,10 +11,10 @@ that this process had it for. Exit status 1 above 1.03.
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 import torch
+from pairs import time_pairs
 
 from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
@@ -38,19 +38,15 @@ def main(argv: list[str] | None = None) -> int:
     parameters = sample_parameters("heavy", video.scale, video.size, 0)
     low = degrade(sample_clip(video.clip_frames, video.size), parameters)
     memory = ClipMemory()
-    clock = time.perf_counter if restorer.device.type == "cuda" else time.process_time
 
-    def seconds(memory: ClipMemory | None) -> float:
-        began = clock()
-        restorer.restore_clip(low, range(len(low)), memory=memory, context=video.overlap)
-        return clock() - began
+    def clip(memory: ClipMemory | None) -> np.ndarray:
+        return restorer.restore_clip(low, range(len(low)), memory=memory, context=video.overlap)
 
     for _ in range(restorer.long_video.reach):
-        seconds(memory)
-    seconds(None)
-    pairs = np.array([[seconds(memory), seconds(None)] for _ in range(args.repeats)])
-    low_, ratio, high = np.quantile(pairs[:, 0] / pairs[:, 1], [0.25, 0.5, 0.75])
-    with_, without = np.median(pairs, 0)
+        clip(memory)
+    (with_, without), (low_, ratio, high) = time_pairs(
+        lambda: clip(memory), lambda: clip(None), args.repeats, restorer.device
+    )
     print(
         f"{restorer.config.preset} on {restorer.device}, clips of {len(low)}, {restorer.steps} steps, "
         f"{restorer.long_video.blending}, {args.repeats} pairs, {torch.get_num_threads()} threads, "

@@ -11,10 +11,9 @@ seconds are those that this process had it for, which other processes lengthen l
 from __future__ import annotations
 
 import argparse
-import time
 
-import numpy as np
 import torch
+from pairs import time_pairs
 
 from ipfvr.config import load_config
 from ipfvr.devices import choose_device, choose_dtype
@@ -48,20 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     tokens = torch.randn(1, count, config.image_prompt.width, device=device, dtype=dtype)
 
     mask = torch.zeros(1, frames, device=device)
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
 
-    def seconds(image_tokens: torch.Tensor | None) -> float:
-        began = clock()
-        denoiser(x, 899 * number, text, hint, 0 * number, 2 * number, mask, image_tokens)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return clock() - began
+    def call(image_tokens: torch.Tensor | None) -> torch.Tensor:
+        return denoiser(x, 899 * number, text, hint, 0 * number, 2 * number, mask, image_tokens)
 
-    seconds(tokens), seconds(None)
-    pairs = np.array([[seconds(tokens), seconds(None)] for _ in range(args.repeats)])
-    ratios = pairs[:, 0] / pairs[:, 1]
-    low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    with_, without = np.median(pairs, 0)
+    (with_, without), (low, ratio, high) = time_pairs(lambda: call(tokens), lambda: call(None), args.repeats, device)
     print(
         f"{config.preset} on {device}, {frames} frames of {latent} x {latent} latents, {count} image tokens, "
         f"{args.repeats} pairs, {torch.get_num_threads()} threads"

@@ -16,12 +16,11 @@ operations of U-Net and ControlNet and u and c those of their stems, three calls
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
+from pairs import time_pairs
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -77,19 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             inputs = (899 * number, branch.text, latent, 0 * number, config.video.scale * number, hint.mask_cond)
             denoiser(x, *inputs, branch.image_tokens)
 
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-
-    def seconds(work) -> float:
-        began = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return clock() - began
-
-    seconds(guided), seconds(independent)
-    pairs = np.array([[seconds(guided), seconds(independent)] for _ in range(args.repeats)])
-    low, ratio, high = np.quantile(pairs[:, 0] / pairs[:, 1], [0.25, 0.5, 0.75])
-    shared, apart = np.median(pairs, 0)
+    (shared, apart), (low, ratio, high) = time_pairs(guided, independent, args.repeats, device)
     print(
         f"{config.preset} on {device}, {frames} frames of {side} x {side} latents, streams "
         f"{'in one call' if streams.together(device) else 'one by one'}, {args.repeats} pairs, "
