@@ -250,6 +250,7 @@ class DataConfig:
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
     references: int = 0  # adapter: other pictures of the same person that an item carries
+    own_reference: float = 0.0  # adapter: share of pictures whose reference is themselves, as IP-Adapter has it
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
@@ -279,6 +280,7 @@ class LossConfig:
     drop_text: float = 0.1
     drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
+    strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
     recogniser: str = "mini/recogniser"  # adapter: whose cosine; never the one that judges afterwards
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
