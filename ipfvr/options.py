@@ -282,7 +282,7 @@ class LossConfig:
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
     strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
-    recogniser: str = "mini/recogniser"  # adapter: whose cosine; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # adapter: whose cosine; never the one that judges afterwards
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
     adversarial_from: int = 0  # vae: steps before the discriminator is listened to
@@ -308,7 +308,7 @@ class LoraConfig:
 class RewardConfig:
     """The feedback reward (Section 3.3, Eq. 5 to 8)."""
 
-    recogniser: str = "mini/recogniser"  # phi of Eq. 5; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that judges afterwards
     gamma: float = 0.9  # Eq. 7
     statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
     epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)
