@@ -40,6 +40,19 @@ class PeopleConfig:
 
 
 @dataclass
+class PrepareConfig:
+    """What ``python -m ipfvr.prepare`` keeps of raw videos and pictures."""
+
+    size: int = 720  # side of the square crops, pixels
+    min_frames: int = 24  # of a scene
+    max_frames: int = 0  # of a scene, from its beginning; 0: all
+    min_width: float = 128.0  # pixels of the source that the crop's side spans
+    min_detail: float = 128.0  # side below which the crop, shrunk and enlarged again, is no longer itself
+    train_scenes: int = 4  # scenes to train on, the others are for tests; 0: all but those of one video
+    crf: int = 12  # of the crops
+
+
+@dataclass
 class DegradationConfig:
     """Eq. 13."""
 
@@ -281,6 +294,7 @@ class LossConfig:
     drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
     strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
+    identity_jitter: float = 0.0  # adapter: standard deviation of the landmarks of its crops, as a share of the side
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
     recogniser: str = "mini/dlib"  # adapter: whose cosine; never the one that judges afterwards
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
@@ -358,6 +372,7 @@ class Config:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

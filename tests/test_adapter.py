@@ -19,7 +19,7 @@ from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.pixels import to_frames
-from ipfvr.training.adapter import AdapterTraining, exchange_references, exchanged
+from ipfvr.training.adapter import AdapterTraining, exchange_references, exchanged, misplaced
 from ipfvr.video.writer import VideoWriter
 
 SIDE = 32
@@ -227,6 +227,14 @@ def test_a_stranger_is_wanted_as_the_references_show_him(training: AdapterTraini
     own = training.wanted(judge, batch, shown, torch.zeros_like(strange))
     assert torch.equal(wanted[~strange], own[~strange])
     assert torch.allclose(wanted[1], own[2, :1].expand(2, -1), atol=1e-5)
+
+
+def test_landmarks_are_misplaced_by_as_much_as_is_said() -> None:
+    landmarks = torch.rand(400, 5, 2) * 32
+    assert misplaced(landmarks, 0) is landmarks
+    shifts = misplaced(landmarks, 2.0) - landmarks
+    assert shifts.std() == pytest.approx(2, rel=0.1)
+    assert abs(float(shifts.mean())) < 0.2
 
 
 def test_references_are_exchanged_in_a_circle() -> None:

@@ -225,7 +225,7 @@ def refuse_same_frames(train: Sequence[Scene], test: Sequence[Scene]) -> None:
     """
     for held in test:
         for scene in train:
-            share = twin_share(held, scene)
+            share = twin_share(thumbnails(held.frames), thumbnails(scene.frames))
             if share > TWINS:
                 raise UserError(
                     f"{share:.0%} of the frames of {held.path} are also in {scene.path}: a test scene must not be "
@@ -233,23 +233,24 @@ def refuse_same_frames(train: Sequence[Scene], test: Sequence[Scene]) -> None:
                 )
 
 
-def twin_share(scene: Scene, other: Scene) -> float:
-    """Share of a scene's frames that are, but for noise, frames of another: 0 to 1."""
-    mine, theirs = thumbnails(scene), thumbnails(other)
+def twin_share(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """Share of a scene's frames that are, but for noise, frames of another: 0 to 1, from the scenes' thumbnails."""
     squares = (mine**2).sum(1)[:, None] + (theirs**2).sum(1) - 2 * mine @ theirs.T
     return float((squares.min(1) < mine.shape[1] * TWIN**2).mean())
 
 
-def thumbnails(scene: Scene) -> np.ndarray:
-    """The frames as small grey pictures, their mean brightness taken off: (F, THUMBNAIL^2) float32, grey levels.
+def thumbnails(frames: np.ndarray) -> np.ndarray:
+    """Aligned crops (F, S, S, 3) uint8 as small grey pictures, (F, THUMBNAIL^2) float32, grey levels.
+
+    Their mean brightness is taken off.
 
     They show the aligned face alone, which is never twice the same; backgrounds are.
     """
-    size, side = THUMBNAIL, scene.frames.shape[1]
+    size, side = THUMBNAIL, frames.shape[1]
     cut = slice(round(0.2 * side), round(0.8 * side))
     small = [
         cv2.resize(cv2.cvtColor(f[cut, cut], cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
-        for f in scene.frames
+        for f in frames
     ]
     flat = np.stack(small).reshape(len(small), -1).astype(np.float32)
     return flat - flat.mean(1, keepdims=True)

@@ -63,7 +63,8 @@ class AdapterTraining(BaseTraining):
         noisy = step >= self.config.loss.identity_from
         if self.judge is not None and noisy.any():
             wanted = self.wanted(self.judge, batch, shown, strange)
-            identity = 1 - self.similarity(self.judge, restored[noisy], batch["landmarks"][noisy], wanted[noisy]).mean()
+            points = misplaced(batch["landmarks"][noisy], self.config.loss.identity_jitter * batch["pixels"].shape[-1])
+            identity = 1 - self.similarity(self.judge, restored[noisy], points, wanted[noisy]).mean()
             self.log(f"loss/identity_{kind}", identity, prog_bar=True, batch_size=int(noisy.sum()))
             loss = loss + self.config.loss.identity * identity
         return loss
@@ -137,6 +138,15 @@ class AdapterTraining(BaseTraining):
         restored = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float().clamp(-1, 1)
         found = judge.embed(warp_faces(restored, landmarks.repeat_interleave(latents.shape[2], 0))).float()
         return functional.cosine_similarity(found.unflatten(0, wanted.shape[:2]), wanted, dim=-1)
+
+
+def misplaced(landmarks: Tensor, spread: float) -> Tensor:
+    """Landmarks (B, 5, 2) shifted at random, each point by a Gaussian of ``spread`` pixels.
+
+    A recogniser that always sees the same crop can be pleased by a pattern that no other recogniser sees a face in;
+    such a pattern does not survive a crop that is turned, shifted and scaled a little.
+    """
+    return landmarks + spread * torch.randn_like(landmarks) if spread else landmarks
 
 
 def exchange_references(references: Tensor, kept: Tensor, share: float) -> tuple[Tensor, Tensor]:
