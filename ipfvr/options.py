@@ -27,6 +27,7 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+    align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
     every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
     recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
