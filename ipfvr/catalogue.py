@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 MIT = "MIT"
 APACHE = "Apache-2.0"
+SLAB = "S-Lab License 1.0: non-commercial only"
 INSIGHTFACE = "insightface model pack: non-commercial research only"
 I2VGEN = "repackaged by i2vgen-xl (MIT by its model card; its README: research, non-commercial use)"
 VENHANCER = "none stated (the author says Apache-2.0 is intended)"
@@ -121,6 +122,19 @@ def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
         code_licence=APACHE,
         hub="h94/IP-Adapter",
         page="https://huggingface.co/h94/IP-Adapter",
+    )
+
+
+def _restorer(name: str, purpose: str, address: str, licence: str) -> Entry:
+    owner, file = address.partition("/releases/")[0], address.rpartition("/")[2]
+    return Entry(
+        name,
+        purpose,
+        (File(file, source=f"https://github.com/{address}"),),
+        licence=licence,
+        code_licence=licence,
+        restricted=licence not in (APACHE, MIT),
+        page=f"https://github.com/{owner}",
     )
 
 
@@ -252,6 +266,24 @@ ENTRIES: dict[str, Entry] = {
             licence=MIT,
             code_licence=MIT,
             page="https://github.com/oarriaga/face_classification",
+        ),
+        _restorer(
+            "codeformer",
+            "the row codeformer_spandrel of the tables (CodeFormer)",
+            "sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
+            SLAB,
+        ),
+        _restorer(
+            "gfpgan",
+            "the row gfpgan of the tables (GFPGAN 1.4)",
+            "TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth",
+            APACHE,
+        ),
+        _restorer(
+            "restoreformer",
+            "the row restoreformer of the tables (RestoreFormer)",
+            "TencentARC/GFPGAN/releases/download/v1.3.4/RestoreFormer.pth",
+            APACHE,
         ),
         _venhancer("venhancer", "full preset: U-Net and ControlNet as in the paper", "venhancer_paper.pt"),
         _venhancer("venhancer-v2", "full preset: U-Net and ControlNet, second release", "venhancer_v2.pt"),

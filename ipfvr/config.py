@@ -11,7 +11,7 @@ import difflib
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -100,7 +100,12 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
         if key not in known:
             near = nearest_key(prefix + str(key))
             raise UserError(f"{source}: unknown key '{prefix}{key}'; the nearest valid one is '{near}'")
-        sub = _section(known[key].default_factory)
+        sub, named = _section(schema, known[key].name), _entries(schema, known[key].name)
+        if named is not None and OmegaConf.is_dict(layer[key]):
+            for name in layer[key]:
+                if not OmegaConf.is_dict(layer[key][name]):
+                    raise UserError(f"{source}: write {prefix}{key}.{name}.<option>=value")
+                _check_keys(layer[key][name], named, source, f"{prefix}{key}.{name}.")
         if sub is not None:
             if not OmegaConf.is_dict(layer[key]):
                 raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
@@ -121,10 +126,24 @@ def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
     """Every option's full name, such as ``sampler.steps``."""
     keys: list[str] = []
     for f in fields(schema):
-        sub = _section(f.default_factory)
-        keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
+        sub, named = _section(schema, f.name), _entries(schema, f.name)
+        if named is not None:
+            keys += all_keys(named, f"{prefix}{f.name}.NAME.")
+        else:
+            keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
     return keys
 
 
-def _section(factory: Any) -> type | None:
-    return factory if isinstance(factory, type) and is_dataclass(factory) else None
+def _section(schema: type, name: str) -> type | None:
+    """The dataclass of an option that is a section, else None."""
+    hint = _hints(schema)[name]
+    return hint if is_dataclass(hint) else None
+
+
+def _entries(schema: type, name: str) -> type | None:
+    """The dataclass of the values of an option that holds sections by name, else None."""
+    arguments = get_args(_hints(schema)[name])
+    return arguments[1] if len(arguments) == 2 and is_dataclass(arguments[1]) else None
+
+
+_hints = lru_cache(get_type_hints)

@@ -19,9 +19,10 @@ from ipfvr.errors import run_verb
 from ipfvr.files import write_json
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.flow import FLOWS
-from ipfvr.metrics.inputs import Clip, check_pair, find_clips, pair_clips, reference_pictures
+from ipfvr.metrics.inputs import check_pair, find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
 from ipfvr.provenance import provenance
+from ipfvr.video.footage import Clip
 from ipfvr.video.reader import read_image
 
 

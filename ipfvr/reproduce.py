@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from ipfvr.errors import UserError, run_verb
+from ipfvr.methods.settings import not_installed
 from ipfvr.study.cells import Store
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
@@ -91,13 +92,10 @@ def dry_run(study: Study) -> str:
     missing: dict[str, list[str]] = {}
     for name, row in experiment.rows.items():
         config = study.config(row)
-        for line in missing_weights(config) if row.method in ("ipfvr", "venhancer") else ():
+        reasons = missing_weights(config, row.method)
+        reasons += [reason] if (reason := not_installed(row.method, config)) else []
+        for line in reasons:
             missing.setdefault(line, []).append(name)
-        if row.method not in ("ipfvr", "venhancer", "bicubic"):
-            from ipfvr.methods.catalogue import make_method
-
-            if reason := make_method(row.method, config).missing():
-                missing.setdefault(reason, []).append(name)
     lines += [f"  missing: {line} (rows: {', '.join(names)})" for line, names in missing.items()]
     try:
         people, _, source = find_people(study)

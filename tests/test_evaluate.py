@@ -18,8 +18,9 @@ from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.metrics import evaluation
 from ipfvr.metrics.evaluation import Scorer, all_infos, evaluate_clip, make_scorer
-from ipfvr.metrics.inputs import find_clips, natural_key, pair_clips, reference_pictures
+from ipfvr.metrics.inputs import find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, summarise
+from ipfvr.video.footage import natural_key
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 

@@ -11,7 +11,7 @@ from typing import Any
 from ipfvr.catalogue import ENTRIES
 from ipfvr.config import config_to_dict, load_config
 from ipfvr.errors import UserError
-from ipfvr.methods.settings import digest, method_settings
+from ipfvr.methods.settings import digest, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.options import Config
 from ipfvr.registry import find, locate, sha256
@@ -128,10 +128,8 @@ def plan_arms(study: Study, clips: Sequence[Clip], people: Sequence[Person], sto
     loras: dict[tuple[str, str], Cell] = {}
     for name, row in experiment.rows.items():
         config = study.config(row)
-        try:
-            settings, reason = method_settings(row.method, config), ""
-        except UserError as error:
-            settings, reason = {}, str(error)
+        reason = not_installed(row.method, config) or "; ".join(missing_weights(config, row.method))
+        settings = {} if reason else method_settings(row.method, config)
         for level in experiment.levels:
             arm = Arm(name, level, row, f"{name}, {level}" if several else name, reason=reason)
             for clip in clips if not reason else ():
@@ -272,11 +270,14 @@ def sharp_folder(clip: Clip, store: Store) -> Path:
     return store.folder(clip.cell) / f"{clip.index:02d}"
 
 
-def missing_weights(config: Config) -> list[str]:
-    """A line for each file that the configuration's networks need and that is not there: its home, size and licence."""
+def missing_weights(config: Config, method: str) -> list[str]:
+    """A line for each file that our networks need for a row and that is not there: its home, size and licence."""
+    if method not in ("ipfvr", "venhancer"):
+        return []
     source = config.image_prompt.source
-    parts = {"vae", "text", "tokenizer", "denoiser"} | ({"adapter"} if config.weights.adapter else set())
-    if config.weights.adapter:
+    parts = {"vae", "text", "tokenizer", "denoiser"}
+    if config.weights.adapter and method == "ipfvr":
+        parts |= {"adapter"}
         parts |= {"image"} if source in ("clip", "both") else set()
         parts |= {"face_encoder"} if source in ("recogniser", "both") else set()
     lines = []
