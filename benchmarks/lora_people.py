@@ -3,7 +3,7 @@
     python benchmarks/lora_people.py --source ../shared/data --output runs/lora_people
     python benchmarks/lora_people.py --source ../shared/data --people id13 --variants without with literal
     python benchmarks/lora_people.py --source ../shared/data --variants detach_0 literal_0 optimizer.steps=50
-    python benchmarks/lora_people.py --source ../shared/data reward.recogniser=dlib loss.reward=0.003 weights.adapter=
+    python benchmarks/lora_people.py --source ../shared/data --windows 8 weights.adapter=
 
 SOURCE holds ``clips/<id>/*.mp4`` (raw videos) and ``references/<id>/*``. Each person's LoRA is trained by
 ``experiments/lora.yaml``; windows of the test scenes, spread over them, are degraded by Eq. 13 at ``--level`` and

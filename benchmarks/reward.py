@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chunk", type=int, default=2)
     parser.add_argument("--double", action="store_true", help="double precision")
     parser.add_argument("--repeats", type=int, default=3, help="seconds are the least of so many")
-    parser.add_argument("--recogniser", default="mini/recogniser")
+    parser.add_argument("--recogniser", default="mini/dlib")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--run", choices=["naive", "chunked"], help=argparse.SUPPRESS)
     parser.add_argument("--gradient", type=Path, help=argparse.SUPPRESS)

@@ -15,6 +15,8 @@ INSIGHTFACE = "insightface model pack: non-commercial research only"
 I2VGEN = "repackaged by i2vgen-xl (MIT by its model card; its README: research, non-commercial use)"
 VENHANCER = "none stated (the author says Apache-2.0 is intended)"
 SHIPPED_LICENCE = "made by this project, some of it from CelebA pictures: non-commercial research"
+# What is shipped and is not of our making.
+_SHIPPED_BY_OTHERS = {"mini/dlib": "CC0-1.0"}
 
 
 @dataclass(frozen=True)
@@ -346,3 +348,8 @@ ENTRIES: dict[str, Entry] = {
         ),
     )
 }
+
+
+def shipped_licence(name: str) -> str:
+    """The licence of weights inside the package."""
+    return _SHIPPED_BY_OTHERS.get(name, SHIPPED_LICENCE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -36,31 +36,43 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     layers = []
     if path is not None:
         layers.append((str(path), _read_yaml(Path(path))))
+    given = OmegaConf.create({})
     for pair in overrides or []:
         key, equals, _ = pair.partition("=")
         if not equals or not key:
             raise UserError(f"'{pair}' is not of the form key=value (for example sampler.steps=8)")
         try:
             # OmegaConf reads "key=" as null, which no option is: it is the empty string here.
-            layers.append(("command line", OmegaConf.from_dotlist([pair if pair != key + "=" else f"{key}=''"])))
+            given.merge_with_dotlist([pair if pair != key + "=" else f"{key}=''"])
         except Exception as error:
             raise UserError(f"'{pair}' cannot be read: {error}") from None
+    layers.append(("command line", given))
     preset = next((str(layer.preset) for _, layer in reversed(layers) if "preset" in layer), Config.preset)
     file = PRESETS / f"{preset}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise UserError(f"unknown preset '{preset}': known ones are {known}")
-    config = OmegaConf.structured(Config)
-    for source, layer in [(str(file), _read_yaml(file)), *layers]:
-        _check_keys(layer, Config, source)
-        try:
-            config = OmegaConf.merge(config, layer)
-        except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None) or "?"
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{source}: key '{key}' has the wrong type: {reason}") from None
+    config = _preset(file)
+    for source, layer in layers:
+        config = _laid_on(config, layer, source)
     config.preset = preset
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=8)
+def _preset(file: Path) -> Any:
+    """The options with a preset's differences; merging copies it."""
+    return _laid_on(OmegaConf.structured(Config), _read_yaml(file), str(file))
+
+
+def _laid_on(config: Any, layer: Any, source: str) -> Any:
+    _check_keys(layer, Config, source)
+    try:
+        return OmegaConf.merge(config, layer)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source}: key '{key}' has the wrong type: {reason}") from None
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -122,11 +134,6 @@ def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
     return keys
 
 
-@cache
-def _hints(schema: type) -> dict[str, Any]:
-    return get_type_hints(schema)
-
-
 def _section(schema: type, name: str) -> type | None:
     """The dataclass of an option that is a section, else None."""
     hint = _hints(schema)[name]
@@ -137,3 +144,6 @@ def _entries(schema: type, name: str) -> type | None:
     """The dataclass of the values of an option that holds sections by name, else None."""
     arguments = get_args(_hints(schema)[name])
     return arguments[1] if len(arguments) == 2 and is_dataclass(arguments[1]) else None
+
+
+_hints = lru_cache(get_type_hints)

@@ -27,6 +27,7 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+    align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
     every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
     recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
@@ -250,6 +251,7 @@ class DataConfig:
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
     references: int = 0  # adapter: other pictures of the same person that an item carries
+    own_reference: float = 0.0  # adapter: share of pictures whose reference is themselves, as IP-Adapter has it
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
@@ -279,8 +281,9 @@ class LossConfig:
     drop_text: float = 0.1
     drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
+    strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
-    recogniser: str = "mini/recogniser"  # adapter: whose cosine; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # adapter: whose cosine; never the one that judges afterwards
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
     adversarial_from: int = 0  # vae: steps before the discriminator is listened to
@@ -306,7 +309,7 @@ class LoraConfig:
 class RewardConfig:
     """The feedback reward (Section 3.3, Eq. 5 to 8)."""
 
-    recogniser: str = "mini/recogniser"  # phi of Eq. 5; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that judges afterwards
     gamma: float = 0.9  # Eq. 7
     statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
     epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)

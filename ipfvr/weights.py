@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ipfvr import registry
-from ipfvr.catalogue import ENTRIES, SHIPPED_LICENCE, Entry, File
+from ipfvr.catalogue import ENTRIES, Entry, File, shipped_licence
 from ipfvr.errors import UserError, run_verb
 
 TIMEOUT = 30.0  # seconds without a byte after which a download is given up
@@ -52,7 +52,7 @@ def table(verify: bool = False) -> str:
     lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
     for name, path in registry.shipped().items():
         lines += _paragraph(
-            name, "there", f"shipped with the package, {_size(_bytes(path))}", path, SHIPPED_LICENCE, ""
+            name, "there", f"shipped with the package, {_size(_bytes(path))}", path, shipped_licence(name), ""
         )
     for entry in ENTRIES.values():
         path = registry.find(entry)

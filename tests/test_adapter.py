@@ -19,7 +19,7 @@ from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.pixels import to_frames
-from ipfvr.training.adapter import AdapterTraining, exchanged
+from ipfvr.training.adapter import AdapterTraining, exchange_references, exchanged
 from ipfvr.video.writer import VideoWriter
 
 SIDE = 32
@@ -87,6 +87,13 @@ def test_references_are_other_pictures_of_the_same_person(root: Path) -> None:
     assert seen == {10, 30, 200}
     assert all(r == {40} for _, r in drawn(data, names.index("ben/40"), 3))  # he has no other
     assert all(len(r) == 2 for _, r in drawn(data, names.index("anna/20"), 10))  # two different ones
+
+
+def test_a_picture_may_be_its_own_reference(root: Path) -> None:
+    data = FaceData(load_config(None, pairs(root, root, "data.own_reference=1")))
+    data.setup()
+    names = [f"{f.parent.parent.name}/{f.stem}" for f in data.train.pictures.files]
+    assert all(own == 20 and r == {20} for own, r in drawn(data, names.index("anna/20"), 5))
 
 
 def test_a_clips_reference_is_a_picture_or_a_frame_far_away(root: Path) -> None:
@@ -198,15 +205,44 @@ def test_identity_loss_compares_each_estimate_with_its_own_truth(training: Adapt
     judge = stub_recogniser(tmp_path)
     pixels = torch.rand(3, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     landmarks = torch.from_numpy(face_template(32)).float().repeat(3, 1, 1)
-    batch, chosen = {"pixels": pixels, "landmarks": landmarks}, torch.tensor([True, False, True])
-    truth = pixels[chosen].transpose(1, 2)
-    assert torch.allclose(training.similarity(judge, truth, batch, chosen), torch.ones(4), atol=1e-5)
-    wrong = truth.flip(0).clone().requires_grad_()
-    before = training.similarity(judge, wrong, batch, chosen)
-    assert before.max() < 0.99
-    (gradient,) = torch.autograd.grad(before.sum(), wrong)
-    after = training.similarity(judge, wrong.detach() + 0.05 * gradient / gradient.abs().max(), batch, chosen)
-    assert (after > before).all()
+    batch, nobody = {"pixels": pixels, "landmarks": landmarks}, torch.zeros(3, dtype=torch.bool)
+    wanted = training.wanted(judge, batch, pixels[:, :1], nobody)
+    truth = pixels.transpose(1, 2)
+    assert torch.allclose(training.similarity(judge, truth, landmarks, wanted), torch.ones(3, 2), atol=1e-5)
+    wrong = truth.flip(0)[:2].clone().requires_grad_()
+    before = training.similarity(judge, wrong, landmarks[:2], wanted[:2])
+    assert before[0].max() < 0.99
+    (gradient,) = torch.autograd.grad(before[0].sum(), wrong)
+    nearer = wrong.detach() + 0.05 * gradient / gradient.abs().max()
+    assert (training.similarity(judge, nearer, landmarks[:2], wanted[:2])[0] > before[0]).all()
+
+
+def test_a_stranger_is_wanted_as_the_references_show_him(training: AdapterTraining, tmp_path: Path) -> None:
+    judge = stub_recogniser(tmp_path)
+    pixels = torch.rand(3, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    landmarks = torch.from_numpy(face_template(32)).float().repeat(3, 1, 1)
+    batch, strange = {"pixels": pixels, "landmarks": landmarks}, torch.tensor([False, True, False])
+    shown = pixels[[0, 2, 1], :1]
+    wanted = training.wanted(judge, batch, shown, strange)
+    own = training.wanted(judge, batch, shown, torch.zeros_like(strange))
+    assert torch.equal(wanted[~strange], own[~strange])
+    assert torch.allclose(wanted[1], own[2, :1].expand(2, -1), atol=1e-5)
+
+
+def test_references_are_exchanged_in_a_circle() -> None:
+    references = torch.arange(64.0).reshape(64, 1, 1)
+    kept = torch.arange(64) % 4 > 0
+    torch.manual_seed(0)
+    shown, strange = exchange_references(references, kept, 0.5)
+    assert not strange[~kept].any()
+    assert 10 < strange.sum() < 40
+    assert torch.equal(shown[~strange], references[~strange])
+    assert (shown[strange] != references[strange]).all()
+    assert torch.equal(shown.flatten().sort().values, references.flatten())
+    for share, among in ((0.0, kept), (1.0, torch.arange(64) == 5)):
+        shown, strange = exchange_references(references, among, share)
+        assert torch.equal(shown, references)
+        assert not strange.any()
 
 
 def test_the_average_is_used_and_given_back(training: AdapterTraining) -> None:

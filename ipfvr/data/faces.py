@@ -87,7 +87,8 @@ class FaceDataset(Dataset):
     ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3, size, size), clean pictures of the person.
 
     References are other pictures of the person than the item's own, and not cut from its own clip, where there are
-    such; of a clip of a person without pictures, frames far from the item's. They are mirrored if the item is, so
+    such; of a clip of a person without pictures, frames far from the item's; a share ``data.own_reference`` of the
+    pictures is shown to itself. They are mirrored if the item is, so
     that a mole stays on its side; else they have a small augmentation of their own.
 
     A picture that is asked for as several frames is seen by a moving camera (:func:`camera_path`); ``landmarks`` are
@@ -154,7 +155,9 @@ class FaceDataset(Dataset):
         others = [p for p in self.pictures.get(_identity(file), []) if p != file]
         # A picture cut from a clip is called <clip>_f<frame>.
         others = [p for p in others if not p.stem.startswith(f"{file.stem}_f")] or others
-        if others:
+        if self.augment and data.own_reference and _is_picture(file) and rng.random() < data.own_reference:
+            crops = [self._read(file)] * data.references
+        elif others:
             chosen = rng.choice(len(others), data.references, replace=len(others) < data.references)
             crops = [self._read(others[i]) for i in chosen]
         else:

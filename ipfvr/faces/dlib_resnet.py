@@ -1,11 +1,13 @@
 """dlib's face recognition network (Davis King, CC0), in torch, read from dlib's own file.
 
-A recogniser whose weights are in the public domain, which gradients flow through: ``weights.recogniser=dlib``,
-``reward.recogniser=dlib``. The file comes with the Python package ``face-recognition-models``.
+A recogniser whose weights are in the public domain, which gradients flow through. ``mini/dlib`` is shipped, in half
+precision and with what dlib keeps apart folded together; ``dlib`` is the file itself, which comes with the Python
+package ``face-recognition-models``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from collections.abc import Iterator
@@ -13,16 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE
+from ipfvr.files import atomic
 
 INPUT = 150  # pixels of a side of dlib's chips
 # Left, top and side of dlib's chip (padding 0.25) in pixels of ArcFace's 112 x 112 crop: the median over 60 pictures
 # aligned by five points whose chips dlib's own 68 landmarks cut out. Its lowest eighth lies below the crop.
 CHIP = (6.0, 22.0, 100.8)
+_HEADER = "dlib"  # of the shipped file: what it was made from
 # Width and blocks of each stage, and whether its first block halves the map.
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
@@ -106,6 +112,40 @@ def load_dlib(path: Path) -> DlibResNet:
         net.fc.weight.data = layers[-1][1].reshape(256, 128).T.contiguous()
     except (ValueError, RuntimeError, struct.error, IndexError) as error:
         raise UserError(f"{path} is not dlib's face recognition network ({error}); fetch the file again") from None
+    return net
+
+
+def save_dlib(net: DlibResNet, path: Path, source: str) -> None:
+    """Write the network as the package ships it: half precision, and in the header what file it was made from.
+
+    Args:
+        net: from :func:`load_dlib`.
+        path: a ``.safetensors`` file, written whole or not at all.
+        source: what the header says of the original.
+    """
+    weights = {name: value.half().contiguous() for name, value in net.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(weights, temporary, metadata={_HEADER: source})  # one entry: several would come in any order
+
+
+def is_shipped_dlib(path: Path) -> bool:
+    """Whether a safetensors file says in its header that :func:`save_dlib` wrote it."""
+    with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+        return _HEADER in (file.metadata() or {})
+    return False
+
+
+def load_shipped_dlib(path: Path) -> DlibResNet:
+    """Read what :func:`save_dlib` wrote.
+
+    Raises:
+        UserError: not whole, or of another network.
+    """
+    net = DlibResNet()
+    try:
+        net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path} does not hold dlib's network ({str(error).splitlines()[0]})") from None
     return net
 
 

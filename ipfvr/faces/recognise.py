@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipfvr import registry
-from ipfvr.catalogue import ENTRIES, SHIPPED_LICENCE
+from ipfvr.catalogue import ENTRIES, shipped_licence
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, warp_faces
 from ipfvr.faces.detect import Detector, Face
-from ipfvr.faces.dlib_resnet import load_dlib
+from ipfvr.faces.dlib_resnet import is_shipped_dlib, load_dlib, load_shipped_dlib
 from ipfvr.faces.iresnet import IResNet, load_iresnet, published_size
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.onnx_graph import load_onnx
@@ -76,7 +76,7 @@ def load_recogniser(name: str) -> Recogniser:
     """Load a recogniser; what the file holds says which network it is.
 
     Args:
-        name: in the weights registry (``mobilefacenet``, ``dlib``, ``mini/recogniser``, ``buffalo_l``,
+        name: in the weights registry (``mobilefacenet``, ``mini/dlib``, ``dlib``, ``mini/recogniser``, ``buffalo_l``,
             ``antelopev2``) or a path: a state dict of MobileFaceNet or of a published IResNet (``.pt``, ``.pth``),
             dlib's own file (``.dat``), this project's own (``.safetensors``), or an ArcFace-class network as ONNX, or
             an insightface pack's folder with one.
@@ -91,13 +91,13 @@ def load_recogniser(name: str) -> Recogniser:
     if path.suffix == ".onnx":
         net: nn.Module = load_onnx(path)
     elif path.suffix == ".safetensors":
-        net = load_iresnet(path)
+        net = load_shipped_dlib(path) if is_shipped_dlib(path) else load_iresnet(path)
     elif path.suffix == ".dat":
         net = load_dlib(path)
     else:
         net = _from_state_dict(path)
     entry, own = ENTRIES.get(name), name in registry.shipped()
-    licence = SHIPPED_LICENCE if own else entry.licence if entry else "unknown"
+    licence = shipped_licence(name) if own else entry.licence if entry else "unknown"
     return Recogniser(net, name if own or entry else path.stem, licence, path)
 
 

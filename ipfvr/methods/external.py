@@ -20,9 +20,8 @@ from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.description import Description
 from ipfvr.methods.exchange import Run, collect, prepare
 from ipfvr.methods.process import last_line, run_program
+from ipfvr.methods.settings import how_to_install, program_folder
 from ipfvr.options import ProgramConfig
-
-VARIABLE = "IPFVR_PROGRAMS"  # a folder with a folder <name> for each program
 
 
 class ExternalProgram:
@@ -42,11 +41,8 @@ class ExternalProgram:
 
     @property
     def folder(self) -> Path | None:
-        """The program's: ``methods.<name>.folder``, else ``<name>`` in the folder that IPFVR_PROGRAMS names."""
-        if self.config.folder:
-            return Path(self.config.folder).expanduser().resolve()
-        root = os.environ.get(VARIABLE)
-        return Path(root).expanduser().resolve() / self.name if root and (Path(root) / self.name).is_dir() else None
+        """See :func:`ipfvr.methods.settings.program_folder`."""
+        return program_folder(self.name, self.config)
 
     @property
     def python(self) -> Path | None:
@@ -61,7 +57,7 @@ class ExternalProgram:
         """See :class:`ipfvr.methods.base.Method`."""
         own, key, folder = self.description, f"methods.{self.name}", self.folder
         if folder is None:
-            return f"{self.title} is not installed: {own.install}; then give {key}.folder=/path/to/it"
+            return how_to_install(self.name, own)
         if not folder.is_dir():
             return f"{key}.folder: there is no folder {folder}"
         for file in own.files:

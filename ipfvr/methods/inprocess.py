@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ipfvr.config import config_to_dict
 from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector, make_detector
@@ -18,6 +17,7 @@ from ipfvr.faces.recognise import reference_face
 from ipfvr.identity.face2text import with_words
 from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
+from ipfvr.methods.settings import method_settings
 from ipfvr.metrics.evaluation import resize_frame
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
@@ -40,7 +40,7 @@ class Bicubic:
 
     def settings(self) -> dict[str, Any]:
         """See :class:`ipfvr.methods.base.Method`."""
-        return {"method": self.name}
+        return method_settings(self.name, Config())
 
     def restore(self, case: Case, output: Path) -> Report:
         """See :class:`ipfvr.methods.base.Method`."""
@@ -88,9 +88,7 @@ class Ours:
 
     def settings(self) -> dict[str, Any]:
         """See :class:`ipfvr.methods.base.Method`."""
-        ignored = ("methods", "train", "data", "optimizer", "loss", "device")
-        kept = {key: value for key, value in config_to_dict(self.config).items() if key not in ignored}
-        return {"method": self.name, "personal": self.personal, "configuration": kept}
+        return method_settings(self.name, self.config)
 
     def restore(self, case: Case, output: Path) -> Report:
         """See :class:`ipfvr.methods.base.Method`."""
@@ -139,7 +137,10 @@ class Ours:
     def _reference(self, path: Path) -> np.ndarray:
         if self._detector is None:
             self._detector = make_detector(self.config.faces)
-        return aligned_reference(read_image(path), self._detector, self.config.video.size, path)
+        image, size = read_image(path), self.config.video.size
+        if not self.config.faces.align_references:
+            return squared(image, size)
+        return aligned_reference(image, self._detector, size, path)
 
 
 def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Path) -> np.ndarray:
@@ -165,6 +166,14 @@ def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Pa
             return resize_frame(image, size, size)
     found = reference_face(image, detector, None, name)
     return crop(image, crop_matrix(found.landmarks, size), size)
+
+
+def squared(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a picture, resized to (size, size, 3): a reference that nobody has aligned."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_frame(image[top : top + side, left : left + side], size, size)
 
 
 def base_config(config: Config) -> Config:

@@ -16,10 +16,11 @@ from ipfvr.catalogue import ENTRIES
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
-from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
+from ipfvr.metrics.base import ClipMetric, FrameMetric
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
 from ipfvr.metrics.flow import Flow, make_flow
 from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
 from ipfvr.metrics.warping import WarpingError
 from ipfvr.options import Config

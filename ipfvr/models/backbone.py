@@ -71,7 +71,7 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
         return None
     with_clip, with_recogniser = SOURCES.get(section.source, (False, False))
     if with_recogniser and not config.weights.face_encoder:
-        raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/recogniser")
+        raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/dlib")
     prompt = ImagePrompt(
         section,
         make_image_encoder(config) if with_clip else None,

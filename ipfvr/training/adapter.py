@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipfvr.errors import UserError
-from ipfvr.faces.align import warp_faces
+from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt, save_module
@@ -28,7 +28,10 @@ class AdapterTraining(BaseTraining):
     zero, as IP-Adapter does: what the projection makes of zeros is then the image prompt of nobody, which restore
     shows where there is no reference. ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step
     estimate and the truth, for samples at ``loss.identity_from`` or above, where what the face looks like is decided;
-    for dropped ones as well, so that a reference is not what tells whether a face is drawn for a recogniser.
+    for dropped ones as well, so that a reference is not what tells whether a face is drawn for a recogniser. A share
+    ``loss.strangers`` of the samples is shown another person's references and its identity loss wants that person: a
+    few hundred people make as many pairs as there are pictures squared, and what is learnt is to do as the reference
+    says, not to know who was in the training.
     """
 
     def __init__(self, config: Config) -> None:
@@ -52,13 +55,15 @@ class AdapterTraining(BaseTraining):
         text = self.embed(self.drop_text(batch["text"]))
         step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
         kept = torch.rand(len(z_hq), device=z_hq.device) >= self.config.loss.drop_image
-        tokens = self.image_tokens(batch["reference"], kept)
+        shown, strange = exchange_references(batch["reference"], kept, self.config.loss.strangers)
+        tokens = self.image_tokens(shown, kept)
         loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
         kind = "clips" if z_hq.shape[2] > 1 else "pictures"
         self.log(f"loss/{kind}", loss, prog_bar=True, batch_size=len(z_hq))
         noisy = step >= self.config.loss.identity_from
         if self.judge is not None and noisy.any():
-            identity = 1 - self.similarity(self.judge, restored[noisy], batch, noisy).mean()
+            wanted = self.wanted(self.judge, batch, shown, strange)
+            identity = 1 - self.similarity(self.judge, restored[noisy], batch["landmarks"][noisy], wanted[noisy]).mean()
             self.log(f"loss/identity_{kind}", identity, prog_bar=True, batch_size=int(noisy.sum()))
             loss = loss + self.config.loss.identity * identity
         return loss
@@ -71,6 +76,8 @@ class AdapterTraining(BaseTraining):
         everyone = torch.ones_like(step, dtype=torch.bool)
         text, real = self.embed(batch["text"]), batch["pixels"].flatten(0, 1)
         metrics = {}
+        if self.judge is not None:
+            truth = self.wanted(self.judge, batch, batch["reference"], ~everyone)
         with exchanged(self.network, self.ema):
             right = self.image_tokens(batch["reference"], everyone)
             # Neighbours of a sorted batch are often one person: half a batch away is another.
@@ -82,7 +89,8 @@ class AdapterTraining(BaseTraining):
                 pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
                 metrics[f"val/psnr_{name}"] = mean_psnr(pixels, real)
                 if self.judge is not None:
-                    metrics[f"val/identity_{name}"] = self.similarity(self.judge, restored, batch, everyone).mean()
+                    similarity = self.similarity(self.judge, restored, batch["landmarks"], truth)
+                    metrics[f"val/identity_{name}"] = similarity.mean()
         self.log_dict(metrics, batch_size=len(z_hq))
 
     def export(self, folder: Path) -> list[Path]:
@@ -98,20 +106,59 @@ class AdapterTraining(BaseTraining):
         share = kept.repeat_interleave(count).to(references)
         return self.prompt.tokens([f * share.reshape(-1, *[1] * (f.ndim - 1)) for f in features], count)
 
-    def similarity(self, judge: Recogniser, latents: Tensor, batch: dict[str, Any], chosen: Tensor) -> Tensor:
-        """Cosines (frames,) of Eq. 5 between decoded latents and the truth.
+    @torch.no_grad()
+    def wanted(self, judge: Recogniser, batch: dict[str, Any], shown: Tensor, strange: Tensor) -> Tensor:
+        """Whom the identity loss wants to see, (B, F, D): the truth, or where ``strange`` (B,) the person ``shown``.
 
         Args:
             judge: phi.
-            latents: (b, C, F, h, w), of the items of the batch that ``chosen`` (B,) is True for.
-            batch: has ``pixels`` and ``landmarks``.
-            chosen: which items.
+            batch: has ``pixels`` (B, F, 3, S, S) and ``landmarks`` (B, 5, 2).
+            shown: references (B, R, 3, S', S'), aligned to the template; the mean of their embeddings is wanted.
+            strange: which items have another person's references.
+        """
+        frames, references = batch["pixels"].shape[1], shown.shape[1]
+        landmarks = batch["landmarks"].repeat_interleave(frames, 0)
+        wanted = judge.embed(warp_faces(batch["pixels"].flatten(0, 1), landmarks)).float().unflatten(0, (-1, frames))
+        if strange.any():
+            template = face_template(shown.shape[-1])[None].repeat(int(strange.sum()) * references, 0)
+            people = judge.embed(warp_faces(shown[strange].flatten(0, 1), template)).float()
+            wanted[strange] = people.unflatten(0, (-1, references)).mean(1, keepdim=True)
+        return wanted
+
+    def similarity(self, judge: Recogniser, latents: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
+        """Cosines (B, F) of Eq. 5 between decoded latents and embeddings.
+
+        Args:
+            judge: phi.
+            latents: (B, C, F, h, w).
+            landmarks: (B, 5, 2) pixels, of all frames of an item.
+            wanted: (B, F, D), see :meth:`wanted`.
         """
         restored = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float().clamp(-1, 1)
-        landmarks = batch["landmarks"][chosen].repeat_interleave(latents.shape[2], 0)
-        with torch.no_grad():
-            truth = judge.embed(warp_faces(batch["pixels"][chosen].flatten(0, 1), landmarks)).float()
-        return functional.cosine_similarity(judge.embed(warp_faces(restored, landmarks)).float(), truth)
+        found = judge.embed(warp_faces(restored, landmarks.repeat_interleave(latents.shape[2], 0))).float()
+        return functional.cosine_similarity(found.unflatten(0, wanted.shape[:2]), wanted, dim=-1)
+
+
+def exchange_references(references: Tensor, kept: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Give some items of a batch the references of another one.
+
+    Args:
+        references: (B, R, ...).
+        kept: (B,) bool, the items whose references are shown at all; only these are exchanged.
+        share: the chance of each.
+
+    Returns:
+        The references as shown, and (B,) bool, who has another's. Those chosen pass theirs on in a circle; one alone
+        keeps its own.
+    """
+    chosen = torch.nonzero(kept & (torch.rand(len(kept), device=kept.device) < share)).flatten()
+    strange = torch.zeros_like(kept)
+    if len(chosen) < 2:
+        return references, strange
+    shown = references.clone()
+    shown[chosen] = references[chosen.roll(1)]
+    strange[chosen] = True
+    return shown, strange
 
 
 @contextmanager

@@ -1,0 +1,175 @@
+"""Cells made one after another here, or in processes beside this one that may die without taking it along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+from tqdm import tqdm
+
+from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
+
+
+def make_cells(cells: Sequence[Cell], store: Store, jobs: int = 1) -> int:
+    """Make what is not there yet, each cell after those it needs.
+
+    A cell whose forerunner has failed, or cannot run, is left out for the same reason. With several jobs each is a
+    process with one thread and, where there are GPUs, one of them.
+
+    Args:
+        cells: those they need are made too.
+        store: keeps them.
+        jobs: processes; 1: this one.
+
+    Returns:
+        How many were made or tried.
+    """
+    todo = [cell for cell in in_order(cells) if not store.finished(cell)]
+    for cell in todo:
+        forget(cell, store)
+    with tqdm(total=len(todo), desc="cells", unit="cell", disable=not todo, leave=False) as bar:
+        if jobs == 1 or len(todo) == 1:
+            for cell in todo:
+                bar.set_postfix_str(cell.name)
+                if not blocked(cell, store):
+                    from ipfvr.study.work import make_cell
+
+                    make_cell(cell, store)
+                bar.update()
+        elif todo:
+            _spread(todo, store, min(jobs, len(todo)), bar)
+    return len(todo)
+
+
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells and those they need, once each, every one after those it needs."""
+    found: dict[tuple[str, str], Cell] = {}
+
+    def add(cell: Cell) -> None:
+        if (cell.kind, cell.hash) not in found:
+            for before in cell.after:
+                add(before)
+            found[cell.kind, cell.hash] = cell
+
+    for cell in cells:
+        add(cell)
+    # Trainings take longest: they are not to begin last.
+    return sorted(found.values(), key=lambda cell: cell.kind != "lora")
+
+
+def forget(cell: Cell, store: Store) -> None:
+    """Let a cell that failed in an earlier run be tried again."""
+    (store.folder(cell).with_name(f"{cell.hash}.failed.json")).unlink(missing_ok=True)
+
+
+def blocked(cell: Cell, store: Store) -> bool:
+    """Whether a forerunner is not there; the cell is then given its reason."""
+    for before in cell.after:
+        if not store.finished(before):
+            status, reason = store.trouble(before) or (FAILED, "was not made")
+            said = reason if reason.startswith(("LoRA", "scene")) else f"{before.name}: {reason}"
+            store.fail(cell, status, said if before.kind != "restored" else reason)
+            return True
+    return False
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.Process
+    pipe: Connection
+    cell: Cell | None = None
+
+
+def _spread(todo: list[Cell], store: Store, jobs: int, bar: tqdm) -> None:
+    """Give each idle process the next cell whose forerunners are done; a process that dies has failed its cell."""
+    context = multiprocessing.get_context("spawn")
+    waiting, running = list(todo), set()
+    workers: list[_Worker] = []
+
+    def hire(number: int) -> _Worker:
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, store.root, number), daemon=True)
+        # Numpy's and torch's threads are counted when they are imported.
+        before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        os.environ.update(dict.fromkeys(before, "1"))
+        try:
+            process.start()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        there.close()
+        return _Worker(process, here)
+
+    def ready() -> Cell | None:
+        for cell in list(waiting):
+            if any((b.kind, b.hash) in running or b in waiting for b in cell.after):
+                continue
+            waiting.remove(cell)
+            if blocked(cell, store):
+                bar.update()
+                continue
+            return cell
+        return None
+
+    try:
+        workers = [hire(number) for number in range(jobs)]
+        while True:
+            for worker in workers:
+                if worker.cell is None and (cell := ready()) is not None:
+                    worker.cell = cell
+                    running.add((cell.kind, cell.hash))
+                    worker.pipe.send(cell)
+            busy = [worker for worker in workers if worker.cell is not None]
+            if not busy:
+                return
+            happened = wait([item for w in busy for item in (w.pipe, w.process.sentinel)])
+            for number, worker in enumerate(workers):
+                if worker.cell is None or not {worker.pipe, worker.process.sentinel} & set(happened):
+                    continue
+                try:
+                    worker.pipe.recv()
+                    died = False
+                except (EOFError, OSError):
+                    died = True
+                cell, worker.cell = worker.cell, None
+                running.discard((cell.kind, cell.hash))
+                bar.update()
+                bar.set_postfix_str(cell.name)
+                if died:
+                    worker.process.join()
+                    store.fail(cell, FAILED, f"its process ended with code {worker.process.exitcode}")
+                    workers[number] = hire(number)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+            worker.process.join()
+
+
+def _serve(pipe: Connection, root: object, number: int) -> None:
+    """A process's life: cells come in, and a word goes back for each."""
+    import torch
+
+    from ipfvr.study.work import make_cell
+
+    torch.set_num_threads(1)
+    count = torch.cuda.device_count()
+    device = f"cuda:{number % count}" if count else ""
+    while True:
+        try:
+            cell = pipe.recv()
+        except EOFError:
+            return
+        make_cell(cell, Store(root), device)
+        pipe.send(True)
+
+
+def outcome(cells: Sequence[Cell], store: Store) -> tuple[list[str], list[str]]:
+    """Reasons of the cells that failed, and of those that could not run; each once."""
+    failed, not_run = [], []
+    for cell in cells:
+        status, reason = store.trouble(cell) or ("", "")
+        (failed if status == FAILED else not_run if status == NOT_RUN else []).append(reason)
+    return list(dict.fromkeys(failed)), list(dict.fromkeys(not_run))
