@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr import evaluate, registry
+from ipfvr import evaluate
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.metrics import evaluation
@@ -39,17 +39,6 @@ class Projection:
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.avg_pool2d(images, 8).flatten(1)
         return torch.nn.functional.normalize(small @ self.matrix, dim=1)
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without weights, a folder to work in."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(registry.VARIABLE, raising=False)
-    package = tmp_path / "site" / "ipfvr"  # no setup.cfg beside it: not a checkout
-    package.mkdir(parents=True)
-    monkeypatch.setattr(registry, "PACKAGE", package)
-    return tmp_path
 
 
 def pan(count: int, size: int = 64, step: int = 3) -> np.ndarray:

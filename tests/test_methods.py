@@ -22,8 +22,8 @@ from ipfvr.methods.base import Case, low_frames, write_frames, write_picture
 from ipfvr.methods.catalogue import list_methods, make_method
 from ipfvr.methods.inprocess import aligned_reference, base_config
 from ipfvr.methods.pictures import NETWORKS
-from ipfvr.metrics.evaluation import resize_frame
 from ipfvr.metrics.inputs import find_clips
+from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
 
 TINY = ("preset=tiny", "weights.attributes=", "weights.emotion=", "device=cpu")

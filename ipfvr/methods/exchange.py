@@ -16,7 +16,7 @@ import numpy as np
 from ipfvr.errors import UserError
 from ipfvr.methods.base import Case, write_picture
 from ipfvr.methods.description import Description
-from ipfvr.metrics.evaluation import resize_frame
+from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import ProgramConfig
 from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import read_frames, read_image

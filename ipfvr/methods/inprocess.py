@@ -18,7 +18,7 @@ from ipfvr.identity.face2text import with_words
 from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
-from ipfvr.metrics.evaluation import resize_frame
+from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.registry import locate

@@ -17,7 +17,7 @@ from ipfvr.devices import choose_device
 from ipfvr.errors import UserError
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.inprocess import command_line
-from ipfvr.metrics.evaluation import resize_frame
+from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.registry import locate, sha256
