@@ -78,7 +78,8 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
     write_report(results, study, arms, store, [f"data: {source}"])
     from ipfvr.report.wandb_log import log_results
 
-    log_results(results, study, arms, store)
+    if note := log_results(results, study, arms, store):
+        print(f"note: {note}")
 
 
 def dry_run(study: Study) -> str:

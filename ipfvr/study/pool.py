@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -11,6 +12,19 @@ from multiprocessing.connection import Connection, wait
 from tqdm import tqdm
 
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
+
+MEMORY = 4 << 30  # bytes that a process takes while it trains a LoRA of mini
+MOST = 4
+
+
+def choose_jobs(jobs: int) -> int:
+    """``jobs``, or for 0 one a GPU; without GPUs one a core as far as memory goes, at most :data:`MOST`."""
+    if jobs > 0:
+        return jobs
+    if gpus := glob.glob("/dev/nvidia[0-9]*"):
+        return len(gpus)
+    room = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY
+    return max(1, min(len(os.sched_getaffinity(0)), room, MOST))
 
 
 def make_cells(cells: Sequence[Cell], store: Store, jobs: int = 1) -> int:
@@ -22,12 +36,13 @@ def make_cells(cells: Sequence[Cell], store: Store, jobs: int = 1) -> int:
     Args:
         cells: those they need are made too.
         store: keeps them.
-        jobs: processes; 1: this one.
+        jobs: processes; 1: this one; 0: see :func:`choose_jobs`.
 
     Returns:
         How many were made or tried.
     """
     todo = [cell for cell in in_order(cells) if not store.finished(cell)]
+    jobs = choose_jobs(jobs)
     for cell in todo:
         forget(cell, store)
     with tqdm(total=len(todo), desc="cells", unit="cell", disable=not todo, leave=False) as bar:
