@@ -119,17 +119,17 @@ def nearest_key(key: str) -> str:
         pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]
         return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
 
-    return max(all_keys(), key=likeness)
+    by_name = ((f.name, _entries(Config, f.name)) for f in fields(Config))
+    named = [key for name, schema in by_name if schema is not None for key in all_keys(schema, f"{name}.NAME.")]
+    return max([*all_keys(), *named], key=likeness)
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``."""
+    """Every option's full name, such as ``sampler.steps``; those under a name of the user's own are left out."""
     keys: list[str] = []
     for f in fields(schema):
-        sub, named = _section(schema, f.name), _entries(schema, f.name)
-        if named is not None:
-            keys += all_keys(named, f"{prefix}{f.name}.NAME.")
-        else:
+        if _entries(schema, f.name) is None:
+            sub = _section(schema, f.name)
             keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
     return keys
 

@@ -22,6 +22,7 @@ PLACES = (
     *("python", "folder", "input", "output", "list", "name", "scale", "size", "frames", "fps", "seed"),
     *("references", "landmarks"),
 )
+NEEDED = ("title", "family", "licence", "page", "install", "command")
 LIST_PLACES = ("frame", "references", "landmarks")
 
 
@@ -67,12 +68,12 @@ class Description:
     scale, size, frames, fps, seed, references, landmarks, and the keys of ``values``.
     """
 
-    title: str = "???"  # as the paper's tables call it
-    family: str = "???"
-    licence: str = "???"
-    page: str = "???"  # where it comes from
+    title: str = ""  # as the paper's tables call it
+    family: str = ""
+    licence: str = ""
+    page: str = ""  # where it comes from
     version: str = ""  # the commit that this description was written for
-    install: str = "???"  # the steps, one line
+    install: str = ""  # the steps, one line
     command: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)  # of its folder that must be there
     weights: dict[str, str] = field(default_factory=dict)  # glob in its folder: where the file comes from
@@ -123,7 +124,7 @@ def _check_keys(content: object, schema: type, path: Path, prefix: str = "") -> 
 
 def _check_values(found: Description, path: Path) -> None:
     for f in fields(Description):
-        if getattr(found, f.name) == "???" or (f.name == "command" and not found.command):
+        if f.name in NEEDED and not getattr(found, f.name):
             raise UserError(f"{path}: '{f.name}' is left out")
     choices = {
         "input.kind": (found.input.kind, ("frames", "video")),
