@@ -18,7 +18,7 @@ from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Store
 from ipfvr.study.people import find_people, read_root, write_sample
 from ipfvr.study.plan import find_clips, plan_arms, plan_clips
-from ipfvr.study.pool import blocked, in_order
+from ipfvr.study.pool import Pool, blocked, in_order
 from ipfvr.study.schema import Study, load_study
 
 TEXT = """
@@ -274,7 +274,7 @@ def test_people_without_scenes_kept_apart_are_restored_in_the_others(root: Path,
 
 def test_more_clips_do_not_change_the_first_ones(say) -> None:
     study = study_of(say())
-    reproduce(study)
+    reproduce(study, Pool())
     hashes = {(t.clip.start, arm.row): t.scores.hash for arm in arms_of(study) for t in arm.tasks}
     assert len({start for start, _ in hashes}) == 2
     starts = sorted({start for start, _ in hashes})

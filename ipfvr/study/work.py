@@ -126,8 +126,9 @@ def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
         for frame in frames:
             writer.write(frame)
     weights = {part: str(path) for part, path in report.weights.items()}
+    command = report.command.replace(str(folder / "frames"), "restored")
     about = {"title": method.title, "licence": method.licence, "family": method.family}
-    return {"notes": list(report.notes), "weights": weights, "command": report.command, "took": report.seconds, **about}
+    return {"notes": list(report.notes), "weights": weights, "command": command, "took": report.seconds, **about}
 
 
 def make_scores(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
