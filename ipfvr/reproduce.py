@@ -15,7 +15,7 @@ from ipfvr.methods.settings import not_installed
 from ipfvr.study.cells import Store
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.pool import make_cells, outcome
+from ipfvr.study.pool import Pool, outcome
 from ipfvr.study.results import Results, collect
 from ipfvr.study.schema import Study, load_study
 
@@ -35,18 +35,19 @@ def main(argv: list[str] | None = None) -> None:
     if not files:
         raise UserError("no experiment is named: such as experiments/table1.yaml")
     studies = [load_study(file, pairs) for file in files]
+    if args.dry_run:
+        print("\n".join(map(dry_run, studies)))
+        return
     failed = []
-    for study in studies:
-        if args.dry_run:
-            print(dry_run(study))
-            continue
-        results = reproduce(study)
+    with Pool(max(study.experiment.jobs for study in studies)) as pool:
+        found = [(study, reproduce(study, pool)) for study in studies]
+    for study, results in found:
         failed += [f"{study.name}: {line.title}: {line.reasons[0]}" for line in results.failed]
     if failed:
         raise CellsFailed(f"{len(failed)} rows have cells that crashed; the first is {failed[0]}")
 
 
-def reproduce(study: Study) -> Results:
+def reproduce(study: Study, pool: Pool) -> Results:
     """Make an experiment's cells and its report.
 
     Raises:
@@ -56,9 +57,9 @@ def reproduce(study: Study) -> Results:
     people, root, source = find_people(study)
     store = Store(study.store)
     scenes = plan_clips(study, people)
-    tried = make_cells([cell for _, cell in scenes], store, study.experiment.jobs)
+    tried = pool.make([cell for _, cell in scenes], store)
     arms = plan_arms(study, find_clips(scenes, store), people, store, root)
-    tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, study.experiment.jobs)
+    tried += pool.make([task.scores for arm in arms for task in arm.tasks], store)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
     results.footnotes += [*(person.note for person in people if person.note), *lost]
@@ -78,7 +79,8 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
     write_report(results, study, arms, store, [f"data: {source}"])
     from ipfvr.report.wandb_log import log_results
 
-    log_results(results, study, arms, store)
+    if note := log_results(results, study, arms, store):
+        print(f"note: {note}")
 
 
 def dry_run(study: Study) -> str:

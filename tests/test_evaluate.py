@@ -16,8 +16,8 @@ import torch
 from ipfvr import evaluate
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
-from ipfvr.metrics import evaluation
-from ipfvr.metrics.evaluation import Scorer, all_infos, evaluate_clip, make_scorer
+from ipfvr.metrics import pairing
+from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.inputs import find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, summarise
 from ipfvr.video.footage import natural_key
@@ -178,7 +178,7 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, batch: int) -> 
     scorer = Scorer(recogniser=Projection())
     reference = scorer.embed_reference({"me": pan(1)[0]})
     usual = evaluate_clip(dim(pan(10)), pan(10), reference, scorer)
-    monkeypatch.setattr(evaluation, "BATCH", batch)
+    monkeypatch.setattr(pairing, "BATCH", batch)
     other = evaluate_clip(iter(dim(pan(10))), iter(pan(10)), reference, scorer)
     for key, value in usual.scores.items():
         assert other.scores[key] == (None if value is None else pytest.approx(value, abs=1e-4)), key
@@ -236,7 +236,7 @@ def test_the_printed_mean_is_the_metrics_mean_over_clips() -> None:
         metric.end_clip()
     summary = summarise(rows)["psnr"]
     assert summary.mean == pytest.approx(float(metric.compute()), abs=1e-4)
-    table = markdown_table(rows, all_infos())
+    table = markdown_table(rows, Scorer().infos())
     assert f"{summary.mean:.2f}" in table.splitlines()[-2]
     assert len({line.count("|") for line in table.splitlines()}) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Names in the weights registry that scoring reads where they are there, beside ``weights.recogniser``.
-WEIGHTS = ("yunet", "niqe", "raft-large", "raft-small")
+WEIGHTS = ("yunet", "niqe", "raft-large", "raft-small", "lpips", "clip-iqa", "musiq", "liqe")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ PROJECT = "ipfvr"
 def dashboard(results: Results) -> dict[str, Any]:
     """The workspace's sections of panels and the report's blocks, JSON values.
 
-    Panels are ``bars`` (a metric, a bar a row), ``lines`` (over ``frame``, a line a row) or ``media``. Every metric they
-    name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
+    Panels are ``bars`` (a metric, a bar a row), ``lines`` (over ``frame``, a line a row) or ``media``. Every metric
+    that they name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
     """
     scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
     bars = [{"kind": "bars", "title": COLUMNS[key].heading, "metrics": [key]} for key in scored]

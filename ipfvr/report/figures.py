@@ -71,14 +71,15 @@ def plots(study: Study, results: Results) -> dict[str, np.ndarray]:
 
 
 def _over_frames(study: Study, results: Results) -> dict[str, np.ndarray]:
-    """IDS over the frames of a representative clip: the one of the median mean IDS of the last row."""
+    """IDS over the frames of a representative clip: the one of the median mean IDS of the last row that has run."""
     rows = list(study.experiment.rows)
     seed, level = study.limits.seeds[0], study.experiment.levels[0]
     cells = {(c["row"], c["clip"]): c for c in results.cells if (c["seed"], c["level"]) == (seed, level)}
     key = "ids_gt" if "ids_gt" in results.columns else "ids_ref"
-    last = sorted((c["scores"].get(key) or -1.0, clip) for (row, clip), c in cells.items() if row == rows[-1])
-    if not last:
+    ran = [row for row in rows if any(row == other for other, _ in cells)]
+    if not ran:
         return {}
+    last = sorted((c["scores"].get(key) or -1.0, clip) for (row, clip), c in cells.items() if row == ran[-1])
     clip = last[len(last) // 2][1]
     lines = {row: cells[row, clip]["per_frame"].get(key) for row in rows if (row, clip) in cells}
     lines = {row: values for row, values in lines.items() if values}

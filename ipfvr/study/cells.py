@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Cell:
     given: dict[str, Any] = field(default_factory=dict)
     after: tuple[Cell, ...] = ()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits."""
         text = json.dumps({"format": FORMAT, "kind": self.kind, **self.key}, sort_keys=True, default=str)
@@ -82,6 +83,10 @@ class Store:
     def fail(self, cell: Cell, status: str, reason: str) -> None:
         """Note why a cell has no result: ``failed`` or ``not run``."""
         write_json(self._trouble(cell), {"name": cell.name, "status": status, "reason": reason})
+
+    def forget(self, cell: Cell) -> None:
+        """Let a cell that failed in an earlier run be tried again."""
+        self._trouble(cell).unlink(missing_ok=True)
 
     def trouble(self, cell: Cell) -> tuple[str, str] | None:
         """(status, reason) of a cell that an earlier try has not finished; None: it is finished, or was never tried."""

@@ -110,7 +110,7 @@ class Experiment:
         shown: clips that the page shows, at most.
         tiny, mini, full: how much is run.
         output: folder of the report; cells lie in ``cells`` beside it.
-        jobs: processes; 0: one for every two cores, on GPUs one each.
+        jobs: processes; 0: one a GPU, without GPUs one a core as far as memory goes, at most four.
     """
 
     title: str = ""
@@ -132,7 +132,7 @@ class Experiment:
     mini: Limits = field(default_factory=Limits)
     full: Limits = field(default_factory=Limits)
     output: str = ""
-    jobs: int = 1
+    jobs: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ipfvr.files import write_json
 from ipfvr.fit import fit
 from ipfvr.methods.base import Case, Method, write_picture
 from ipfvr.methods.catalogue import make_method
-from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
+from ipfvr.metrics.evaluation import KEYS, ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.identity import identity_drift, identity_jumps
 from ipfvr.options import Config
 from ipfvr.provenance import versions
@@ -126,8 +126,9 @@ def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
         for frame in frames:
             writer.write(frame)
     weights = {part: str(path) for part, path in report.weights.items()}
+    command = report.command.replace(str(folder / "frames"), "restored")
     about = {"title": method.title, "licence": method.licence, "family": method.family}
-    return {"notes": list(report.notes), "weights": weights, "command": report.command, "took": report.seconds, **about}
+    return {"notes": list(report.notes), "weights": weights, "command": command, "took": report.seconds, **about}
 
 
 def make_scores(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
@@ -188,4 +189,4 @@ def _method(name: str, pairs: tuple[str, ...]) -> Method:
 @lru_cache(maxsize=1)
 def _scorer(pairs: tuple[str, ...]) -> tuple[Scorer, Config]:
     config = load_config(None, list(pairs))
-    return make_scorer(config), config
+    return make_scorer(config, metrics=KEYS), config
