@@ -127,7 +127,7 @@ def evaluate_items(
         raise UserError(f"--devices {devices}: there are {torch.cuda.device_count()} GPUs")
     module = Evaluation(make, resize, choose, quiet)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*(many workers|DistributedSampler|litlogger).*")
+    warnings.filterwarnings("ignore", message=".*(many workers|DistributedSampler|litlogger|LeafSpec).*")
     one = [device.index or 0] if device.type == "cuda" else 1
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
