@@ -7,6 +7,8 @@ TORCH_INDEX ?=
 # Where `make demo` writes, and the demo's own options (key=value).
 DEMO ?= demo
 ARGS ?=
+# Of the experiments: tiny, mini or full, and more options, such as ARGS="data.root=/path/to/data jobs=2".
+PRESET ?= mini
 # More options for pytest, such as PYTEST="-k registry -x".
 PYTEST ?=
 
@@ -21,15 +23,39 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format clean
 
+# The experiments, by target; each says in its file what it is.
+REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9
+ABLATE := dca eb np reward references
+EXPERIMENTS := $(REPRODUCE:%=reproduce-%) $(ABLATE:%=ablate-%) sweep-weights
+ALL := $(REPRODUCE:%=experiments/%.yaml) $(ABLATE:%=experiments/ablate_%.yaml) experiments/sweep_weights.yaml
+.PHONY: $(EXPERIMENTS) reproduce-all
+reproduce = HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.reproduce $(1) preset=$(PRESET) $(ARGS)
+
 help:  ## print this list
-	@awk -F ':.*##' '/^[a-z][a-z0-9-]*:.*##/ {printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z][a-z0-9-]*:.*##/ {printf "  make %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@for file in $(ALL); do name=$$(basename $$file .yaml | tr _ -); \
+	  case $$name in table*|figure*) name=reproduce-$$name;; esac; \
+	  printf '  make %-20s %s\n' $$name "$$(sed -n 's/^title: "\(.*\)"$$/\1/p' $$file)"; done
 	@echo
 	@echo "  PYTHON=$(PYTHON) (3.11 or newer)   VENV=$(VENV)   TORCH_INDEX=$(TORCH_INDEX) (another index for torch)"
+	@echo "  PRESET=$(PRESET) (of the experiments: tiny, mini, full)   ARGS=\"data.root=/path/to/data jobs=2\" (their options)"
 
 setup: $(STAMP)  ## make .venv and install the pinned packages into it
 
 demo: $(STAMP)  ## degrade a sample clip, restore it, compare: writes demo/
 	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(ARGS)
+
+$(REPRODUCE:%=reproduce-%): reproduce-%: $(STAMP)
+	$(call reproduce,experiments/$*.yaml)
+
+$(ABLATE:%=ablate-%): ablate-%: $(STAMP)
+	$(call reproduce,experiments/ablate_$*.yaml)
+
+sweep-weights: $(STAMP)
+	$(call reproduce,experiments/sweep_weights.yaml)
+
+reproduce-all: $(STAMP)  ## every table, figure, ablation and search of the paper
+	$(call reproduce,$(ALL))
 
 test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
 	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' $(PYTEST)

@@ -23,7 +23,7 @@ from ipfvr.identity.attribute_network import AttributeReader, load_attributes
 from ipfvr.identity.attributes import WORDS
 from ipfvr.identity.face2text import describe
 from ipfvr.identity.words import compose
-from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.registry import sha256

@@ -19,7 +19,7 @@ from ipfvr.errors import UserError
 from ipfvr.files import write_json
 from ipfvr.metrics.evaluation import Scorer, make_scorer
 from ipfvr.metrics.flow import FLOWS
-from ipfvr.metrics.protocol import CONFIDENCE, bootstrap_interval
+from ipfvr.metrics.intervals import CONFIDENCE, bootstrap_interval
 from ipfvr.models.backbone import weight_files
 from ipfvr.options import Config
 from ipfvr.provenance import provenance

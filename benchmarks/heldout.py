@@ -22,7 +22,8 @@ from ipfvr.demo import INPUT_CRF, write_clip, write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
-from ipfvr.metrics.protocol import bootstrap_interval, protocol
+from ipfvr.metrics.intervals import bootstrap_interval
+from ipfvr.metrics.protocol import protocol
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import strip
 from ipfvr.restore import Job, restore

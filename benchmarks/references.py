@@ -31,7 +31,7 @@ from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.identity import identity_similarity
-from ipfvr.metrics.protocol import bootstrap_interval
+from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.provenance import provenance

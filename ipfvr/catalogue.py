@@ -6,75 +6,17 @@ Nothing here touches the disk or the network: :mod:`ipfvr.registry` finds the fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ipfvr.entry import Entry, File
 
 MIT = "MIT"
 APACHE = "Apache-2.0"
+SLAB = "S-Lab License 1.0: non-commercial only"
 INSIGHTFACE = "insightface model pack: non-commercial research only"
 I2VGEN = "repackaged by i2vgen-xl (MIT by its model card; its README: research, non-commercial use)"
 VENHANCER = "none stated (the author says Apache-2.0 is intended)"
 SHIPPED_LICENCE = "made by this project, some of it from CelebA pictures: non-commercial research"
 # What is shipped and is not of our making.
 _SHIPPED_BY_OTHERS = {"mini/dlib": "CC0-1.0"}
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of an entry.
-
-    Attributes:
-        name: file name; of a folder entry, relative to the folder.
-        size: bytes; None where nobody has told us.
-        sha256: hexadecimal digest, or its first digits where we are told no more; None where nobody has told us.
-        source: https address, or the path inside the entry's hub repository or archive.
-    """
-
-    name: str
-    size: int | None = None
-    sha256: str | None = None
-    source: str = ""
-
-    def matches(self, digest: str) -> bool:
-        """Whether a file of this sha256 may be it: nothing that is known of it speaks against."""
-        return self.sha256 is None or digest.startswith(self.sha256)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A name in the registry.
-
-    Attributes:
-        name: what a configuration calls it.
-        purpose: one line.
-        files: what must be there.
-        licence: of the weights.
-        code_licence: of the code they come from.
-        restricted: the licence forbids some uses; ``fetch`` asks for ``--accept-licence``.
-        folder: of an entry that is a folder, its path below a search folder; empty: a single file.
-        hub: Hugging Face repository, empty when the files have addresses.
-        revision: the hub's revision (a branch name where no commit could be checked).
-        archive: address of a zip that holds the files.
-        package: the Python package that brings the files, as it is imported; ``pip`` installs it with ``-`` for ``_``.
-        page: where a person reads about it.
-    """
-
-    name: str
-    purpose: str
-    files: tuple[File, ...]
-    licence: str
-    code_licence: str
-    restricted: bool = False
-    folder: str = ""
-    hub: str = ""
-    revision: str = "main"
-    archive: str = ""
-    package: str = ""
-    page: str = ""
-
-    @property
-    def path(self) -> str:
-        """Path of the file or folder below a search folder, as ``fetch`` lays it."""
-        return self.folder or self.files[0].name
 
 
 def _github(repository: str, commit: str, path: str) -> str:
@@ -124,6 +66,40 @@ def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
     )
 
 
+def _restorer(name: str, purpose: str, address: str, licence: str) -> Entry:
+    owner, file = address.partition("/releases/")[0], address.rpartition("/")[2]
+    return Entry(
+        name,
+        purpose,
+        (File(file, source=f"https://github.com/{address}"),),
+        licence=licence,
+        code_licence=licence,
+        restricted=licence not in (APACHE, MIT),
+        page=f"https://github.com/{owner}",
+    )
+
+
+def _perceptual(name: str, purpose: str, *files: File) -> Entry:
+    return Entry(
+        name,
+        f"{purpose}, by pyiqa",
+        files,
+        licence="pyiqa: PolyForm-Noncommercial-1.0.0; the networks' own beside it",
+        code_licence="PolyForm-Noncommercial-1.0.0",
+        restricted=True,
+        folder=f"iqa/{name}",
+        page="https://github.com/chaofengc/IQA-PyTorch",
+    )
+
+
+def _pyiqa_file(name: str) -> File:
+    return File(name, source=f"https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/{name}")
+
+
+def _clip_file(name: str, digest: str) -> File:
+    return File(name, sha256=digest, source=f"https://openaipublic.azureedge.net/clip/models/{digest}/{name}")
+
+
 def _raft(name: str, purpose: str, file: str) -> Entry:
     # torchvision's file names end in the first eight digits of the sha256.
     digits = file.removesuffix(".pth").rpartition("-")[2]
@@ -155,6 +131,9 @@ def _insightface(name: str, purpose: str, recogniser: str, detector: str) -> Ent
 _YUNET = "0047ac24afb1a50a0c6105001c89d1b5b805dbf1"
 _MOBILEFACENET = "a6cc9032a659b615f477833e1a70b5e7931bcccc"
 _BASICSR = "8d56e3a045f9fb3e1d8872f92ee4a4f07f886b0a"
+_ALEXNET = "alexnet-owt-7be5be79.pth"
+_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
+_VIT_B_32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 _EMOTION = "b861d21b0e76ca5514cdeb5b56a689b7318584f4"
 _EMOTION_FILE = "fer2013_mini_XCEPTION.102-0.66.hdf5"
 
@@ -252,6 +231,38 @@ ENTRIES: dict[str, Entry] = {
             licence=MIT,
             code_licence=MIT,
             page="https://github.com/oarriaga/face_classification",
+        ),
+        _perceptual(
+            "lpips",
+            "LPIPS on AlexNet",
+            _pyiqa_file("LPIPS_v0.1_alex-df73285e.pth"),
+            File(_ALEXNET, sha256="7be5be79", source=f"https://download.pytorch.org/models/{_ALEXNET}"),
+        ),
+        _perceptual("clip-iqa", "CLIP-IQA on CLIP's ResNet-50", _clip_file("RN50.pt", _RN50)),
+        _perceptual("musiq", "MUSIQ of KonIQ-10k", _pyiqa_file("musiq_koniq_ckpt-e95806b9.pth")),
+        _perceptual(
+            "liqe",
+            "LIQE of KonIQ-10k on CLIP's ViT-B/32",
+            _pyiqa_file("liqe_koniq.pt"),
+            _clip_file("ViT-B-32.pt", _VIT_B_32),
+        ),
+        _restorer(
+            "codeformer",
+            "the row codeformer_spandrel of the tables (CodeFormer)",
+            "sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
+            SLAB,
+        ),
+        _restorer(
+            "gfpgan",
+            "the row gfpgan of the tables (GFPGAN 1.4)",
+            "TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth",
+            APACHE,
+        ),
+        _restorer(
+            "restoreformer",
+            "the row restoreformer of the tables (RestoreFormer)",
+            "TencentARC/GFPGAN/releases/download/v1.3.4/RestoreFormer.pth",
+            APACHE,
         ),
         _venhancer("venhancer", "full preset: U-Net and ControlNet as in the paper", "venhancer_paper.pt"),
         _venhancer("venhancer-v2", "full preset: U-Net and ControlNet, second release", "venhancer_v2.pt"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,31 +36,43 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     layers = []
     if path is not None:
         layers.append((str(path), _read_yaml(Path(path))))
+    given = OmegaConf.create({})
     for pair in overrides or []:
         key, equals, _ = pair.partition("=")
         if not equals or not key:
             raise UserError(f"'{pair}' is not of the form key=value (for example sampler.steps=8)")
         try:
             # OmegaConf reads "key=" as null, which no option is: it is the empty string here.
-            layers.append(("command line", OmegaConf.from_dotlist([pair if pair != key + "=" else f"{key}=''"])))
+            given.merge_with_dotlist([pair if pair != key + "=" else f"{key}=''"])
         except Exception as error:
             raise UserError(f"'{pair}' cannot be read: {error}") from None
+    layers.append(("command line", given))
     preset = next((str(layer.preset) for _, layer in reversed(layers) if "preset" in layer), Config.preset)
     file = PRESETS / f"{preset}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise UserError(f"unknown preset '{preset}': known ones are {known}")
-    config = OmegaConf.structured(Config)
-    for source, layer in [(str(file), _read_yaml(file)), *layers]:
-        _check_keys(layer, Config, source)
-        try:
-            config = OmegaConf.merge(config, layer)
-        except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None) or "?"
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{source}: key '{key}' has the wrong type: {reason}") from None
+    config = _preset(file)
+    for source, layer in layers:
+        config = _laid_on(config, layer, source)
     config.preset = preset
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=8)
+def _preset(file: Path) -> Any:
+    """The options with a preset's differences; merging copies it."""
+    return _laid_on(OmegaConf.structured(Config), _read_yaml(file), str(file))
+
+
+def _laid_on(config: Any, layer: Any, source: str) -> Any:
+    _check_keys(layer, Config, source)
+    try:
+        return OmegaConf.merge(config, layer)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source}: key '{key}' has the wrong type: {reason}") from None
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -87,7 +100,12 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
         if key not in known:
             near = nearest_key(prefix + str(key))
             raise UserError(f"{source}: unknown key '{prefix}{key}'; the nearest valid one is '{near}'")
-        sub = _section(known[key].default_factory)
+        sub, named = _section(schema, known[key].name), _entries(schema, known[key].name)
+        if named is not None and OmegaConf.is_dict(layer[key]):
+            for name in layer[key]:
+                if not OmegaConf.is_dict(layer[key][name]):
+                    raise UserError(f"{source}: write {prefix}{key}.{name}.<option>=value")
+                _check_keys(layer[key][name], named, source, f"{prefix}{key}.{name}.")
         if sub is not None:
             if not OmegaConf.is_dict(layer[key]):
                 raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
@@ -101,17 +119,31 @@ def nearest_key(key: str) -> str:
         pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]
         return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
 
-    return max(all_keys(), key=likeness)
+    by_name = ((f.name, _entries(Config, f.name)) for f in fields(Config))
+    named = [key for name, schema in by_name if schema is not None for key in all_keys(schema, f"{name}.NAME.")]
+    return max([*all_keys(), *named], key=likeness)
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``."""
+    """Every option's full name, such as ``sampler.steps``; those under a name of the user's own are left out."""
     keys: list[str] = []
     for f in fields(schema):
-        sub = _section(f.default_factory)
-        keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
+        if _entries(schema, f.name) is None:
+            sub = _section(schema, f.name)
+            keys += all_keys(sub, f"{prefix}{f.name}.") if sub is not None else [prefix + f.name]
     return keys
 
 
-def _section(factory: Any) -> type | None:
-    return factory if isinstance(factory, type) and is_dataclass(factory) else None
+def _section(schema: type, name: str) -> type | None:
+    """The dataclass of an option that is a section, else None."""
+    hint = _hints(schema)[name]
+    return hint if is_dataclass(hint) else None
+
+
+def _entries(schema: type, name: str) -> type | None:
+    """The dataclass of the values of an option that holds sections by name, else None."""
+    arguments = get_args(_hints(schema)[name])
+    return arguments[1] if len(arguments) == 2 and is_dataclass(arguments[1]) else None
+
+
+_hints = lru_cache(get_type_hints)

@@ -21,8 +21,8 @@ from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
-from ipfvr.metrics.base import MetricInfo
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,34 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; it takes that name, and the place of what was there, when all went well.
+
+    After an exception the temporary folder is removed and ``path`` is as it was before.
+
+    Raises:
+        UserError: ``path`` is a file, its folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise UserError(f"cannot write the folder {path}: it is a file; choose another output")
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    check_writable(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"cannot write {path}: {reason_of(error)}") from None
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, content: Any) -> None:

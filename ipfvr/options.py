@@ -27,6 +27,7 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
+    align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
     every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
     recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
@@ -349,6 +350,18 @@ class TrainConfig:
 
 
 @dataclass
+class ProgramConfig:
+    """``methods.<name>``: where somebody else's program lies on this machine (:mod:`ipfvr.methods.external`)."""
+
+    folder: str = ""  # its checkout; empty: <name> in the folder that IPFVR_PROGRAMS names, if it is there
+    python: str = ""  # its own interpreter; empty: .venv/bin/python or venv/bin/python in its folder
+    timeout: float = 7200.0  # seconds that one run may take
+    landmarks: str = ""  # dmdnet: <identity>/<picture>.txt, 68 lines 'x y' for the 512-pixel crop
+    values: dict[str, str] = field(default_factory=dict)  # its own options, such as fidelity
+    description: str = ""  # a YAML file, for a program that this project does not describe
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -378,3 +391,4 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    methods: dict[str, ProgramConfig] = field(default_factory=dict)  # by the name of a table's row

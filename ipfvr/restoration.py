@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ipfvr.errors import UserError
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
-from ipfvr.options import Config
+from ipfvr.options import Config, PromptConfig
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
 
@@ -52,10 +53,8 @@ class Restorer:
         self.dtype = choose_dtype(config.dtype, self.device)
         torch.manual_seed(config.seed)  # where a preset names no weights they are random, and the same each time
         self.codec = make_codec(config).to(self.device)
-        text = make_text_encoder(config)
-        with torch.no_grad():
-            words = text([config.prompt.positive, config.prompt.negative])
-        self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
+        self._encoder = make_text_encoder(config)
+        self.say(config.prompt)
         self.denoiser = make_denoiser(config, self.dtype).to(self.device)
         self.lora = load_lora(self.denoiser, Path(config.weights.lora), config) if config.weights.lora else None
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
@@ -73,6 +72,13 @@ class Restorer:
                 "a reference and weights.adapter"
             ]
         return []
+
+    @torch.no_grad()
+    def say(self, prompt: PromptConfig) -> None:
+        """Restore by these words from now on: ``positive`` and ``negative`` as they stand."""
+        words = self._encoder([prompt.positive, prompt.negative])
+        self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
+        self.config = replace(self.config, prompt=prompt)
 
     @torch.no_grad()
     def show_nobody(self) -> None:

@@ -1,9 +1,25 @@
-"""What holds for every test: no network, no telemetry, one thread a process."""
+"""What holds for every test: no network, no telemetry, one thread a process; and a machine without weights."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Before anything imports these packages: they read their variables once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without weights, a folder to work in."""
+    from ipfvr import registry
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(registry.VARIABLE, raising=False)
+    package = tmp_path / "site" / "ipfvr"  # no setup.cfg beside it: not a checkout
+    package.mkdir(parents=True)
+    monkeypatch.setattr(registry, "PACKAGE", package)
+    return tmp_path

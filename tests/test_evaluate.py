@@ -13,13 +13,14 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr import evaluate, registry
+from ipfvr import evaluate
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
-from ipfvr.metrics import evaluation
-from ipfvr.metrics.evaluation import Scorer, all_infos, evaluate_clip, make_scorer
-from ipfvr.metrics.inputs import find_clips, natural_key, pair_clips, reference_pictures
+from ipfvr.metrics import pairing
+from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
+from ipfvr.metrics.inputs import find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, summarise
+from ipfvr.video.footage import natural_key
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 
@@ -38,17 +39,6 @@ class Projection:
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.avg_pool2d(images, 8).flatten(1)
         return torch.nn.functional.normalize(small @ self.matrix, dim=1)
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without weights, a folder to work in."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(registry.VARIABLE, raising=False)
-    package = tmp_path / "site" / "ipfvr"  # no setup.cfg beside it: not a checkout
-    package.mkdir(parents=True)
-    monkeypatch.setattr(registry, "PACKAGE", package)
-    return tmp_path
 
 
 def pan(count: int, size: int = 64, step: int = 3) -> np.ndarray:
@@ -188,7 +178,7 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, batch: int) -> 
     scorer = Scorer(recogniser=Projection())
     reference = scorer.embed_reference({"me": pan(1)[0]})
     usual = evaluate_clip(dim(pan(10)), pan(10), reference, scorer)
-    monkeypatch.setattr(evaluation, "BATCH", batch)
+    monkeypatch.setattr(pairing, "BATCH", batch)
     other = evaluate_clip(iter(dim(pan(10))), iter(pan(10)), reference, scorer)
     for key, value in usual.scores.items():
         assert other.scores[key] == (None if value is None else pytest.approx(value, abs=1e-4)), key
@@ -246,7 +236,7 @@ def test_the_printed_mean_is_the_metrics_mean_over_clips() -> None:
         metric.end_clip()
     summary = summarise(rows)["psnr"]
     assert summary.mean == pytest.approx(float(metric.compute()), abs=1e-4)
-    table = markdown_table(rows, all_infos())
+    table = markdown_table(rows, Scorer().infos())
     assert f"{summary.mean:.2f}" in table.splitlines()[-2]
     assert len({line.count("|") for line in table.splitlines()}) == 1
 

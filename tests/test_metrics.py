@@ -24,6 +24,7 @@ from ipfvr.metrics.identity import (
     identity_jumps,
     identity_similarity,
 )
+from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.niqe import (
     NIQE,
     SMALL,
@@ -39,7 +40,6 @@ from ipfvr.metrics.niqe import (
     mscn,
     niqe,
 )
-from ipfvr.metrics.protocol import bootstrap_interval
 from ipfvr.metrics.warping import WarpingError
 
 SHARED = Path(__file__).parents[2] / "shared"

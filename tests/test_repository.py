@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 import ipfvr
 from ipfvr.config import PRESETS, load_config
+from ipfvr.study.schema import load_study
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
@@ -31,9 +33,12 @@ def test_a_file_is_short_documented_and_cheap_to_import(path: Path) -> None:
     assert not HEAVY & {name.partition(".")[0] for name in at_top}
 
 
-def is_recipe(path: Path) -> bool:
-    """Whether ``load_config`` reads it; the other kind is a list of people, for ``data.heldout``."""
-    return set(OmegaConf.load(path)) != {"identities"}
+def loader_of(path: Path) -> Callable[[Path], object] | None:
+    """What reads it: an experiment, a configuration, or None: a list of people or of scenes, a sweep for W&B."""
+    keys = set(OmegaConf.load(path))
+    if "rows" in keys:
+        return load_study
+    return None if keys & {"identities", "people", "program"} else load_config
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -44,13 +49,14 @@ def test_an_experiment_says_what_it_is_how_to_run_it_and_loads(path: Path) -> No
             break
         comment.append(line.lstrip("# "))
     assert comment, "begins with a comment that says what it is"
-    if not is_recipe(path):
+    load = loader_of(path)
+    if load is None:
         return
     commands = [line for line in comment if line.startswith("python -m ipfvr.")]
     name = str(path.relative_to(ROOT))
-    assert any(name in line for line in commands), f"shows the command: python -m ipfvr.<verb> --config {name}"
+    assert any(name in line for line in commands), f"shows the command: python -m ipfvr.<verb> {name}"
     assert any("=" in line.partition(name)[2] for line in commands), "shows an override: key=value"
-    load_config(path)
+    load(path)
 
 
 def test_every_preset_loads() -> None:
@@ -84,6 +90,11 @@ def test_make_alone_prints_the_targets() -> None:
     run = subprocess.run(["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True)
     for target in ("setup", "demo", "test", "lint", "format", "clean"):
         assert f"make {target} " in run.stdout
+    for path in EXPERIMENTS:
+        if loader_of(path) is load_study and path.stem != "sweep_point":
+            target = path.stem.replace("_", "-")
+            target = target if target.startswith(("ablate", "sweep")) else f"reproduce-{target}"
+            assert f"make {target} " in run.stdout
     plan = subprocess.run(
         ["make", "-C", str(ROOT), "-n", "setup", "PYTHON=no-such-python", "VENV=no-such-venv"],
         capture_output=True,

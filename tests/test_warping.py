@@ -37,15 +37,6 @@ class Known:
         return torch.stack([self.step, -self.step])[:, :, None, None].expand(2, 2, *first.shape[-2:])
 
 
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without weights, a folder to work in."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(registry.VARIABLE, raising=False)
-    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "site" / "ipfvr")
-    return tmp_path
-
-
 def pan(count: int, x: int = 2, y: int = 0) -> np.ndarray:
     """A window over a photograph: what it shows moves by (-x, -y) a frame. (F, H, W, 3) uint8."""
     picture = skimage.data.astronaut()

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.catalogue import ENTRIES
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
-from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
+from ipfvr.metrics.base import ClipMetric, FrameMetric
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
 from ipfvr.metrics.flow import Flow, make_flow
 from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
+from ipfvr.metrics.pairing import batches, fit, paired, unit
+from ipfvr.metrics.perceptual import KINDS, Network, Perceptual, load_network
 from ipfvr.metrics.warping import WarpingError
 from ipfvr.options import Config
 from ipfvr.registry import locate, sha256
 
-BATCH = 8  # frames scored at once: bounds memory, changes nothing
 NO_TARGET = "no ground truth is given"
 NO_REFERENCE = "no reference is given"
 HAS_TARGET = "the flow is the ground truth's"
+CHEAP = ("psnr", "ssim", "ids_gt", "ids_ref", "sigma_ids_gt", "sigma_ids_ref", "e_warp_gt", "e_warp_own", "niqe")
+KEYS = (*CHEAP, *KINDS)
 
 
 @dataclass
@@ -65,22 +70,26 @@ class Scorer:
     """The networks behind the metrics, loaded once; what has no weights says why and is never substituted.
 
     Attributes:
+        keys: the numbers that are asked for, of :data:`KEYS`; by default those that need no large network.
         recogniser: behind IDS and sigma_IDS; None: ``missing["recogniser"]`` says why.
         detector: finds the landmarks of the recogniser's crop; None: ``missing["detector"]`` says why, and square
             frames are taken for aligned crops.
         aligned: frames are aligned crops, whose landmarks are the template's; the detector is for references only.
         pristine: NIQE's parameters; None: ``missing["niqe"]`` says why.
         flow: behind E_warp; None: ``missing["flow"]`` says why.
+        perceptual: LPIPS and its like, by key; what is not in it, ``missing[key]`` says why.
         weights: the files, for provenance.
         missing: reasons, by part.
         device: where metrics are computed.
     """
 
+    keys: tuple[str, ...] = CHEAP
     recogniser: Recogniser | None = None
     detector: Detector | None = None
     aligned: bool = False
     pristine: Pristine | None = None
     flow: Flow | None = None
+    perceptual: dict[str, Network] = field(default_factory=dict)
     weights: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -97,12 +106,14 @@ class Scorer:
             path = self.weights.get("niqe")
             parameters = f"{path.name} (sha256 {sha256(path)})" if path is not None else ""
             found.append(NIQE(self.pristine, parameters, ENTRIES["niqe"].licence))
-        return {metric.info.key: metric.to(self.device) for metric in found}
+        found += [Perceptual(key, network) for key, network in self.perceptual.items()]
+        return {metric.info.key: metric.to(self.device) for metric in found if metric.info.key in self.keys}
 
     def infos(self) -> dict[str, MetricInfo]:
         """The label of every number, with the network behind it where that is loaded."""
         loaded = self.metrics()
-        return {key: loaded[key].info if key in loaded else info for key, info in all_infos().items()}
+        infos = all_infos()
+        return {key: loaded[key].info if key in loaded else infos[key] for key in KEYS if key in self.keys}
 
     def embed_reference(self, pictures: dict[str, np.ndarray], choose: int | None = None) -> Tensor | None:
         """See :func:`ipfvr.metrics.identity.embed_reference`; None without a recogniser."""
@@ -112,7 +123,11 @@ class Scorer:
 
 
 def make_scorer(
-    config: Config, device: torch.device | str = "cpu", aligned: bool = False, flow: str = "auto"
+    config: Config,
+    device: torch.device | str = "cpu",
+    aligned: bool = False,
+    flow: str = "auto",
+    metrics: Sequence[str] = CHEAP,
 ) -> Scorer:
     """Load what the metrics need; a file that is not there is noted in ``missing`` and stops nothing.
 
@@ -121,29 +136,61 @@ def make_scorer(
         device: where metrics are computed.
         aligned: frames are aligned crops: their landmarks are the template's, none are looked for.
         flow: behind E_warp, see :func:`ipfvr.metrics.flow.make_flow`.
+        metrics: keys of the numbers that are wanted; nothing else is loaded.
     """
-    scorer = Scorer(device=torch.device(device), aligned=aligned)
-    try:
+    scorer = Scorer(tuple(key for key in KEYS if key in metrics), device=torch.device(device), aligned=aligned)
+
+    def recogniser() -> dict[str, Path]:
         scorer.recogniser = load_recogniser(config.weights.recogniser).to(scorer.device)
-        scorer.weights["recogniser"] = scorer.recogniser.path
-    except UserError as error:
-        scorer.missing["recogniser"] = str(error)
-    try:
-        scorer.flow = make_flow(flow)
-        scorer.weights |= {f"flow ({name})": path for name, path in scorer.flow.weights.items()}
-    except UserError as error:
-        scorer.missing["flow"] = str(error)
-    try:
-        path = locate("niqe")
-        scorer.pristine, scorer.weights["niqe"] = load_pristine(path), path
-    except UserError as error:
-        scorer.missing["niqe"] = str(error)
-    try:
+        return {"recogniser": scorer.recogniser.path}
+
+    def detector() -> dict[str, Path]:
         scorer.detector = make_detector(config.faces)
-        scorer.weights |= {f"detector ({name})": path for name, path in scorer.detector.weights.items()}
-    except UserError as error:
-        scorer.missing["detector"] = str(error)
+        return {f"detector ({name})": path for name, path in scorer.detector.weights.items()}
+
+    def flows() -> dict[str, Path]:
+        scorer.flow = make_flow(flow)
+        return {f"flow ({name})": path for name, path in scorer.flow.weights.items()}
+
+    def pristine() -> dict[str, Path]:
+        path = locate("niqe")
+        scorer.pristine = load_pristine(path)
+        return {"niqe": path}
+
+    def perceptual(key: str) -> dict[str, Path]:
+        scorer.perceptual[key] = load_network(key, scorer.device)
+        return scorer.perceptual[key].weights
+
+    parts = {
+        "recogniser": (recogniser, ("ids_", "sigma_ids_")),
+        "detector": (detector, ("ids_", "sigma_ids_")),
+        "flow": (flows, ("e_warp_",)),
+        "niqe": (pristine, ("niqe",)),
+        **{key: (partial(perceptual, key), (key,)) for key in KINDS},
+    }
+    for part, (load, prefixes) in parts.items():
+        if any(key.startswith(prefixes) for key in scorer.keys):
+            try:
+                scorer.weights |= load()
+            except UserError as error:
+                scorer.missing[part] = str(error)
     return scorer
+
+
+def choose_metrics(words: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the numbers that words ask for: a key, the beginning of several (``ids``, ``e_warp``), or ``all``.
+
+    Raises:
+        UserError: an unknown word; the line names the nearest.
+    """
+    chosen: set[str] = set()
+    for word in words:
+        found = [key for key in KEYS if word in ("all", key) or key in (f"{word}_gt", f"{word}_ref", f"{word}_own")]
+        if not found:
+            near = get_close_matches(word, [*KEYS, "all", "ids", "sigma_ids", "e_warp"], 1, 0)[0]
+            raise UserError(f"there is no metric '{word}'; the nearest is '{near}'")
+        chosen.update(found)
+    return tuple(key for key in KEYS if key in chosen)
 
 
 def all_infos() -> dict[str, MetricInfo]:
@@ -151,7 +198,8 @@ def all_infos() -> dict[str, MetricInfo]:
     pristine = Pristine(torch.zeros(36, dtype=torch.float64), torch.eye(36, dtype=torch.float64))
     ids = [kind(target) for kind in (IDS, SigmaIDS) for target in ("gt", "ref")]
     warping = [WarpingError(source) for source in ("gt", "own")]
-    return {metric.info.key: metric.info for metric in (PSNR(), SSIM(), *ids, *warping, NIQE(pristine))}
+    perceptual = [Perceptual(key) for key in KINDS]
+    return {m.info.key: m.info for m in (PSNR(), SSIM(), *ids, *warping, NIQE(pristine), *perceptual)}
 
 
 def evaluate_clip(
@@ -163,6 +211,7 @@ def evaluate_clip(
     name: str = "clip",
     resize: bool = False,
     progress: Callable[[int], None] | None = None,
+    metrics: dict[str, ClipMetric] | None = None,
 ) -> ClipScores:
     """Score one clip at constant memory.
 
@@ -176,11 +225,12 @@ def evaluate_clip(
         name: the row's name.
         resize: resize predicted frames to the ground truth's size where they differ.
         progress: called with the number of frames done after each batch.
+        metrics: those of ``scorer.metrics()`` of the clips before, to which this one is added; None: new ones.
 
     Raises:
         UserError: no frames; unequal numbers of frames; unequal sizes without ``resize``.
     """
-    metrics = scorer.metrics()
+    metrics = scorer.metrics() if metrics is None else metrics
     finder = LandmarkFinder(None if scorer.aligned else scorer.detector)
     per_frame: dict[str, list[float | None]] = {
         key: [] for key, metric in metrics.items() if isinstance(metric, FrameMetric)
@@ -188,13 +238,13 @@ def evaluate_clip(
     missing: dict[str, str] = {}
     visible: list[float] = []
     frames, size, original = 0, (0, 0), (0, 0)
-    for batch in _batches(_paired(prediction, target, name)):
+    for batch in batches(paired(prediction, target, name)):
         original = batch[0][0].shape[1::-1]
-        pairs = [(_fit(p, t, name, resize), t) for p, t in batch]
+        pairs = [(fit(p, t, name, resize), t) for p, t in batch]
         size = pairs[0][0].shape[1::-1]
         _score_batch(pairs, reference, scorer, metrics, finder)
         missing = _not_applicable(size, target is not None, reference is not None or scorer.recogniser is None, scorer)
-        if "e_warp_gt" in metrics:
+        if {"e_warp_gt", "e_warp_own"} <= set(metrics):
             visible += metrics["e_warp_own" if target is None else "e_warp_gt"].visible.tolist()
         for key, values in per_frame.items():
             latest = metrics[key].latest.tolist() if key not in missing else [math.nan] * len(batch)
@@ -206,7 +256,7 @@ def evaluate_clip(
         raise UserError(f"{name} has no frames to score")
 
     scores: dict[str, float | None] = {}
-    for key in all_infos():
+    for key in scorer.keys:
         value = metrics[key].end_clip() if key in metrics else math.nan
         scores[key] = value if math.isfinite(value) else None
         if scores[key] is None:
@@ -216,7 +266,7 @@ def evaluate_clip(
         frames,
         *size,
         scores,
-        {key: reason for key, reason in missing.items() if scores[key] is None},
+        {key: reason for key, reason in missing.items() if scores.get(key, 0) is None},
         {key: values for key, values in per_frame.items() if scores[key] is not None},
         float(np.nanmean(visible)) if np.isfinite(visible).any() else None,
         dict(finder.counts) if scorer.recogniser is not None else {},
@@ -233,12 +283,13 @@ def _score_batch(
 ) -> None:
     """Update every metric that has what it needs with a batch of frames of one size."""
     images = np.stack([p for p, _ in pairs])
-    predicted = _unit(images).to(scorer.device)
+    predicted = unit(images).to(scorer.device)
     truths = np.stack([t for _, t in pairs]) if pairs[0][1] is not None else None
     if truths is not None:
-        wanted = _unit(truths).to(scorer.device)
-        metrics["psnr"].update(predicted, wanted)
-        if min(images.shape[1:3]) >= SSIM_WINDOW:
+        wanted = unit(truths).to(scorer.device)
+        if "psnr" in metrics:
+            metrics["psnr"].update(predicted, wanted)
+        if "ssim" in metrics and min(images.shape[1:3]) >= SSIM_WINDOW:
             metrics["ssim"].update(predicted, wanted)
     if scorer.flow is not None and min(images.shape[1:3]) >= scorer.flow.min_side:
         if truths is None:
@@ -247,6 +298,9 @@ def _score_batch(
             metrics["e_warp_gt"].update(predicted, wanted)
     if "niqe" in metrics:
         metrics["niqe"].update(predicted)
+    for key in scorer.perceptual:
+        if min(images.shape[1:3]) >= KINDS[key].min_side and (truths is not None or not KINDS[key].by_target):
+            metrics[key].update(predicted, *([wanted] if KINDS[key].by_target else []))
     if scorer.recogniser is not None and (truths is not None or reference is not None):
         landmarks = np.stack([finder.find(image) for image in (truths if truths is not None else images)])
         embeddings = embed_faces(images, landmarks, scorer.recogniser)
@@ -255,13 +309,8 @@ def _score_batch(
             targets["gt"] = embed_faces(truths, landmarks, scorer.recogniser)
         for suffix, target in targets.items():
             if target is not None:
-                for key in (f"ids_{suffix}", f"sigma_ids_{suffix}"):
+                for key in {f"ids_{suffix}", f"sigma_ids_{suffix}"} & set(metrics):
                     metrics[key].update(embeddings.to(scorer.device), target.to(scorer.device))
-
-
-def _unit(frames: np.ndarray) -> Tensor:
-    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, scorer: Scorer) -> dict[str, str]:
@@ -270,7 +319,7 @@ def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, 
     if has_target:
         reasons["e_warp_own"] = HAS_TARGET
     else:
-        reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt", "e_warp_gt"), NO_TARGET)
+        reasons |= dict.fromkeys(("psnr", "ssim", "ids_gt", "sigma_ids_gt", "e_warp_gt", "lpips"), NO_TARGET)
     if has_target and min(size) < SSIM_WINDOW:
         reasons["ssim"] = f"frames are smaller than SSIM's window of {SSIM_WINDOW} pixels"
     if scorer.flow is not None and min(size) < scorer.flow.min_side:
@@ -278,6 +327,9 @@ def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, 
         reasons["e_warp_gt" if has_target else "e_warp_own"] = small
     if not may_compare:
         reasons |= dict.fromkeys(("ids_ref", "sigma_ids_ref"), NO_REFERENCE)
+    for key, kind in KINDS.items():
+        if min(size) < kind.min_side:
+            reasons.setdefault(key, f"frames are smaller than the {kind.min_side} pixels that {kind.title} needs")
     blocks = choose_blocks(size[1], size[0])
     if all((n - blocks.size) // blocks.stride + 1 < 2 for n in size):
         reasons["niqe"] = f"frames hold fewer than two blocks of {blocks}"
@@ -286,6 +338,8 @@ def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, 
 
 def _reason(key: str, frames: int, scorer: Scorer) -> str:
     """Why a metric that applies to the clip has no number."""
+    if key in KINDS:
+        return scorer.missing.get(key, f"{KINDS[key].title} gave no number")
     if key == "niqe":
         return scorer.missing.get("niqe", "no frame has texture enough in two blocks")
     if key.startswith("e_warp"):
@@ -297,52 +351,3 @@ def _reason(key: str, frames: int, scorer: Scorer) -> str:
     if key.startswith("sigma") and frames == 1:
         return "one frame has no standard deviation"
     return "a face was found in fewer than two frames" if key.startswith("sigma") else "no face was found in any frame"
-
-
-def _paired(
-    prediction: Iterable[np.ndarray], target: Iterable[np.ndarray] | None, name: str
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Frames with their ground truth; a difference in number is an error that names both."""
-    if target is None:
-        yield from ((p, None) for p in prediction)
-        return
-    left, right = iter(prediction), iter(target)
-    count = 0
-    while True:
-        p, t = next(left, None), next(right, None)
-        if p is None or t is None:
-            break
-        count += 1
-        yield p, t
-    if p is not None or t is not None:
-        here = count + (p is not None) + sum(1 for _ in left)
-        there = count + (t is not None) + sum(1 for _ in right)
-        raise UserError(f"{name}: the prediction has {here} frames, the ground truth {there}; cut both alike")
-
-
-def _batches(pairs: Iterator[tuple[np.ndarray, np.ndarray | None]]) -> Iterator[list]:
-    batch = []
-    for pair in pairs:
-        batch.append(pair)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: bool) -> np.ndarray:
-    if target is None or prediction.shape == target.shape:
-        return prediction
-    if not resize:
-        (h, w), (th, tw) = prediction.shape[:2], target.shape[:2]
-        raise UserError(f"{name}: predicted frames are {w} x {h}, the ground truth's {tw} x {th}; allow resizing")
-    return resize_frame(prediction, target.shape[1], target.shape[0])
-
-
-def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    shrinks = width < image.shape[1] or height < image.shape[0]
-    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
-    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()

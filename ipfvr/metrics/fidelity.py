@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipfvr.metrics.base import FrameMetric, MetricInfo
+from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.filters import gaussian_window
+from ipfvr.metrics.info import MetricInfo
 
 PSNR_LIMIT = 100.0
 SSIM_WINDOW = 11

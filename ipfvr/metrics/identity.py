@@ -16,7 +16,8 @@ from ipfvr.faces.align import face_template
 from ipfvr.faces.detect import Detector, Face, box_overlap
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.identity.reward import identity_reward
-from ipfvr.metrics.base import ClipMetric, FrameMetric, MetricInfo
+from ipfvr.metrics.base import ClipMetric, FrameMetric
+from ipfvr.metrics.info import MetricInfo
 
 SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
 

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.errors import UserError
-from ipfvr.metrics.base import FrameMetric, MetricInfo
+from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.filters import gaussian_window
+from ipfvr.metrics.info import MetricInfo
 
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical and the two diagonal neighbours
 

@@ -4,48 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ipfvr.metrics.base import MetricInfo
 from ipfvr.metrics.evaluation import ClipScores, Scorer
 from ipfvr.metrics.fidelity import PSNR_LIMIT, SSIM_SIGMA, SSIM_WINDOW
+from ipfvr.metrics.info import MetricInfo
+from ipfvr.metrics.intervals import CONFIDENCE, RESAMPLES, Summary, bootstrap_interval
 from ipfvr.metrics.niqe import choose_blocks
-
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric over clips: the mean, its bootstrap interval (None with one clip), and how many clips have a number."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    clips: int
-
-
-def bootstrap_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean over clips (Efron 1979): clips are drawn with replacement.
-
-    Args:
-        values: one a clip, at least two.
-        confidence: the interval's probability.
-        resamples: how many means are drawn.
-        seed: makes the interval repeat.
-
-    Returns:
-        Lower and upper end.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(values), size=(resamples, len(values)))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
+from ipfvr.metrics.perceptual import KINDS
 
 
 def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
@@ -85,7 +52,10 @@ def protocol(
         "sigma_ids": "population standard deviation of a clip's IDS over its frames, x 100; no number for one frame",
         "e_warp": _warping_line(rows, scorer),
         "niqe": _niqe_line(rows, scorer),
+        **{key: _perceptual_line(key, scorer) for key in KINDS},
     }
+    asked = {key.removesuffix(end) for key in scorer.keys for end in ("", "_gt", "_ref", "_own")}
+    lines = {subject: line for subject, line in lines.items() if subject in asked | {"frames", "resize", "means"}}
     if references:
         distinct = sorted({picture for pictures in references.values() for picture in pictures})
         shown = ", ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} pictures"
@@ -130,6 +100,16 @@ def _niqe_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
     sizes = sorted({(row.width, row.height) for row in rows})
     cuts = "; ".join(f"at {w} x {h} blocks of {choose_blocks(h, w)}" for w, h in sizes)
     return f"prediction alone, rounded luma, two scales; {cuts}; values of different blocks are not to be compared"
+
+
+def _perceptual_line(key: str, scorer: Scorer) -> str:
+    if key not in scorer.perceptual:
+        return "n/a"
+    kind, info = KINDS[key], scorer.infos()[key]
+    against = "prediction against ground truth" if kind.by_target else "prediction alone"
+    return (
+        f"{against}, frames in [0, 1] as they are; pyiqa's {kind.name}: {info.source}, {info.network}; {info.licence}"
+    )
 
 
 def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> str:

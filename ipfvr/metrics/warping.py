@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipfvr.metrics.base import FrameMetric, MetricInfo
+from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.flow import Flow
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.registry import sha256
 
 

@@ -1,0 +1,64 @@
+"""What the list of weights says of each name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of an entry.
+
+    Attributes:
+        name: file name; of a folder entry, relative to the folder.
+        size: bytes; None where nobody has told us.
+        sha256: hexadecimal digest, or its first digits where we are told no more; None where nobody has told us.
+        source: https address, or the path inside the entry's hub repository or archive.
+    """
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+    source: str = ""
+
+    def matches(self, digest: str) -> bool:
+        """Whether a file of this sha256 may be it: nothing that is known of it speaks against."""
+        return self.sha256 is None or digest.startswith(self.sha256)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in the registry.
+
+    Attributes:
+        name: what a configuration calls it.
+        purpose: one line.
+        files: what must be there.
+        licence: of the weights.
+        code_licence: of the code they come from.
+        restricted: the licence forbids some uses; ``fetch`` asks for ``--accept-licence``.
+        folder: of an entry that is a folder, its path below a search folder; empty: a single file.
+        hub: Hugging Face repository, empty when the files have addresses.
+        revision: the hub's revision (a branch name where no commit could be checked).
+        archive: address of a zip that holds the files.
+        package: the Python package that brings the files, as it is imported; ``pip`` installs it with ``-`` for ``_``.
+        page: where a person reads about it.
+    """
+
+    name: str
+    purpose: str
+    files: tuple[File, ...]
+    licence: str
+    code_licence: str
+    restricted: bool = False
+    folder: str = ""
+    hub: str = ""
+    revision: str = "main"
+    archive: str = ""
+    package: str = ""
+    page: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path of the file or folder below a search folder, as ``fetch`` lays it."""
+        return self.folder or self.files[0].name

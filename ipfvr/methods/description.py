@@ -1,0 +1,161 @@
+"""Somebody else's program as data: what it needs, its command, and how its output is collected.
+
+One YAML file a program, in ``ipfvr/methods/programs`` or wherever ``methods.<name>.description`` says;
+``docs/add_a_method.md`` is the guide.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from string import Formatter
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ipfvr.errors import UserError
+
+PROGRAMS = Path(__file__).parent / "programs"
+PLACES = (
+    *("python", "folder", "input", "output", "list", "name", "scale", "size", "frames", "fps", "seed"),
+    *("references", "landmarks"),
+)
+NEEDED = ("title", "family", "licence", "page", "install", "command")
+LIST_PLACES = ("frame", "references", "landmarks")
+
+
+@dataclass
+class InputRule:
+    """What the program reads."""
+
+    kind: str = "frames"  # frames (a folder of 00000000.png ...) | video (an mp4)
+    side: str = "low"  # of a frame: low (as the clip is) | full (bicubic, the size asked for) | a number of pixels
+    at_once: int = 0  # most frames of one run; a longer clip is cut; 0: the whole clip
+    least: int = 1  # fewest frames of one run
+    line: str = ""  # of the file {list}, one a frame; made of {frame}, {references}, {landmarks}
+    line_alone: str = ""  # the same where the references are not enough
+
+
+@dataclass
+class ReferenceRule:
+    """What it needs of the person."""
+
+    least: int = 0  # pictures; fewer are repeated; 0: it knows of no references
+    side: int = 512  # pixels
+    landmarks: bool = False  # a file <picture>.txt of 68 lines 'x y' each; methods.<name>.landmarks has them
+
+
+@dataclass
+class OutputRule:
+    """What it writes, and how that becomes the frames asked for."""
+
+    kind: str = "frames"  # frames | video
+    pattern: str = "{output}/*.png"  # where, as a glob
+    number: str = "(\\d+)"  # regular expression of a frame's file name without suffix: its group is the number
+    crop: list[int] = field(default_factory=list)  # x, y, width, height in pixels; x < 0: from the right; empty: all
+    resize: bool = True  # bicubic, antialiased where it shrinks, to the size asked for; False: another size is an error
+    missing: str = "refuse"  # frames that did not come back: refuse | repeat (the frame before, else the one after)
+    most_missing: float = 0.2  # repeat: a larger share is refused all the same
+
+
+@dataclass
+class Description:
+    """A program.
+
+    ``command`` is run in the program's folder; its words hold ``{places}``: python, folder, input, output, list, name,
+    scale, size, frames, fps, seed, references, landmarks, and the keys of ``values``.
+    """
+
+    title: str = ""  # as the paper's tables call it
+    family: str = ""
+    licence: str = ""
+    page: str = ""  # where it comes from
+    version: str = ""  # the commit that this description was written for
+    install: str = ""  # the steps, one line
+    command: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)  # of its folder that must be there
+    weights: dict[str, str] = field(default_factory=dict)  # glob in its folder: where the file comes from
+    cuda: bool = False  # it runs on nothing else
+    accept: list[int] = field(default_factory=lambda: [0])  # exit codes
+    values: dict[str, str] = field(default_factory=dict)  # its own options; methods.<name>.values overrides them
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what a reader of its numbers should know
+    input: InputRule = field(default_factory=InputRule)
+    references: ReferenceRule = field(default_factory=ReferenceRule)
+    output: OutputRule = field(default_factory=OutputRule)
+
+
+def read_description(path: str | Path) -> Description:
+    """Read a program's description.
+
+    Raises:
+        UserError: no such file, not YAML, a key that does not exist (the line names the nearest) or is left out, a
+            value of the wrong type, a place in the command that does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no description of a program {path}")
+    try:
+        content = OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    _check_keys(content, Description, path)
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Description), content))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: key '{error.full_key}': {str(error).splitlines()[0]}") from None
+    _check_values(found, path)
+    return found
+
+
+def _check_keys(content: object, schema: type, path: Path, prefix: str = "") -> None:
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{path}: {prefix or 'the file'} must hold keys and values")
+    known = {f.name: f.default_factory for f in fields(schema)}
+    for key in content:
+        if key not in known:
+            nearest = get_close_matches(str(key), known, 1, 0)[0]
+            raise UserError(f"{path}: unknown key '{prefix}{key}'; the nearest valid one is '{prefix}{nearest}'")
+        if isinstance(known[key], type) and is_dataclass(known[key]):
+            _check_keys(content[key], known[key], path, f"{key}.")
+
+
+def _check_values(found: Description, path: Path) -> None:
+    for f in fields(Description):
+        if f.name in NEEDED and not getattr(found, f.name):
+            raise UserError(f"{path}: '{f.name}' is left out")
+    choices = {
+        "input.kind": (found.input.kind, ("frames", "video")),
+        "output.kind": (found.output.kind, ("frames", "video")),
+        "output.missing": (found.output.missing, ("refuse", "repeat")),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{path}: {key} '{value}' is unknown: use {' or '.join(known)}")
+    side = found.input.side
+    if side not in ("low", "full") and not side.isdecimal():
+        raise UserError(f"{path}: input.side '{side}' is neither low nor full nor a number of pixels")
+    if found.output.crop and (len(found.output.crop) != 4 or min(found.output.crop[2:]) < 1):
+        raise UserError(f"{path}: output.crop must be x, y, width, height")
+    try:
+        groups = re.compile(found.output.number).groups
+    except re.error as error:
+        raise UserError(f"{path}: output.number is no regular expression: {error}") from None
+    if groups != 1:
+        raise UserError(f"{path}: output.number must have one group, the frame's number")
+    for text in (*found.command, found.output.pattern):
+        _check_places(text, {*PLACES, *found.values}, path)
+    for text in (found.input.line, found.input.line_alone):
+        _check_places(text, set(LIST_PLACES), path)
+
+
+def _check_places(text: str, known: set[str], path: Path) -> None:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise UserError(f"{path}: '{text}': {error}") from None
+    for name in names:
+        if name not in known:
+            raise UserError(f"{path}: '{{{name}}}' in '{text}' is no place: use {', '.join(sorted(known))}")

@@ -1,0 +1,204 @@
+"""Rows that this package runs itself: bicubic, ours, and our base without IP-FVR."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipfvr.errors import UserError
+from ipfvr.faces.align import crop, crop_matrix, face_template
+from ipfvr.faces.detect import Detector, make_detector
+from ipfvr.faces.recognise import reference_face
+from ipfvr.identity.face2text import with_words
+from ipfvr.identity.prompt_file import read_prompt
+from ipfvr.methods.base import Case, Report, low_frames, write_frames
+from ipfvr.methods.settings import method_settings
+from ipfvr.metrics.pairing import resize_frame
+from ipfvr.options import Config
+from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.registry import locate
+from ipfvr.restoration import Restorer, plan_windows
+from ipfvr.video.reader import read_image
+
+EXPRESSIONS = 5  # frames of a clip in which the expression is read
+ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie beside the template's
+
+
+class Bicubic:
+    """The input, enlarged: what every method has to beat."""
+
+    name, title, licence, family = "bicubic", "Input (bicubic)", "none needed", "interpolation"
+
+    def missing(self) -> str | None:
+        """See :class:`ipfvr.methods.base.Method`."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`ipfvr.methods.base.Method`."""
+        return method_settings(self.name, Config())
+
+    def restore(self, case: Case, output: Path) -> Report:
+        """See :class:`ipfvr.methods.base.Method`."""
+        began = time.perf_counter()
+        write_frames((resize_frame(frame, case.size, case.size) for frame in low_frames(case)), case, output)
+        return Report(time.perf_counter() - began, case.frames, command=command_line(self.name, case, output))
+
+
+class Ours:
+    """This package's restorer on one clip: references, LoRA and words of the person, as far as the case has them.
+
+    The networks are loaded once and kept as long as cases have the same LoRA.
+
+    Args:
+        name: the row's.
+        title: as in the paper's tables.
+        family: see :class:`ipfvr.methods.base.Method`.
+        config: of the restorer; each case brings its own seed, LoRA and words.
+        personal: False: what a case knows of the person is not looked at.
+    """
+
+    licence = "Apache-2.0 (code); the weights' own: python -m ipfvr.weights"
+
+    def __init__(self, name: str, title: str, family: str, config: Config, personal: bool = True) -> None:
+        self.name, self.title, self.family = name, title, family
+        self.config, self.personal = config, personal
+        self._restorer: Restorer | None = None
+        self._detector: Detector | None = None
+
+    def missing(self) -> str | None:
+        """See :class:`ipfvr.methods.base.Method`: the first of the weights that is not there."""
+        weights = self.config.weights
+        names = [weights.vae, weights.text, weights.tokenizer, weights.denoiser, weights.lora]
+        if weights.adapter:
+            source = self.config.image_prompt.source
+            names += [weights.adapter]
+            names += [weights.image] if source in ("clip", "both") else []
+            names += [weights.face_encoder] if source in ("recogniser", "both") else []
+        try:
+            for name in filter(None, names):
+                locate(name)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`ipfvr.methods.base.Method`."""
+        return method_settings(self.name, self.config)
+
+    def restore(self, case: Case, output: Path) -> Report:
+        """See :class:`ipfvr.methods.base.Method`."""
+        began = time.perf_counter()
+        if case.size != self.config.video.size:
+            raise UserError(
+                f"{self.name} restores faces of {self.config.video.size} pixels (video.size), the case {case.name} "
+                f"asks for {case.size}"
+            )
+        if not self.personal:
+            case = replace(case, references=(), lora=None, prompt=None)
+        low = np.stack(list(low_frames(case)))
+        restorer = self._load(case)
+        faces = [self._reference(path) for path in case.references]
+        notes = self._show(restorer, case, faces, low)
+        windows = plan_windows([(0, len(low))], restorer.config)
+        frames = (frame for _, frame in restorer.restore_stream(enumerate(low), windows))
+        write_frames(frames, case, output)
+        seconds, command = time.perf_counter() - began, command_line(self.name, case, output)
+        return Report(seconds, len(low), tuple(notes + restorer.notes), dict(restorer.files), command)
+
+    def _load(self, case: Case) -> Restorer:
+        lora = str(case.lora) if case.lora is not None else self.config.weights.lora
+        if self._restorer is None or self._restorer.config.weights.lora != lora:
+            self._restorer = None  # before the next is made: two need not fit
+            self._restorer = Restorer(replace(self.config, weights=replace(self.config.weights, lora=lora)))
+        self._restorer.config = replace(self._restorer.config, seed=case.seed)
+        return self._restorer
+
+    def _show(self, restorer: Restorer, case: Case, faces: list[np.ndarray], low: np.ndarray) -> list[str]:
+        """Give the restorer the case's words and pictures; what was not used, a line each."""
+        by_hand = read_prompt(case.prompt) if case.prompt is not None and self.config.prompt.describe else None
+        seen: list[np.ndarray] = []
+        if faces and self.config.prompt.describe:
+            picks = sorted(set(np.linspace(0, len(low) - 1, EXPRESSIONS).round().astype(int).tolist()))
+            seen = list(to_frames(resize(to_tensor(low[picks]), case.size)))
+        spoken, record = with_words(self.config, faces, by_hand, seen)
+        restorer.say(spoken.prompt)
+        restorer.files.update(record.get("files", {}))
+        if not faces:
+            restorer.show_nobody()
+            return list(record.get("notes", ()))
+        used = restorer.show_references(faces) is not None
+        return [*record.get("notes", ()), *([] if used else ["without weights.adapter the reference is not seen"])]
+
+    def _reference(self, path: Path) -> np.ndarray:
+        if self._detector is None:
+            self._detector = make_detector(self.config.faces)
+        image, size = read_image(path), self.config.video.size
+        if not self.config.faces.align_references:
+            return squared(image, size)
+        return aligned_reference(image, self._detector, size, path)
+
+
+def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Path) -> np.ndarray:
+    """A reference picture as the aligned crop (size, size, 3) uint8.
+
+    A square picture is taken for an aligned crop, and only resized, where its face's landmarks lie on the template or
+    no face is found in it; any other is cropped about its face.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        detector: what finds faces.
+        size: side of the crop, pixels.
+        name: what errors call it.
+
+    Raises:
+        UserError: not square, and without one clear face.
+    """
+    height, width = image.shape[:2]
+    if height == width:
+        faces = detector.detect(image)
+        beside = [np.abs(face.landmarks - face_template(width)).max() / width for face in faces]
+        if not faces or min(beside) <= ALIGNED:
+            return resize_frame(image, size, size)
+    found = reference_face(image, detector, None, name)
+    return crop(image, crop_matrix(found.landmarks, size), size)
+
+
+def squared(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a picture, resized to (size, size, 3): a reference that nobody has aligned."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_frame(image[top : top + side, left : left + side], size, size)
+
+
+def base_config(config: Config) -> Config:
+    """VEnhancer, our base without IP-FVR, as differences of configuration.
+
+    No image prompt, no LoRA, no words on the person but its own plain prompt with its quality words; classifier-free
+    guidance where ours has streams; clips one after another, each by itself, without overlap.
+    """
+    quality = f", {config.prompt.quality}" if config.prompt.quality else ""
+    guider = "classifier_free" if config.sampler.guider == "multi_stream" else config.sampler.guider
+    return replace(
+        config,
+        weights=replace(config.weights, adapter="", lora=""),
+        prompt=replace(config.prompt, describe=False, file="", positive=config.prompt.positive + quality),
+        sampler=replace(config.sampler, guider=guider),
+        long_video=replace(config.long_video, blending="none", noise_sharing=False),
+        video=replace(config.video, overlap=0),
+    )
+
+
+def command_line(name: str, case: Case, output: Path) -> str:
+    """The command that runs one case by itself."""
+    words = ["python", "-m", "ipfvr.methods", name, str(case.low), "--output", str(output), "--size", str(case.size)]
+    if case.references:
+        words += ["--reference", *map(str, case.references)]
+    for option, path in (("--prompt", case.prompt), ("--lora", case.lora)):
+        words += [option, str(path)] if path is not None else []
+    return shlex.join([*words, f"seed={case.seed}"])

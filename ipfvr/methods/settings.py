@@ -1,0 +1,72 @@
+"""What a row's result depends on beside its clip, and whether its program is here; imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ipfvr.catalogue import ENTRIES
+from ipfvr.config import config_to_dict
+from ipfvr.errors import UserError
+from ipfvr.methods.description import PROGRAMS, Description, read_description
+from ipfvr.options import Config, ProgramConfig
+from ipfvr.registry import find, locate, sha256
+
+VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
+OWN = ("bicubic", "ipfvr", "venhancer")
+# Options that change nothing in a clip that is restored by itself.
+IDLE = ("preset", "seed", "device", "people", "degradation", "data", "optimizer", "loss", "lora", "reward")
+IDLE += ("recogniser", "train", "methods", "weights")
+IDLE_VIDEO = ("crf", "preset")
+READ = ("vae", "text", "tokenizer", "image", "denoiser", "adapter", "face_encoder", "lora", "attributes", "emotion")
+
+
+def method_settings(name: str, config: Config) -> dict[str, Any]:
+    """The options and the files of weights that the row ``name`` reads, as JSON values, for a finished cell's hash.
+
+    Raises:
+        UserError: no such row.
+    """
+    if name == "bicubic":
+        return {"method": name}
+    if name in OWN:
+        kept = {part: value for part, value in config_to_dict(config).items() if part not in IDLE}
+        kept["video"] = {key: value for key, value in kept["video"].items() if key not in IDLE_VIDEO}
+        return {"method": name, "options": kept, "weights": {part: digest(config, part) for part in READ}}
+    from ipfvr.methods.catalogue import make_method
+
+    return make_method(name, config).settings()
+
+
+def not_installed(name: str, config: Config) -> str | None:
+    """One line on how to install somebody else's program; None: it is here, or the row needs none."""
+    settings = config.methods.get(name, ProgramConfig())
+    path = Path(settings.description or PROGRAMS / f"{name}.yaml")
+    if name in OWN or not path.is_file() or program_folder(name, settings) is not None:
+        return None
+    return how_to_install(name, read_description(path))
+
+
+def how_to_install(name: str, description: Description) -> str:
+    """One line that says how to get a program."""
+    return f"{description.title} is not installed: {description.install}; then give methods.{name}.folder=/path/to/it"
+
+
+def program_folder(name: str, settings: ProgramConfig) -> Path | None:
+    """Where a program lies: ``methods.<name>.folder``, else ``<name>`` in the folder that IPFVR_PROGRAMS names."""
+    if settings.folder:
+        return Path(settings.folder).expanduser().resolve()
+    root = os.environ.get(VARIABLE)
+    return Path(root).expanduser().resolve() / name if root and (Path(root) / name).is_dir() else None
+
+
+def digest(config: Config, part: str) -> str:
+    """SHA-256 of what ``weights.<part>`` names; of a file that is not there, a word that says so."""
+    name = getattr(config.weights, part)
+    entry = ENTRIES.get(name)
+    try:
+        path = (find(entry) if entry is not None else locate(name)) if name else None
+    except UserError:
+        path = None
+    return sha256(path) if path is not None else f"missing {name}" if name else ""

@@ -1,0 +1,74 @@
+"""A clip's frames beside their ground truth: in pairs, in batches, at one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipfvr.errors import UserError
+
+BATCH = 8  # frames scored at once: bounds memory, changes nothing
+
+Pair = tuple[np.ndarray, np.ndarray | None]
+
+
+def unit(frames: np.ndarray) -> Tensor:
+    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def paired(prediction: Iterable[np.ndarray], target: Iterable[np.ndarray] | None, name: str) -> Iterator[Pair]:
+    """Frames with their ground truth; a difference in number is an error that names both."""
+    if target is None:
+        yield from ((p, None) for p in prediction)
+        return
+    left, right = iter(prediction), iter(target)
+    count = 0
+    while True:
+        p, t = next(left, None), next(right, None)
+        if p is None or t is None:
+            break
+        count += 1
+        yield p, t
+    if p is not None or t is not None:
+        here = count + (p is not None) + sum(1 for _ in left)
+        there = count + (t is not None) + sum(1 for _ in right)
+        raise UserError(f"{name}: the prediction has {here} frames, the ground truth {there}; cut both alike")
+
+
+def batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    """Lists of :data:`BATCH` pairs, the last one shorter."""
+    batch = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: bool) -> np.ndarray:
+    """A predicted frame at its ground truth's size.
+
+    Raises:
+        UserError: it has another size, and ``resize`` is False.
+    """
+    if target is None or prediction.shape == target.shape:
+        return prediction
+    if not resize:
+        (h, w), (th, tw) = prediction.shape[:2], target.shape[:2]
+        raise UserError(f"{name}: predicted frames are {w} x {h}, the ground truth's {tw} x {th}; allow resizing")
+    return resize_frame(prediction, target.shape[1], target.shape[0])
+
+
+def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    shrinks = width < image.shape[1] or height < image.shape[0]
+    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
+    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()

@@ -1,0 +1,124 @@
+"""The W&B dashboard of an experiment as code: a workspace and a report, as plain values first.
+
+``python -m ipfvr.report.dashboard runs/reproduce/table1_mini/dashboard.json --entity ME`` publishes them, with
+``pip install wandb-workspaces``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ipfvr.errors import UserError, run_verb
+from ipfvr.metrics.columns import COLUMNS
+from ipfvr.report.tables import conclusions, footnotes, markdown_table
+from ipfvr.study.results import Results
+
+PROJECT = "ipfvr"
+
+
+def dashboard(results: Results) -> dict[str, Any]:
+    """The workspace's sections of panels and the report's blocks, JSON values.
+
+    Panels are ``bars`` (a metric, a bar a row), ``lines`` (over ``frame``, a line a row) or ``media``. Every metric
+    that they name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
+    """
+    scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
+    bars = [{"kind": "bars", "title": COLUMNS[key].heading, "metrics": [key]} for key in scored]
+    framed = sorted({key for cell in results.cells for key in cell["per_frame"]} & set(results.columns))
+    lines = [
+        {"kind": "lines", "title": f"{COLUMNS[key].title} over frames", "x": "frame", "metrics": [f"frames/{key}"]}
+        for key in framed
+    ]
+    clips = list(dict.fromkeys(cell["clip"] for cell in results.cells))
+    media = [{"kind": "media", "title": "Clips", "metrics": [f"videos/{clip}" for clip in clips]}] if clips else []
+    sections = [
+        {"name": name, "panels": panels}
+        for name, panels in (("Scores", bars), ("Frames", lines), ("Clips", media))
+        if panels
+    ]
+    blocks = [
+        {"kind": "heading", "text": results.title},
+        {"kind": "markdown", "text": markdown_table(results)},
+        *({"kind": "text", "text": text} for text in conclusions(results)),
+        {"kind": "panels", "panels": [*bars, *lines]},
+        *({"kind": "text", "text": text} for text in footnotes(results)),
+    ]
+    return {
+        "project": PROJECT,
+        "group": results.name,
+        "workspace": {"name": f"{results.name} ({results.preset})", "sections": sections},
+        "report": {"title": results.title, "blocks": blocks},
+    }
+
+
+def publish(spec: dict[str, Any], entity: str) -> list[str]:
+    """Save the workspace and the report to W&B; returns their addresses.
+
+    Raises:
+        UserError: wandb-workspaces is not installed.
+    """
+    workspace, report = build(spec, entity)
+    workspace.save()
+    report.save()
+    return [workspace.url, report.url]
+
+
+def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
+    """The library's workspace and report of a :func:`dashboard`; nothing is sent.
+
+    Raises:
+        UserError: wandb-workspaces is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ModuleNotFoundError:
+        raise UserError("the dashboard needs wandb-workspaces: pip install wandb-workspaces") from None
+    project, chosen = spec["project"], f"Group = '{spec['group']}'"
+
+    def panel(said: dict[str, Any]) -> Any:
+        if said["kind"] == "lines":
+            return wr.LinePlot(title=said["title"], x=said["x"], y=said["metrics"])
+        if said["kind"] == "bars":
+            return wr.BarPlot(title=said["title"], metrics=said["metrics"])
+        return wr.MediaBrowser(title=said["title"], media_keys=said["metrics"])
+
+    def block(said: dict[str, Any]) -> Any:
+        if said["kind"] == "panels":
+            runs = wr.Runset(entity=entity, project=project, name=spec["group"], filters=chosen)
+            return wr.PanelGrid(runsets=[runs], panels=[panel(p) for p in said["panels"]])
+        kinds = {"heading": wr.H1, "markdown": wr.MarkdownBlock, "text": wr.P}
+        return kinds[said["kind"]](text=said["text"])
+
+    sections = [
+        ws.Section(name=s["name"], panels=[panel(p) for p in s["panels"]], is_open=True)
+        for s in spec["workspace"]["sections"]
+    ]
+    workspace = ws.Workspace(
+        entity=entity,
+        project=project,
+        name=spec["workspace"]["name"],
+        sections=sections,
+        runset_settings=ws.RunsetSettings(filters=chosen),
+    )
+    blocks = [block(b) for b in spec["report"]["blocks"]]
+    return workspace, wr.Report(entity=entity, project=project, title=spec["report"]["title"], blocks=blocks)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m ipfvr.report.dashboard", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="the dashboard.json of a report's folder")
+    parser.add_argument("--entity", required=True, help="your W&B user or team")
+    args = parser.parse_args(argv)
+    if not args.file.is_file():
+        raise UserError(f"no {args.file}; python -m ipfvr.reproduce writes it beside index.html")
+    for address in publish(json.loads(args.file.read_text()), args.entity):
+        print(address)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_verb(main))

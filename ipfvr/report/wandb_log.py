@@ -1,0 +1,154 @@
+"""Results to Weights & Biases: a run a row in the experiment's group, and one for the report; never required.
+
+A row's run has each cell as a line of its table, the IDS of every frame as curves and the clips that the page shows as
+videos. The cells themselves take seconds; a run of each would take longer than they do. Offline by default: ``wandb
+sync`` sends what lies in the report's folder later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ipfvr.config import config_to_dict
+from ipfvr.files import write_json
+from ipfvr.report.dashboard import PROJECT, dashboard
+from ipfvr.report.fingerprint import PAGE
+from ipfvr.report.tables import results_json
+from ipfvr.study.cells import Store
+from ipfvr.study.plan import Arm
+from ipfvr.study.results import Line, Results
+from ipfvr.study.schema import Study
+
+NOTED = "wandb.json"  # ids of the runs that are logged: a second run of the same logs nothing twice
+TIMEOUT = 30.0  # seconds that a server is waited for
+SWEEP = "WANDB_SWEEP_ID"  # set by an agent, whose run the row then is
+
+
+def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Store) -> str:
+    """Log what has changed since the last time; a W&B that cannot be reached or is not installed stops nothing.
+
+    Args:
+        results: see :func:`ipfvr.study.results.collect`.
+        study: ``train.wandb`` says offline, online or disabled.
+        arms: of the results' lines, in their order.
+        store: keeps the cells.
+
+    Returns:
+        A note on what could not be logged; empty: all was, or nothing is wanted.
+    """
+    mode = study.config().train.wandb
+    write_json(study.output / "dashboard.json", dashboard(results))
+    if mode == "disabled":
+        return ""
+    try:
+        import wandb
+    except ModuleNotFoundError:
+        return "W&B is not installed, nothing was logged to it: pip install wandb"
+    noted = study.output / NOTED
+    done: list[str] = json.loads(noted.read_text()) if noted.is_file() else []
+    try:
+        for arm, line in zip(arms, results.lines, strict=True):
+            cells = [c for c in results.cells if (c["row"], c["level"]) == (arm.row, arm.level)]
+            name = run_id(study, line, [c["cell"] for c in cells])
+            if cells and name not in done:
+                with _run(wandb, study, mode, name, line.title, "row", row_config(study, arm)) as run:
+                    log_row(run, wandb, results, line, cells, videos_of(study, arm, store))
+                done.append(name)
+                write_json(noted, done)
+        name = run_id(study, None, [c["cell"] for c in results.cells])
+        if name not in done and SWEEP not in os.environ:
+            with _run(wandb, study, mode, name, "report", "report", results_json(results)["columns"]) as run:
+                log_page(run, wandb, study, arms, store)
+            write_json(noted, [*done, name])
+    except Exception as error:
+        # Whatever it is, the results are on disk: a logger is no reason to fail.
+        return f"W&B took no more: {type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
+
+
+def run_id(study: Study, line: Line | None, cells: Sequence[str]) -> str:
+    """The same for the same cells."""
+    text = json.dumps([study.name, study.preset, line.title if line else "", sorted(cells)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def row_config(study: Study, arm: Arm) -> dict[str, Any]:
+    """What a run's page says of its row."""
+    config = config_to_dict(study.config(arm.spec))
+    return {"row": arm.row, "level": arm.level, "method": arm.spec.method, "lora": arm.spec.lora, "options": config}
+
+
+def log_row(run: Any, wandb: Any, results: Results, line: Line, cells: Sequence[Any], videos: dict[str, Any]) -> None:
+    """A row's means as the run's summary, its cells as a table, its frames as curves, its clips as videos."""
+    table = wandb.Table(columns=["clip", "person", "seed", *results.columns])
+    for cell in cells:
+        table.add_data(
+            cell["clip"], cell["person"], cell["seed"], *(cell["scores"].get(key) for key in results.columns)
+        )
+    for frame, values in enumerate(frame_means(cells)):
+        run.log({"frame": frame, **values})
+    run.log({"cells": table, **{name: wandb.Video(str(path)) for name, path in videos.items()}})
+    for key, summary in line.summaries.items():
+        if summary is not None:
+            run.summary[key] = summary.mean
+
+
+def frame_means(cells: Sequence[Any]) -> list[dict[str, float]]:
+    """For each frame index the mean over clips of what has a number a frame, such as ``frames/ids_gt``."""
+    keys = sorted({key for cell in cells for key in cell["per_frame"]})
+    length = max((len(v) for cell in cells for v in cell["per_frame"].values()), default=0)
+    rows: list[dict[str, float]] = []
+    for frame in range(length):
+        found = {}
+        for key in keys:
+            values = [cell["per_frame"][key][frame : frame + 1] for cell in cells if key in cell["per_frame"]]
+            there = [v[0] for v in values if v and v[0] is not None]
+            if there:
+                found[f"frames/{key}"] = float(np.mean(there))
+        rows.append(found)
+    return rows
+
+
+def videos_of(study: Study, arm: Arm, store: Store) -> dict[str, Any]:
+    """The arm's first clips, at most as many as the page shows."""
+    there = [task for task in arm.tasks if store.finished(task.restored)][: study.experiment.shown]
+    return {f"videos/{task.clip.name}": store.folder(task.restored) / "clip.mp4" for task in there}
+
+
+def log_page(run: Any, wandb: Any, study: Study, arms: Sequence[Arm], store: Store) -> None:
+    """The report's files, its plots, and the LoRAs as artifacts."""
+    output = study.output
+    run.log({path.stem: wandb.Image(_picture(path)) for path in sorted(output.glob("*.png"))})
+    report = wandb.Artifact(f"{study.name}_{study.preset}", type="report")
+    for name in (PAGE, "results.json", "table.csv", "table.md", "table.tex"):
+        report.add_file(str(output / name))
+    run.log_artifact(report)
+    for cell in {cell.hash: cell for arm in arms for cell in arm.loras if store.finished(cell)}.values():
+        artifact = wandb.Artifact(f"lora_{cell.hash}", type="lora", description=cell.name, metadata=cell.key)
+        artifact.add_dir(str(store.folder(cell) / "weights"))
+        run.log_artifact(artifact)
+
+
+def _run(wandb: Any, study: Study, mode: str, name: str, title: str, kind: str, config: dict[str, Any]) -> Any:
+    return wandb.init(
+        project=PROJECT,
+        group=study.name,
+        job_type=kind,
+        name=title,
+        id=None if SWEEP in os.environ else name,
+        dir=str(study.output),
+        mode=mode,
+        config=config,
+        settings=wandb.Settings(init_timeout=TIMEOUT, console="off", silent=True),
+    )
+
+
+def _picture(path: Any) -> np.ndarray:
+    return cv2.imread(str(path))[..., ::-1]

@@ -1,0 +1,122 @@
+"""Tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
+
+Several experiments may be given; they share their cells. What is finished is kept: a stopped run goes on, a changed
+option makes only its own cells anew. The report lies in ``runs/reproduce/<name>_<preset>/index.html``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from ipfvr.errors import UserError, run_verb
+from ipfvr.methods.settings import not_installed
+from ipfvr.study.cells import Store
+from ipfvr.study.people import find_people
+from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
+from ipfvr.study.pool import Pool, outcome
+from ipfvr.study.results import Results, collect
+from ipfvr.study.schema import Study, load_study
+
+
+class CellsFailed(Exception):
+    """Some cells have crashed; the report says which."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The verb; the module's docstring shows its use."""
+    parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run, and which files are missing")
+    args = parser.parse_intermixed_args(argv)
+    files = [word for word in args.experiments if "=" not in word]
+    pairs = [word for word in args.experiments if "=" in word]
+    if not files:
+        raise UserError("no experiment is named: such as experiments/table1.yaml")
+    studies = [load_study(file, pairs) for file in files]
+    if args.dry_run:
+        print("\n".join(map(dry_run, studies)))
+        return
+    failed = []
+    with Pool(max(study.experiment.jobs for study in studies)) as pool:
+        found = [(study, reproduce(study, pool)) for study in studies]
+    for study, results in found:
+        failed += [f"{study.name}: {line.title}: {line.reasons[0]}" for line in results.failed]
+    if failed:
+        raise CellsFailed(f"{len(failed)} rows have cells that crashed; the first is {failed[0]}")
+
+
+def reproduce(study: Study, pool: Pool) -> Results:
+    """Make an experiment's cells and its report.
+
+    Raises:
+        UserError: data or options that are not there. A cell that crashes raises nothing: its row says so.
+    """
+    began = time.perf_counter()
+    people, root, source = find_people(study)
+    store = Store(study.store)
+    scenes = plan_clips(study, people)
+    tried = pool.make([cell for _, cell in scenes], store)
+    arms = plan_arms(study, find_clips(scenes, store), people, store, root)
+    tried += pool.make([task.scores for arm in arms for task in arm.tasks], store)
+    results = collect(study, arms, store)
+    lost, _ = outcome([cell for _, cell in scenes], store)
+    results.footnotes += [*(person.note for person in people if person.note), *lost]
+    report(study, results, arms, store, source)
+    print(f"{study.output / 'index.html'}: {tried} cells made, {time.perf_counter() - began:.0f} s", flush=True)
+    return results
+
+
+def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, source: str) -> None:
+    """Write the report and log it, where what it shows has changed."""
+    from ipfvr.report.fingerprint import is_written
+
+    if is_written(results, study):
+        return
+    from ipfvr.report.write import write_report
+
+    write_report(results, study, arms, store, [f"data: {source}"])
+    from ipfvr.report.wandb_log import log_results
+
+    if note := log_results(results, study, arms, store):
+        print(f"note: {note}")
+
+
+def dry_run(study: Study) -> str:
+    """What would be run: rows, levels, people; every missing file with its home and size."""
+    limits, experiment = study.limits, study.experiment
+    lines = [
+        f"{study.name} ({study.preset}): {experiment.title}",
+        f"  {len(experiment.rows)} rows x {len(experiment.levels)} levels x {limits.clips} clips a test scene x "
+        f"{len(limits.seeds)} seeds, {limits.frames} frames each",
+    ]
+    missing: dict[str, list[str]] = {}
+    for name, row in experiment.rows.items():
+        config = study.config(row)
+        reasons = missing_weights(config, row.method)
+        reasons += [reason] if (reason := not_installed(row.method, config)) else []
+        for line in reasons:
+            missing.setdefault(line, []).append(name)
+    lines += [f"  missing: {line} (rows: {', '.join(names)})" for line, names in missing.items()]
+    try:
+        people, _, source = find_people(study)
+        lines.append(f"  people: {', '.join(p.name for p in people)}; {source}")
+    except UserError as error:
+        lines.append(f"  no data: {error}")
+    return "\n".join(lines)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """The verb's exit code: 1 where a cell has crashed."""
+    try:
+        return run_verb(main, argv)
+    except CellsFailed as error:
+        import sys
+
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(run())

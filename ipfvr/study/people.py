@@ -1,0 +1,152 @@
+"""Whose clips an experiment is run on: a data root, the shared data, or the embedded sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ipfvr import registry
+from ipfvr.errors import UserError
+from ipfvr.study.schema import Study
+
+PICTURES = {".jpg", ".jpeg", ".png"}
+CLIPS = {".mp4", ".mkv", ".mov"}
+SAMPLE = "astronaut"
+SAMPLE_FRAMES, SAMPLE_SIZE = 120, 256
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person's files.
+
+    Attributes:
+        name: of the folder.
+        references: pictures.
+        train: scenes for the LoRA.
+        test: scenes that are restored.
+        note: what a reader must know of them; empty: nothing.
+    """
+
+    name: str
+    references: tuple[Path, ...]
+    train: tuple[Path, ...]
+    test: tuple[Path, ...]
+    note: str = ""
+
+
+def find_people(study: Study) -> tuple[list[Person], Path, str]:
+    """The people of an experiment, the data root their folders lie in, and a sentence on where they come from.
+
+    ``data.root`` where it is given; else the shared data beside a checkout, linked into a root as the file ``scenes``
+    says; else the embedded sample, written out as videos.
+
+    Raises:
+        UserError: a root that is not there or has nobody, somebody who is not in it.
+    """
+    config = study.config()
+    shared = registry.PACKAGE.parent.parent / "shared" / "data"
+    if config.data.root:
+        root, said = Path(config.data.root), f"data.root {config.data.root}"
+    elif study.preset != "full" and (shared / "clips").is_dir():
+        root, said = study.output.parent / "shared", "the shared data beside the checkout"
+        link_scenes(shared, root, study.file.parent / study.experiment.scenes)
+    elif study.preset != "full":
+        root, said = study.output.parent / "sample", "the embedded sample (the astronaut Eileen Collins, NASA)"
+        write_sample(root)
+    else:
+        raise UserError("preset=full needs data.root=ROOT with ROOT/<identity>/{reference,train,test}")
+    return choose(read_root(root), study.limits.people, study.limits.most, root), root, said
+
+
+def choose(people: Sequence[Person], names: Sequence[str], most: int, root: Path) -> list[Person]:
+    """The named people, or all; at most so many.
+
+    Raises:
+        UserError: nobody of a name.
+    """
+    by_name = {person.name: person for person in people}
+    if unknown := [name for name in names if name not in by_name]:
+        raise UserError(f"no {', '.join(unknown)} in {root}; there are {', '.join(by_name)}")
+    chosen = [by_name[name] for name in names] or list(people)
+    return chosen[: most or None]
+
+
+def read_root(root: Path) -> list[Person]:
+    """Everybody with a video to restore; who has no scenes kept apart is restored in the training's, with a note.
+
+    Raises:
+        UserError: no such folder, or nobody in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root '{root}' is not a folder; it holds <identity>/{{reference,train,test}}")
+    people = []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        references, train, test = (
+            _files(folder / part, endings)
+            for part, endings in (("reference", PICTURES), ("train", CLIPS), ("test", CLIPS))
+        )
+        if test:
+            people.append(Person(folder.name, references, train, test))
+        elif train:
+            note = f"{folder.name} has no scenes in test/: restored is what a LoRA is trained on"
+            people.append(Person(folder.name, references, train, train, note))
+    if not people:
+        raise UserError(
+            f"nobody in {root} has a video in test/ or train/; the layout is ROOT/<identity>/{{reference,train,test}}"
+        )
+    return people
+
+
+def link_scenes(source: Path, root: Path, file: Path) -> None:
+    """Make ROOT/<identity>/{reference,train,test} of links to a source with ``clips/`` and ``references/``.
+
+    Args:
+        source: holds ``clips/<id>/<id>_<scene>.mp4`` and ``references/<id>/<id>_<picture>.*``.
+        root: is made.
+        file: YAML, ``people: {id: {train: [scene, ...], test: [...], reference: [...]}}``.
+
+    Raises:
+        UserError: a file that is not there.
+    """
+    if not file.is_file():
+        raise UserError(f"no {file}, which says what each scene is for")
+    for name, parts in OmegaConf.to_object(OmegaConf.load(file))["people"].items():
+        for part, stems in parts.items():
+            folder = source / ("references" if part == "reference" else "clips") / name
+            for stem in stems:
+                found = sorted(folder.glob(f"{name}_{stem}.*"))
+                if not found:
+                    raise UserError(f"no {name}_{stem} in {folder}")
+                link = root / name / part / found[0].name
+                if not link.exists():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.unlink(missing_ok=True)
+                    link.symlink_to(found[0].resolve())
+
+
+def write_sample(root: Path) -> None:
+    """Write the embedded sample as one person: a scene to train on, which is also restored, and the portrait."""
+    folder = root / SAMPLE
+    video, picture = folder / "train" / "portrait.mp4", folder / "reference" / "portrait.png"
+    if video.is_file() and picture.is_file():
+        return
+    from PIL import Image
+
+    from ipfvr.data.sample import portrait, sample_clip
+    from ipfvr.files import atomic
+    from ipfvr.video.writer import VideoWriter
+
+    with atomic(picture) as temporary:
+        Image.fromarray(portrait()).save(temporary)
+    video.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(video, SAMPLE_SIZE, SAMPLE_SIZE, 24, crf=8) as writer:
+        for frame in sample_clip(SAMPLE_FRAMES, SAMPLE_SIZE):
+            writer.write(frame)
+
+
+def _files(folder: Path, endings: set[str]) -> tuple[Path, ...]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(p for p in found if p.suffix.lower() in endings and not p.name.startswith(".")))

@@ -1,0 +1,301 @@
+"""From an experiment and its people to cells. Nothing heavy is imported, so that a finished run ends at once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ipfvr.catalogue import ENTRIES
+from ipfvr.config import config_to_dict, load_config
+from ipfvr.errors import UserError
+from ipfvr.methods.settings import digest, method_settings, not_installed
+from ipfvr.metrics.info import WEIGHTS
+from ipfvr.options import Config
+from ipfvr.registry import find, locate, sha256
+from ipfvr.study.cells import Cell, Store
+from ipfvr.study.people import Person
+from ipfvr.study.schema import Row, Study
+
+# Sections of the configuration that a training's result does not depend on.
+NOT_TRAINED = ("device", "methods", "people", "train", "degradation", "long_video")
+NOT_TRAINED_SAMPLER = ("solver", "steps", "eta", "guider", "negative_text", "negative_visual", "guidance")
+NOT_TRAINED_SAMPLER += ("guidance_rescale", "guidance_interval", "batch_streams", "shrinkage")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A piece of a test scene.
+
+    Attributes:
+        name: such as ``id13_c04_0``.
+        person: who is in it.
+        cell: the scene's cell, of kind ``clips``.
+        index: of the piece in it.
+        start: its first frame in the scene.
+        fps: of the scene.
+    """
+
+    name: str
+    person: Person
+    cell: Cell
+    index: int
+    start: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip of an arm with one seed: what is restored, and its scores."""
+
+    clip: Clip
+    seed: int
+    restored: Cell
+    scores: Cell
+
+
+@dataclass
+class Arm:
+    """A row at a level.
+
+    Attributes:
+        row: its name.
+        level: of the degradation.
+        spec: what the experiment says of it.
+        title: the row's name, with the level where the experiment has several.
+        tasks: one a clip and seed.
+        reason: why it has none; empty: it has.
+        loras: the LoRAs it is restored with.
+        notes: what a reader must know.
+    """
+
+    row: str
+    level: str
+    spec: Row
+    title: str
+    tasks: list[Task] = field(default_factory=list)
+    reason: str = ""
+    loras: list[Cell] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def plan_clips(study: Study, people: Sequence[Person]) -> list[tuple[Person, Cell]]:
+    """A cell for each test scene: its sharp, square, aligned pieces."""
+    config, limits = study.config(), study.limits
+    faces = {k: v for k, v in asdict(config.faces).items() if k not in ("every", "recognise_every", "align_references")}
+    found = []
+    for person in people:
+        for video in person.test:
+            key = {
+                "video": sha256(video),
+                "clips": limits.clips,
+                "frames": limits.frames,
+                "size": config.video.size,
+                "scene_frames": config.data.scene_frames,
+                "faces": faces,
+                "detector": _digest("yunet"),
+            }
+            given = {"video": str(video), "pairs": list(study.pairs)}
+            found.append((person, Cell("clips", f"scene {video.stem}", key, given)))
+    return found
+
+
+def find_clips(scenes: Sequence[tuple[Person, Cell]], store: Store) -> list[Clip]:
+    """The pieces of the scenes whose cells are finished."""
+    clips = []
+    for person, cell in scenes:
+        if store.finished(cell):
+            record, stem = store.record(cell), Path(cell.given["video"]).stem
+            for index, start in enumerate(record["starts"]):
+                clips.append(Clip(f"{stem}_{index}", person, cell, index, start, record["fps"]))
+    return clips
+
+
+def plan_arms(study: Study, clips: Sequence[Clip], people: Sequence[Person], store: Store, root: Path) -> list[Arm]:
+    """Every row at every level, with the cells of its clips; a row that cannot run has a reason instead.
+
+    Args:
+        study: the experiment.
+        clips: see :func:`find_clips`.
+        people: everybody of the experiment, for strangers' references.
+        store: where cells lie.
+        root: the data root, which trainings read.
+    """
+    experiment, arms = study.experiment, []
+    several = len(experiment.levels) > 1
+    loras: dict[tuple[str, str], Cell] = {}
+    for name, row in experiment.rows.items():
+        config = study.config(row)
+        reason = not_installed(row.method, config) or "; ".join(missing_weights(config, row.method))
+        settings = {} if reason else method_settings(row.method, config)
+        for level in experiment.levels:
+            arm = Arm(name, level, row, f"{name}, {level}" if several else name, reason=reason)
+            for clip in clips if not reason else ():
+                arm.tasks += _tasks(study, arm, config, settings, clip, people, store, root, loras)
+            if not arm.tasks and not arm.reason:
+                arm.reason = "; ".join(dict.fromkeys(arm.notes)) or "no clip could be prepared"
+            arms.append(arm)
+    return arms
+
+
+def _tasks(
+    study: Study,
+    arm: Arm,
+    config: Config,
+    settings: dict[str, Any],
+    clip: Clip,
+    people: Sequence[Person],
+    store: Store,
+    root: Path,
+    loras: dict[tuple[str, str], Cell],
+) -> list[Task]:
+    """An arm's cells of one clip, one a seed; none, and a note, where the person lacks what the row wants."""
+    row, person = arm.spec, clip.person
+    wanted = study.experiment.references if row.references < 0 else row.references
+    shown = person if row.whose == "own" else people[(people.index(person) + 1) % len(people)]
+    if row.whose == "stranger" and shown == person:
+        arm.notes.append("there is one person only, no stranger")
+        return []
+    pictures = shown.references[:wanted]
+    if len(pictures) < wanted and row.references > 0:
+        arm.notes.append(f"{person.name} has {len(pictures)} of {wanted} references and is left out")
+        return []
+    after: tuple[Cell, ...] = ()
+    if row.lora:
+        if not person.train:
+            arm.notes.append(f"{person.name} has no scenes in train/ and is left out")
+            return []
+        key = (row.lora, person.name)
+        loras[key] = loras.get(key) or plan_lora(study, row.lora, person, root)
+        after = (loras[key],)
+        arm.loras += [loras[key]] if loras[key] not in arm.loras else []
+    low = plan_low(config, clip, arm.level, store, study)
+    prompt = root / person.name / "prompt.yaml"
+    tasks = []
+    for seed in study.limits.seeds:
+        key = {
+            "method": settings,
+            "low": low.hash,
+            "references": [sha256(p) for p in pictures],
+            "lora": after[0].hash if after else "",
+            "prompt": sha256(prompt) if prompt.is_file() else "",
+            "seed": seed,
+            "frames": study.limits.frames,
+            "size": config.video.size,
+        }
+        given = {
+            "method": row.method,
+            "pairs": [*study.pairs, *row.set],
+            "identity": person.name,
+            "low": str(store.folder(low) / "frames"),
+            "references": [str(p) for p in pictures],
+            "lora": str(store.folder(after[0]) / "weights") if after else "",
+            "prompt": str(prompt) if prompt.is_file() else "",
+            "fps": clip.fps,
+            "seed": seed,
+            "frames": study.limits.frames,
+        }
+        name = f"{arm.title}, {clip.name}, seed {seed}"
+        restored = Cell("restored", name, key, given, (low, *after))
+        tasks.append(Task(clip, seed, restored, plan_scores(study, config, clip, arm.level, restored, store)))
+    return tasks
+
+
+def plan_low(config: Config, clip: Clip, level: str, store: Store, study: Study) -> Cell:
+    """The low-quality twin of a clip by Eq. 13; its seed depends on the clip's name alone."""
+    key = {
+        "clips": clip.cell.hash,
+        "index": clip.index,
+        "level": level,
+        "scale": config.video.scale,
+        "scale_sigma": config.degradation.scale_sigma,
+        "seed": zlib.crc32(clip.name.encode()),
+    }
+    given = {"sharp": str(sharp_folder(clip, store)), "size": config.video.size}
+    return Cell("low", f"{clip.name}, {level}", key, given, (clip.cell,))
+
+
+def plan_lora(study: Study, name: str, person: Person, root: Path) -> Cell:
+    """The training of one person's LoRA."""
+    file, experiment = study.file.parent / study.experiment.training, study.experiment
+    # Not the rows' own options: the tables share their LoRAs.
+    pairs = [f"preset={study.preset}", *study.limits.set, *study.given, *experiment.loras[name]]
+    config = load_config(file, pairs)
+    kept = {part: value for part, value in config_to_dict(config).items() if part not in NOT_TRAINED}
+    kept["sampler"] = {k: v for k, v in kept["sampler"].items() if k not in NOT_TRAINED_SAMPLER}
+    kept["data"] = {k: v for k, v in kept["data"].items() if k not in ("root", "identity", "heldout", "exclude")}
+    key = {
+        "training": kept,
+        "weights": {part: digest(config, part) for part in asdict(config.weights)},
+        "train": [sha256(p) for p in person.train],
+        "references": [sha256(p) for p in person.references],
+    }
+    given = {"file": str(file), "pairs": [*pairs, f"data.root={root}", f"data.identity={person.name}"]}
+    return Cell("lora", f"LoRA '{name}' of {person.name}", key, given)
+
+
+def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: Cell, store: Store) -> Cell:
+    """The scores of a restored clip; IDS to reference is to the pictures that rows are shown."""
+    references = clip.person.references[: max(1, study.experiment.references)]
+    borders = clip_borders(study.limits.frames, config.video.clip_frames, config.video.overlap)
+    key = {
+        "restored": restored.hash,
+        "truth": level != "real",
+        "references": [sha256(p) for p in references],
+        "borders": borders,
+        "recogniser": digest(study.config(), "recogniser"),
+        "weights": {name: found for name in WEIGHTS if (found := _digest(name))},
+    }
+    given = {
+        "restored": str(store.folder(restored) / "frames"),
+        "truth": str(sharp_folder(clip, store)) if level != "real" else "",
+        "references": [str(p) for p in references],
+        "pairs": list(study.pairs),
+        "clip": clip.name,
+    }
+    return Cell("scores", restored.name, key, given, (restored,))
+
+
+def clip_borders(frames: int, length: int, overlap: int) -> list[int]:
+    """First frames of the windows after the first: see :func:`ipfvr.video.clips.clip_windows`."""
+    from ipfvr.video.clips import clip_windows
+
+    return [window.keep_start for window in clip_windows(frames, length, overlap)[1:]]
+
+
+def sharp_folder(clip: Clip, store: Store) -> Path:
+    """The folder with a clip's sharp frames."""
+    return store.folder(clip.cell) / f"{clip.index:02d}"
+
+
+def missing_weights(config: Config, method: str) -> list[str]:
+    """A line for each file that our networks need for a row and that is not there: its home, size and licence."""
+    if method not in ("ipfvr", "venhancer"):
+        return []
+    source = config.image_prompt.source
+    parts = {"vae", "text", "tokenizer", "denoiser"}
+    if config.weights.adapter and method == "ipfvr":
+        parts |= {"adapter"}
+        parts |= {"image"} if source in ("clip", "both") else set()
+        parts |= {"face_encoder"} if source in ("recogniser", "both") else set()
+    lines = []
+    for part in sorted(parts):
+        name = getattr(config.weights, part)
+        try:
+            if name:
+                locate(name)
+        except UserError as error:
+            entry = ENTRIES.get(name)
+            sizes = [file.size for file in entry.files] if entry else [None]
+            size = "size unknown" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
+            home = (entry.hub or entry.page or entry.files[0].source) if entry else "a path of your own"
+            lines.append(f"weights.{part}: {error} ({size}, from {home})")
+    return lines
+
+
+def _digest(name: str) -> str:
+    """SHA-256 of a registered file of weights; empty where it is not there."""
+    path = find(ENTRIES[name])
+    return sha256(path) if path is not None else ""

@@ -1,0 +1,192 @@
+"""What a cell is made by. Imported where a cell has to be made: this loads torch and the networks."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from ipfvr.config import load_config
+from ipfvr.data.faces import draw_augmentation, warp_frames
+from ipfvr.data.scenes import load_scene
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.errors import UserError
+from ipfvr.faces.detect import make_detector
+from ipfvr.files import write_json
+from ipfvr.fit import fit
+from ipfvr.methods.base import Case, Method, write_picture
+from ipfvr.methods.catalogue import make_method
+from ipfvr.metrics.evaluation import KEYS, ClipScores, Scorer, evaluate_clip, make_scorer
+from ipfvr.metrics.identity import identity_drift, identity_jumps
+from ipfvr.options import Config
+from ipfvr.provenance import versions
+from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
+from ipfvr.video.reader import VideoReader, read_image
+from ipfvr.video.writer import VideoWriter
+
+SHOWN_CRF = 17  # of the videos that the page shows; scored are the frames themselves
+
+
+class NotRun(Exception):
+    """A row that cannot run here; the message says why and what would make it run."""
+
+
+def make_cell(cell: Cell, store: Store, device: str = "") -> None:
+    """Make a cell and keep it; whatever goes wrong is noted and raised no further.
+
+    Args:
+        cell: those before it are finished.
+        store: gets it.
+        device: that computes, such as ``cuda:1``; empty: as configured.
+    """
+    torch.set_flush_denormal(True)
+    began, folder = perf_counter(), store.begin(cell)
+    try:
+        record = MAKERS[cell.kind](cell, folder, [f"device={device}"] if device else [])
+        seconds = round(perf_counter() - began, 3)
+        store.finish(cell, folder, {"seconds": seconds, "versions": versions(), **record})
+    except NotRun as error:
+        store.fail(cell, NOT_RUN, " ".join(str(error).split()))
+    except Exception as error:
+        # Whatever it is, it is this cell's: the others run.
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        (folder / "traceback.txt").write_text(traceback.format_exc())
+        store.fail(cell, FAILED, kind + " ".join(str(error).split()))
+
+
+def make_clips(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+    """Sharp, square, aligned pieces of a scene, spread over it: ``<index>/%06d.png``."""
+    frames = cell.key["frames"]
+    config = load_config(None, [*cell.given["pairs"], f"video.clip_frames={frames}", "video.overlap=0", *more])
+    video = Path(cell.given["video"])
+    scene = load_scene(video, make_detector(config.faces), config)
+    matrix = draw_augmentation(scene.frames.shape[1], config.video.size, None, np.random.default_rng(0))
+    starts = scene.starts(frames)
+    # Pieces that do not overlap: fewer than were asked for where the scene is short.
+    count = min(cell.key["clips"], max(1, len(scene.runs) // frames))
+    chosen = starts[np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))]
+    for index, start in enumerate(chosen):
+        write_frames(
+            folder / f"{index:02d}", warp_frames(scene.frames[start : start + frames], matrix, config.video.size)
+        )
+    return {"starts": chosen.tolist(), "fps": float(VideoReader(video).info.rate), "scene_frames": len(scene.frames)}
+
+
+def make_low(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+    """The low-quality twin: ``frames/%06d.png``; at the level ``real`` the clip as it is."""
+    sharp, size, key = read_frames(Path(cell.given["sharp"])), cell.given["size"], cell.key
+    if key["level"] == "real":
+        write_frames(folder / "frames", sharp)
+        return {"parameters": None}
+    parameters = sample_parameters(key["level"], key["scale"], size, key["seed"], key["scale_sigma"])
+    write_frames(folder / "frames", degrade(sharp, parameters))
+    return {"parameters": parameters.to_dict()}
+
+
+def make_lora(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+    """A person's LoRA, as ``python -m ipfvr.fit`` trains it; a stopped training goes on."""
+    accelerator = "auto" if any("cuda" in pair for pair in more) else "cpu" if more else "auto"
+    pairs = [*cell.given["pairs"], f"train.output={folder}", "train.wandb=disabled", f"train.accelerator={accelerator}"]
+    fit(load_config(cell.given["file"], pairs))
+    card = json.loads((folder / "weights" / "card.json").read_text())
+    return {"steps": card["steps"], "losses": card["losses"], "remarks": card["remarks"]}
+
+
+def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+    """A clip, restored by a row's method: ``frames/%06d.png``, and ``clip.mp4`` to look at."""
+    given, key = cell.given, cell.key
+    method = _method(given["method"], tuple([*given["pairs"], *more]))
+    if reason := method.missing():
+        raise NotRun(reason)
+    case = Case(
+        name=cell.hash,
+        identity=given["identity"],
+        low=Path(given["low"]),
+        size=key["size"],
+        frames=key["frames"],
+        fps=given["fps"],
+        references=tuple(Path(p) for p in given["references"]),
+        prompt=Path(given["prompt"]) if given["prompt"] else None,
+        lora=Path(given["lora"]) if given["lora"] else None,
+        seed=key["seed"],
+    )
+    report = method.restore(case, folder / "frames")
+    frames = read_frames(folder / "frames")
+    if frames.shape != (case.frames, case.size, case.size, 3):
+        raise UserError(f"{method.title} wrote {frames.shape}, not {case.frames} frames of {case.size} x {case.size}")
+    with VideoWriter(folder / "clip.mp4", case.size, case.size, round(given["fps"]), crf=SHOWN_CRF) as writer:
+        for frame in frames:
+            writer.write(frame)
+    weights = {part: str(path) for part, path in report.weights.items()}
+    command = report.command.replace(str(folder / "frames"), "restored")
+    about = {"title": method.title, "licence": method.licence, "family": method.family}
+    return {"notes": list(report.notes), "weights": weights, "command": command, "took": report.seconds, **about}
+
+
+def make_scores(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+    """Every number that the weights at hand allow: ``scores.json``."""
+    given = cell.given
+    scorer, config = _scorer(tuple([*given["pairs"], *more]))
+    truth = read_frames(Path(given["truth"])) if given["truth"] else None
+    reference = None
+    if given["references"]:
+        reference = scorer.embed_reference({path: read_image(path) for path in given["references"]})
+    row = evaluate_clip(read_frames(Path(given["restored"])), truth, reference, scorer, name=given["clip"])
+    write_json(folder / "scores.json", asdict(with_drift(row, cell.key["borders"])))
+    return {"recogniser": config.weights.recogniser}
+
+
+def with_drift(row: ClipScores, borders: list[int]) -> ClipScores:
+    """The scores with the drift of IDS (first third minus last third) and its jumps at and between windows, x 1e-2."""
+    per_frame = row.per_frame.get("ids_gt") or row.per_frame.get("ids_ref") or []
+    ids = torch.tensor([math.nan if v is None else v for v in per_frame], dtype=torch.float64)
+    values = dict.fromkeys(("drift", "abs_drift", "border_jump", "other_jump"))
+    if len(ids) > 2:
+        at, elsewhere = identity_jumps(ids, borders) if borders else (torch.tensor(math.nan),) * 2
+        drift = identity_drift(ids)
+        found = {"drift": drift, "abs_drift": drift.abs(), "border_jump": at, "other_jump": elsewhere}
+        values |= {key: 100 * float(v) if math.isfinite(v) else None for key, v in found.items()}
+    reason = "the clip is one window" if len(ids) > 2 else "no IDS of three frames"
+    missing = {key: reason for key, value in values.items() if value is None}
+    return replace(row, scores={**row.scores, **values}, missing={**row.missing, **missing})
+
+
+def write_frames(folder: Path, frames: np.ndarray) -> None:
+    """Frames (F, H, W, 3) uint8 RGB as ``%06d.png``."""
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        write_picture(folder / f"{index:06d}.png", frame)
+
+
+def read_frames(folder: Path) -> np.ndarray:
+    """The frames of a folder, (F, H, W, 3) uint8 RGB."""
+    return np.stack([read_image(path) for path in sorted(folder.glob("*.png"))])
+
+
+MAKERS = {
+    "clips": make_clips,
+    "low": make_low,
+    "lora": make_lora,
+    "restored": make_restored,
+    "scores": make_scores,
+}
+
+
+@lru_cache(maxsize=1)
+def _method(name: str, pairs: tuple[str, ...]) -> Method:
+    """The last row's method: its networks are not loaded again for the next clip."""
+    return make_method(name, load_config(None, list(pairs)))
+
+
+@lru_cache(maxsize=1)
+def _scorer(pairs: tuple[str, ...]) -> tuple[Scorer, Config]:
+    config = load_config(None, list(pairs))
+    return make_scorer(config, metrics=KEYS), config

@@ -1,0 +1,147 @@
+"""Scoring under Lightning's ``Trainer.test``: clips over one process or several, the same numbers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, distributed, nn
+from tqdm import tqdm
+
+from ipfvr.data.scoring import Item, ScoringData
+from ipfvr.errors import UserError
+from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip
+from ipfvr.video.reader import read_image
+
+
+class Evaluation(pl.LightningModule):
+    """Scores clips; run it by :func:`evaluate_items`.
+
+    Attributes:
+        scorer: of this process, once the test has begun.
+        rows: every clip's scores in the items' order, on each process, once the test has ended.
+        failure: why the first of the clips that cannot be scored cannot be.
+        means: what the metrics themselves, synchronised, say the mean over clips is, by key.
+
+    Args:
+        make: makes the scorer on this process's device.
+        resize: resize predictions to the ground truth's size.
+        choose: which face of a reference picture is meant, from the left, from 1.
+        quiet: no bar.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[torch.device], Scorer],
+        resize: bool = False,
+        choose: int | None = None,
+        quiet: bool = True,
+    ) -> None:
+        super().__init__()
+        self.make, self.resize, self.choose, self.quiet = make, resize, choose, quiet
+        self.rows: list[ClipScores] = []
+        self.failure: str | None = None
+        self.means: dict[str, float] = {}
+        self._done: list[tuple[int, ClipScores | str]] = []
+        self._embeddings: dict[tuple[Path, ...], Tensor | None] = {}
+
+    def on_test_start(self) -> None:
+        """Load the networks on the device that this process was given."""
+        self.scorer = self.make(self.device)
+        self.metrics = nn.ModuleDict(self.scorer.metrics())
+        self._done, self._embeddings = [], {}
+        self._bar = tqdm(unit="frame", desc="scoring", disable=self.quiet or not self.trainer.is_global_zero)
+
+    def test_step(self, item: Item, number: int) -> None:
+        """Score one clip. What a user can put right is kept, so that no process waits for one that has gone."""
+        try:
+            self._done.append((item.index, self._score(item)))
+        except UserError as error:
+            self._done.append((item.index, str(error)))
+
+    def on_test_epoch_end(self) -> None:
+        """Bring all processes' rows together, and let the metrics add up their sums."""
+        self._bar.close()
+        parts = [self._done]
+        if distributed.is_available() and distributed.is_initialized():
+            parts = [None] * distributed.get_world_size()
+            distributed.all_gather_object(parts, self._done)
+        done = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
+        self.failure = next((row for _, row in done if isinstance(row, str)), None)
+        self.rows = [row for _, row in done if not isinstance(row, str)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a metric without a clip of its own is told to be computed all the same
+            self.means = {key: float(metric.compute()) for key, metric in self.metrics.items()}
+
+    def _score(self, item: Item) -> ClipScores:
+        paths = item.references
+        if paths and paths not in self._embeddings:
+            pictures = {str(path): read_image(path) for path in paths}
+            self._embeddings[paths] = self.scorer.embed_reference(pictures, self.choose)
+        start = self._bar.n
+        return evaluate_clip(
+            item.prediction,
+            item.target,
+            self._embeddings.get(paths),
+            self.scorer,
+            name=item.prediction.name,
+            resize=self.resize,
+            progress=lambda done: self._bar.update(start + done - self._bar.n),
+            metrics=dict(self.metrics),
+        )
+
+
+def evaluate_items(
+    items: Sequence[Item],
+    make: Callable[[torch.device], Scorer],
+    device: torch.device,
+    devices: int = 1,
+    *,
+    resize: bool = False,
+    choose: int | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Score clips by ``Trainer.test``.
+
+    With several processes Lightning starts this program anew for each, and every one of them returns.
+
+    Args:
+        items: the clips.
+        make: makes the scorer on a device.
+        device: of one process; of several, its kind.
+        devices: processes; no more are started than there are clips.
+        resize, choose, quiet: as of :class:`Evaluation`.
+
+    Returns:
+        The module with its rows and means; ``trainer.is_global_zero`` says which process is to print them.
+
+    Raises:
+        UserError: a clip that cannot be scored, or fewer devices than asked for.
+    """
+    count = max(1, min(devices, len(items)))
+    if device.type == "cuda" and count > torch.cuda.device_count():
+        raise UserError(f"--devices {devices}: there are {torch.cuda.device_count()} GPUs")
+    module = Evaluation(make, resize, choose, quiet)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*(many workers|DistributedSampler|litlogger|LeafSpec).*")
+    one = [device.index or 0] if device.type == "cuda" else 1
+    trainer = pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=one if count == 1 else count,
+        strategy="ddp" if count > 1 else "auto",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
+    )
+    trainer.test(module, ScoringData(items), verbose=False)
+    # Once, and after the test: a process that ends in the middle of it would leave the others waiting.
+    if module.failure is not None and trainer.is_global_zero:
+        raise UserError(module.failure)
+    return module

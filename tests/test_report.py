@@ -1,0 +1,243 @@
+"""Reports: the same numbers in every file, a page that needs no network, conclusions that follow from the numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+import types
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from ipfvr.metrics.columns import COLUMNS
+from ipfvr.metrics.evaluation import all_infos
+from ipfvr.metrics.intervals import Summary
+from ipfvr.report.dashboard import dashboard
+from ipfvr.report.page import Exhibit, page
+from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
+from ipfvr.report.wandb_log import frame_means, log_results, log_row
+from ipfvr.study.paper import FILE, paper_table
+from ipfvr.study.results import Difference, Line, Results, summary_of, verdict
+from ipfvr.study.schema import load_study
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+FILES = sorted(f for f in EXPERIMENTS.glob("*.yaml") if "rows" in OmegaConf.load(f))
+
+
+@pytest.fixture
+def results() -> Results:
+    """Two rows with numbers, one without."""
+    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3), "lpips": None}
+    base = {"psnr": Summary(27.5, None, None, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3), "lpips": None}
+    none = dict.fromkeys(ours)
+    paper = {"psnr": 29.51, "ids_gt": 0.582, "lpips": 0.216}
+    missing = {"lpips": "no weights <here>"}
+    lines = [
+        Line("Ours & co_1", "Ours", "heavy", "ipfvr", "done", [], ours, missing, paper),
+        Line("Base 100%", "Base", "heavy", "venhancer", "done", [], base, missing),
+        Line("Keep | it", "Keep", "heavy", "keep", "not run", ["KEEP is not installed: git clone <x>"], none),
+    ]
+    cells = [
+        {"row": "Ours", "level": "heavy", "clip": clip, "person": "a", "seed": 0, "cell": clip, "scores": {"psnr": 1.0}}
+        | {"per_frame": {"ids_gt": [0.5, None, share], "psnr": [1.0]}}
+        for clip, share in (("a_0", 0.4), ("a_1", 0.6))
+    ]
+    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 3), -1.0, "holds")])]
+    return Results("t", "Title <b>", "mini", ["psnr", "ids_gt", "lpips"], lines, cells, claims, ["a footnote"])
+
+
+def test_every_file_has_the_same_numbers(results: Results) -> None:
+    found = json.loads(json.dumps(results_json(results)))
+    rows = list(csv.DictReader(io.StringIO(csv_table(results))))
+    markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
+    for line, row in zip(found["lines"], rows, strict=True):
+        for key, summary in line["summaries"].items():
+            for part in ("mean", "low", "high", "clips"):
+                value = summary[part] if summary else None
+                assert row[f"{key}_{part}"] == ("" if value is None else str(value))
+            if summary:
+                text = interval(Summary(**summary), COLUMNS[key])
+                assert text.startswith(number(summary["mean"], COLUMNS[key]))
+                assert text in markdown
+                assert text in latex
+                assert text in html
+    assert rows[2]["status"] == "not run"
+    assert [len(line.split(" & ")) for line in latex.splitlines() if line.endswith(r"\\")] == [4] * 4
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tables}) == 1
+
+
+def test_what_is_missing_says_why_and_what_is_special_is_escaped(results: Results) -> None:
+    markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
+    for text in (markdown, html.replace("&lt;", "<").replace("&gt;", ">")):
+        assert "LPIPS n/a: no weights <here>" in text
+        assert "not run: KEEP is not installed: git clone <x>" in text
+        assert "a footnote" in text
+    assert "git clone <x>" not in html
+    assert r"Ours \& co\_1" in latex
+    assert r"Base 100\%" in latex
+    assert latex.count("{") == latex.count("}")
+    assert r"\textbf{28.12 [27.00, 29.50]}" in latex
+    assert "paper 29.51 <b class=worse>" in html
+    assert "paper 0.582 <b class=better>" in html
+    assert "paper 0.216 <b class=none>" in html, "no direction without a number of ours"
+
+
+class Reader(HTMLParser):
+    """Which tags are open, and every address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "poster", "action")]
+        if tag not in ("meta", "img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_no_network(results: Results, tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"not a video, but bytes")
+    shown = Exhibit({"a_0": {"low": clip, "Ours": clip, "original": clip}}, {"plot": np.zeros((4, 4, 3), np.uint8)})
+    text, reader = page(results, shown), Reader()
+    reader.feed(text)
+    assert not reader.open, "every tag is closed"
+    assert reader.counts["video"] == 3
+    assert reader.counts["img"] == 1
+    assert reader.counts["td"] == 9
+    assert len(reader.addresses) == 4
+    assert all(address.startswith("data:") for address in reader.addresses)
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_a_verdict_is_where_the_interval_lies() -> None:
+    for low, high, psnr, e_warp in ((0.1, 0.2, "holds", "does not hold"), (-0.2, -0.1, "does not hold", "holds")):
+        summary = Summary((low + high) / 2, low, high, 5)
+        assert verdict(summary, "psnr") == psnr
+        assert verdict(summary, "e_warp_gt") == e_warp
+    assert verdict(Summary(0.1, -0.1, 0.3, 5), "psnr") == "undecided"
+    assert verdict(Summary(0.1, None, None, 1), "psnr") == "undecided"
+    assert verdict(None, "psnr") == "not run"
+    assert summary_of([None, None]) is None
+    assert summary_of([1.0, None, 3.0]).mean == 2.0
+
+
+def test_a_paper_against_its_own_sentence_is_noticed(results: Results) -> None:
+    assert "(paper -1, which is against its own sentence): holds." in markdown_table(results)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_an_experiment_resolves_with_every_preset(file: Path) -> None:
+    for preset in ("tiny", "mini", "full"):
+        study = load_study(file, [f"preset={preset}"])
+        assert study.config().preset == preset
+    paper = paper_table(study.experiment.paper)
+    named = {row.paper or name for name, row in study.experiment.rows.items()}
+    assert set(paper) <= named, "every row of the paper's table is a row here"
+    for values in paper.values():
+        assert set(values) <= set(study.experiment.columns), "and every column a column"
+
+
+def test_the_papers_tables_are_whole() -> None:
+    tables = OmegaConf.to_object(OmegaConf.load(FILE))
+    assert {name: (len(t["rows"]), len(t["columns"])) for name, t in tables.items()} == {
+        "table1": (8, 9),
+        "table2": (6, 4),
+        "table3": (3, 7),
+        "table4": (3, 2),
+        "table5": (4, 4),
+    }
+    assert {f.stem for f in FILES if load_study(f).experiment.paper} == set(tables)
+    assert set(paper_table("table1")["Ours"].values()) == {
+        29.51,
+        0.918,
+        0.216,
+        0.670,
+        74.41,
+        4.144,
+        0.821,
+        2.475,
+        5.802,
+    }
+    # What design notes and footnotes say of them.
+    assert (
+        round(paper_table("table3")["Full Model"]["ids_gt"] - paper_table("table3")["w/o Face2Text"]["ids_gt"], 3)
+        == 0.127
+    )
+    assert paper_table("table5")["Full Model"]["psnr"] != paper_table("table1")["Ours"]["psnr"]
+
+
+def test_columns_are_labelled_as_the_metrics_label_themselves() -> None:
+    for key, info in all_infos().items():
+        assert (COLUMNS[key].higher_is_better, COLUMNS[key].unit, COLUMNS[key].digits) == (
+            info.higher_is_better,
+            info.unit,
+            info.digits,
+        ), key
+
+
+class Run:
+    """A W&B run that only remembers."""
+
+    def __init__(self) -> None:
+        self.logged: set[str] = set()
+        self.summary: dict[str, float] = {}
+
+    def log(self, values: dict) -> None:
+        self.logged |= set(values)
+
+
+def test_the_dashboard_shows_what_is_logged(results: Results) -> None:
+    run = Run()
+    wandb = types.SimpleNamespace(Table=Table, Video=str)
+    log_row(run, wandb, results, results.lines[0], results.cells, {"videos/a_0": "x", "videos/a_1": "y"})
+    spec = dashboard(results)
+    assert json.loads(json.dumps(spec)) == spec
+    panels = [panel for section in spec["workspace"]["sections"] for panel in section["panels"]]
+    named = {metric for panel in panels for metric in panel["metrics"]}
+    assert named == {"psnr", "ids_gt", "frames/psnr", "frames/ids_gt", "videos/a_0", "videos/a_1"}
+    assert named <= run.logged | set(run.summary)
+    assert run.summary == {"psnr": 28.123456, "ids_gt": 0.61}
+    assert frame_means(results.cells) == [
+        {"frames/ids_gt": 0.5, "frames/psnr": 1.0},
+        {},
+        {"frames/ids_gt": pytest.approx(0.5)},
+    ]
+
+
+class Table:
+    """A W&B table that only counts."""
+
+    def __init__(self, columns: list[str]) -> None:
+        self.columns = columns
+
+    def add_data(self, *values: object) -> None:
+        assert len(values) == len(self.columns)
+
+
+def test_a_wandb_that_cannot_be_reached_stops_nothing(results, tmp_path, monkeypatch) -> None:
+    def unreachable(**_: object) -> None:
+        raise ConnectionError("no route\nto host")
+
+    wandb = types.SimpleNamespace(init=unreachable, Settings=dict)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}"])
+    rows = [types.SimpleNamespace(row=line.row, level=line.level, spec=study.experiment.rows["Ours"], tasks=[])
+            for line in results.lines]  # fmt: skip
+    assert log_results(results, study, rows, None) == "W&B took no more: ConnectionError: no route to host"
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "pip install wandb" in log_results(results, study, rows, None)
+    assert json.loads((tmp_path / "dashboard.json").read_text())["group"] == "t"

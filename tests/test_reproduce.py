@@ -1,0 +1,281 @@
+"""Experiments through the verb: what is made, kept, made anew and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ipfvr.study.work as work
+from ipfvr.errors import UserError
+from ipfvr.methods import inprocess
+from ipfvr.reproduce import dry_run, reproduce, run
+from ipfvr.study.cells import Store
+from ipfvr.study.people import find_people, read_root, write_sample
+from ipfvr.study.plan import find_clips, plan_arms, plan_clips
+from ipfvr.study.pool import Pool, blocked, in_order
+from ipfvr.study.schema import Study, load_study
+
+TEXT = """
+title: "Two rows & a stranger"
+columns: [psnr, ids_gt, lpips]
+rows:
+  Input: {method: bicubic}
+  A: {}
+  B: {set: [sampler.steps=3]}
+  Elsewhere: {method: keep}
+claims: [{better: B, metrics: [psnr], says: "B is better."}]
+plots: [frames]
+tiny: {clips: 2, frames: 6, set: [weights.recogniser=mini/recogniser, data.scene_frames=18, device=cpu]}
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded sample as a data root."""
+    folder = tmp_path_factory.mktemp("root")
+    write_sample(folder)
+    return folder
+
+
+@pytest.fixture
+def say(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The verb's arguments for the experiment above; networks whose output depends on what they see."""
+    made = inprocess.Restorer
+
+    def lively(config):
+        result = made(config)
+        torch.manual_seed(0)
+        for parameter in result.denoiser.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.2)
+        return result
+
+    monkeypatch.setattr(inprocess, "Restorer", lively)
+    work._method.cache_clear()
+    (tmp_path / "small.yaml").write_text(TEXT)
+    common = ["preset=tiny", f"data.root={root}", f"output={tmp_path / 'out'}", "jobs=1", "train.wandb=disabled"]
+    return lambda *more: [str(tmp_path / "small.yaml"), *common, *more]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cells that were made or tried."""
+    names, real = [], work.make_cell
+    monkeypatch.setattr(work, "make_cell", lambda cell, *rest: (names.append(cell.name), real(cell, *rest)))
+    return names
+
+
+def results_of(folder: Path) -> dict:
+    """What the report says."""
+    return json.loads((folder / "out" / "results.json").read_text())
+
+
+def study_of(arguments: list[str]) -> Study:
+    """The arguments as the verb reads them."""
+    return load_study(arguments[0], arguments[1:])
+
+
+def test_a_run_writes_its_report_and_a_second_one_does_nothing(say, tmp_path, made, monkeypatch) -> None:
+    assert run(say()) == 0
+    found = results_of(tmp_path)
+    assert [line["status"] for line in found["lines"]] == ["done", "done", "done", "not run"]
+    assert "KEEP is not installed" in found["lines"][3]["reasons"][0]
+    assert "methods.keep.folder=" in found["lines"][3]["reasons"][0]
+    assert len(found["cells"]) == 6, "three rows on two clips"
+    assert found["lines"][1]["summaries"]["psnr"] != found["lines"][2]["summaries"]["psnr"]
+    assert found["lines"][0]["summaries"]["psnr"]["clips"] == 2
+    assert found["facts"], "where the data come from"
+    names = {"index.html", "table.csv", "table.md", "table.tex", "dashboard.json", "ids_over_frames.png"}
+    assert names <= {path.name for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(work, "make_cell", None)
+    before = (tmp_path / "out" / "index.html").stat().st_mtime_ns
+    assert run(say()) == 0
+    assert (tmp_path / "out" / "index.html").stat().st_mtime_ns == before
+
+
+def test_a_changed_option_makes_only_its_cells(say, tmp_path, made) -> None:
+    run(say())
+    made.clear()
+    file = tmp_path / "small.yaml"
+    file.write_text(file.read_text().replace("sampler.steps=3", "sampler.steps=4"))
+    run(say())
+    assert {name.partition(",")[0] for name in made} == {"B"}
+    made.clear()
+    run(say("reward.gamma=0.5", "degradation.level=light"))
+    assert not made, "no row reads these options"
+    file.write_text(file.read_text().replace("sampler.steps=4", "sampler.steps=3"))
+    run(say())
+    assert not made, "the cells of earlier options are kept"
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(say, tmp_path, made, monkeypatch) -> None:
+    run(say())
+    whole, count = results_of(tmp_path)["cells"], len(made)
+    made.clear()
+    real = work.make_cell
+
+    def killed(cell, *rest):
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        real(cell, *rest)
+
+    monkeypatch.setattr(work, "make_cell", killed)
+    again = say(f"output={tmp_path / 'again' / 'out'}")
+    assert run(again) == 130
+    monkeypatch.setattr(work, "make_cell", real)
+    run(again)
+    assert len(made) == count
+    assert json.loads((tmp_path / "again" / "out" / "results.json").read_text())["cells"] == whole
+
+
+def test_a_cell_that_crashes_says_so_in_its_row_and_the_others_run(say, tmp_path, monkeypatch, capsys) -> None:
+    real = inprocess.Bicubic.restore
+
+    def broken(self, case, output):
+        if case.seed == 1:
+            raise ZeroDivisionError("no light\nin the attic")
+        return real(self, case, output)
+
+    def short(self, case, output):
+        report = real(self, case, output)
+        (output / "000003.png").unlink()
+        return report
+
+    monkeypatch.setattr(inprocess.Bicubic, "restore", broken)
+    assert run(say("seeds=[0,1]")) == 1
+    assert "1 rows have cells that crashed" in capsys.readouterr().err
+    line = results_of(tmp_path)["lines"][0]
+    assert (line["status"], line["reasons"]) == ("partly", ["ZeroDivisionError: no light in the attic"])
+    assert results_of(tmp_path)["lines"][1]["status"] == "done"
+    monkeypatch.setattr(inprocess.Bicubic, "restore", short)
+    assert run(say(f"output={tmp_path / 'again' / 'out'}")) == 1
+    again = json.loads((tmp_path / "again" / "out" / "results.json").read_text())["lines"][0]
+    assert again["status"] == "failed"
+    assert "wrote (5, 32, 32, 3), not 6 frames" in again["reasons"][0]
+    assert "Input failed: " in (tmp_path / "again" / "out" / "index.html").read_text()
+
+
+def test_a_lora_is_a_cell_that_rows_share(say, tmp_path, made) -> None:
+    file = tmp_path / "small.yaml"
+    (tmp_path / "lora.yaml").write_text(
+        "data: {levels: [heavy], flip: false}\nloss: {reward: 0.001, highest_noise: 1.0}\nreward: {max_step: 899}\n"
+        "lora: {rank: 2}\noptimizer: {steps: 1, warmup: 1}\ntrain: {module: lora}\n"
+    )
+    file.write_text(
+        'title: "LoRA"\ncolumns: [psnr]\nloras: {one: []}\n'
+        "rows: {A: {lora: one}, B: {lora: one, set: [sampler.steps=3]}}\n"
+        "tiny: {clips: 1, frames: 6, set: [weights.recogniser=mini/recogniser, reward.recogniser=mini/recogniser, "
+        "data.scene_frames=12, data.force=true, device=cpu]}\n"
+    )
+    assert run(say()) == 0, results_of(tmp_path)["lines"]
+    assert [name for name in made if name.startswith("LoRA")] == ["LoRA 'one' of astronaut"]
+    arms = arms_of(study_of(say()))
+    assert arms[0].loras == arms[1].loras
+    folder = Store(study_of(say()).store).folder(arms[0].loras[0])
+    assert (folder / "weights" / "card.json").is_file()
+    assert "restored is what a LoRA is trained on" in " ".join(results_of(tmp_path)["footnotes"])
+
+
+def arms_of(study: Study) -> list:
+    """The plan of a study whose clips are there."""
+    people, base, _ = find_people(study)
+    store = Store(study.store)
+    return plan_arms(study, find_clips(plan_clips(study, people), store), people, store, base)
+
+
+def test_processes_give_the_numbers_that_one_gives(say, tmp_path, monkeypatch) -> None:
+    monkeypatch.undo()  # what is changed here is not changed in other processes
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        'title: "Bicubic"\ncolumns: [psnr, ids_gt]\nrows: {Input: {method: bicubic}}\n' + TEXT[TEXT.index("tiny") :]
+    )
+    assert run(say()) == 0
+    assert run(say(f"output={tmp_path / 'again' / 'out'}", "jobs=2")) == 0
+    again = json.loads((tmp_path / "again" / "out" / "results.json").read_text())
+    assert again["cells"] == results_of(tmp_path)["cells"]
+
+
+def test_cells_come_after_those_they_need_and_fail_with_them(say, tmp_path) -> None:
+    study = study_of(say())
+    people, base, _ = find_people(study)
+    store = Store(study.store)
+    scenes = plan_clips(study, people)
+    assert find_clips(scenes, store) == []
+    folder = store.begin(scenes[0][1])
+    store.finish(scenes[0][1], folder, {"starts": [0, 6], "fps": 24.0})
+    arms = plan_arms(study, find_clips(scenes, store), people, store, base)
+    cells = in_order([task.scores for arm in arms for task in arm.tasks])
+    for position, cell in enumerate(cells):
+        assert all(before in cells[:position] for before in cell.after)
+    task = arms[0].tasks[0]
+    store.fail(task.restored, "failed", "it broke")
+    assert blocked(task.scores, store)
+    assert store.trouble(task.scores) == ("failed", "it broke")
+    assert len({cell.hash for cell in cells}) == len(cells)
+
+
+def test_what_does_not_exist_is_one_line(say, tmp_path, capsys, root) -> None:
+    file = tmp_path / "small.yaml"
+    for before, after, says in (
+        ("title:", "titel:", "unknown key 'titel'; the nearest valid one is 'title'"),
+        ("{method: bicubic}", "{metod: bicubic}", "unknown key 'rows.Input.metod'; the nearest valid one is 'method'"),
+        ("sampler.steps=3", "sampler.step=3", "unknown key 'sampler.step'; the nearest valid one is 'sampler.steps'"),
+        ("lpips", "lpip", "unknown column 'lpip'; the nearest valid one is 'lpips'"),
+        ("better: B", "better: C", "a claim is about the row 'C'"),
+        ("A: {}", "A: {lora: gone}", "wants the LoRA 'gone'"),
+        ("method: keep", "method: kep", "the nearest is 'keep'"),
+        ("frames: 6", "frames: 0", "must be 1 or more"),
+    ):
+        file.write_text(TEXT.replace(before, after))
+        assert run(say()) == 2
+        error = capsys.readouterr().err
+        assert "error: " in error
+        assert says in error
+    file.write_text(TEXT)
+    assert run(say("people=[nobody]")) == 2
+    assert "no nobody in" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run(say(f"data.root={tmp_path / 'empty'}")) == 2
+    assert "nobody in" in capsys.readouterr().err
+    with pytest.raises(UserError, match="unknown preset"):
+        load_study(file, ["preset=tony"])
+
+
+def test_full_without_weights_names_every_missing_file(root: Path, monkeypatch, tmp_path) -> None:
+    for variable in ("IPFVR_WEIGHTS", "IPFVR_PROGRAMS"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    study = load_study(Path(__file__).parents[1] / "experiments" / "table1.yaml", ["preset=full", f"data.root={root}"])
+    said = dry_run(study)
+    for name in ("venhancer", "i2vgen-vae", "i2vgen-text", "ip-adapter-plus-face", "ip-adapter-image"):
+        assert f"python -m ipfvr.weights fetch {name}" in said
+    assert "jwhejwhe/VEnhancer" in said
+    assert "DMDNet is not installed" in said
+    assert "(size unknown, from jwhejwhe/VEnhancer)" in said
+
+
+def test_people_without_scenes_kept_apart_are_restored_in_the_others(root: Path, tmp_path: Path) -> None:
+    (person,) = read_root(root)
+    assert person.test == person.train
+    assert person.note
+    (tmp_path / "b" / "test").mkdir(parents=True)
+    (tmp_path / "b" / "test" / "x.mp4").write_bytes(b"x")
+    (tmp_path / "c").mkdir()
+    (other,) = read_root(tmp_path)
+    assert (other.name, other.train, other.note) == ("b", (), "")
+
+
+def test_more_clips_do_not_change_the_first_ones(say) -> None:
+    study = study_of(say())
+    reproduce(study, Pool())
+    hashes = {(t.clip.start, arm.row): t.scores.hash for arm in arms_of(study) for t in arm.tasks}
+    assert len({start for start, _ in hashes}) == 2
+    starts = sorted({start for start, _ in hashes})
+    assert np.diff(starts) >= 6, "pieces do not overlap"
