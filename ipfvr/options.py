@@ -27,7 +27,10 @@ class FacesConfig:
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
-    every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
+    every: int = 3  # restore looks for faces in every n-th frame of a shot and interpolates between; 1: in all
+    # Of the frames that are looked at, the detector searches one in so many; in the others the landmark network looks
+    # where the faces were. 1: it searches all of them.
+    search_every: int = 2
     recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
 

@@ -9,7 +9,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ipfvr.faces.paste import enlarged, paste
+from ipfvr.faces.align import enlarged
+from ipfvr.faces.paste import paste
 from ipfvr.film.plan import Plan, Role
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer
