@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     in_process(time.sleep, 0)  # until everything is imported
     took = run(whole, config)
     print(f"undisturbed: {took:.1f} s, sha256 {sha256(whole.output)}")
-    print("| kill | job | after (s) | parts there | sha256 of the finished job |\n|---|---|---|---|---|")
+    print("| kill | job | after (s) | parts there | sha256 of the finished job |\n|---|---|---|---|---|", flush=True)
     rng, kills, number, same = np.random.default_rng(args.seed), 0, 0, True
     while kills < args.kills:
         number += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
     scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts, quiet)
     plan = make_plan(job, reader.info.frames, scan, people, config)
     if scan is not None:
-        notes += _remarks(job, plan, config)
+        notes += _remarks(job, plan, config, reader)
     return Look(reader, plan, references, files, notes)
 
 
@@ -94,7 +94,22 @@ def _scan(
     return scan
 
 
-def _remarks(job: Job, plan: Plan, config: Config) -> list[str]:
+def damage(reader: VideoReader, frames: Sequence[int]) -> str:
+    """A line on damaged frames: how many, and when.
+
+    Args:
+        reader: of the video.
+        frames: their numbers, rising.
+    """
+    begins = [frame for frame in frames if frame - 1 not in set(frames)]
+    shown = ", ".join(f"{reader.time_of(frame):.2f} s" for frame in begins[:8]) + (" ..." if len(begins) > 8 else "")
+    return (
+        f"{reader.path} is damaged: {len(frames)} of {reader.info.frames} frames, at {shown}, could not be decoded "
+        "whole; where nothing could, the frame before is shown once more"
+    )
+
+
+def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
     """What a person would want to know of the plan."""
     notes = []
     if not plan.roles:
@@ -102,8 +117,7 @@ def _remarks(job: Job, plan: Plan, config: Config) -> list[str]:
             f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
         )
     if plan.scan is not None and plan.scan.damaged:
-        first, count = plan.scan.damaged[0], len(plan.scan.damaged)
-        notes.append(f"{job.source} is damaged: of {count} frames, the first is {first}, the decoder made up a part")
+        notes.append(damage(reader, plan.scan.damaged))
     if config.weights.lora and not job.cast:
         notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
     size = config.video.size
