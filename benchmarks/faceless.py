@@ -3,8 +3,8 @@
     python benchmarks/faceless.py
     python benchmarks/faceless.py --frames 3000 --output runs/faceless
 
-A small film of drifting clouds, with cuts, and one of a 25th of its length, each restored in a process of its own. Prints
-the time a frame and the peak memory of both; exit status 1 where the longer one's is more than 10 % above the other's.
+A small film of drifting clouds, with cuts, and one of a 25th of its length, each restored in a process of its own. The
+time a frame and the peak memory are printed; exit status 1 where the longer one's is more than 10 % above the other's.
 """
 
 from __future__ import annotations

@@ -314,3 +314,24 @@ ENTRIES: dict[str, Entry] = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What a recogniser's cosines say of a face.
+
+    Attributes:
+        same: a degraded face's mean cosine to a person's reference from which it is the person.
+        distinct: the cosine of two sharp references above which they are of one person.
+    """
+
+    same: float
+    distinct: float
+
+
+# Measured by benchmarks/likeness.py; docs/films.md has the shares that are on the wrong side.
+LIKENESS = {
+    "mobilefacenet": Likeness(same=0.2, distinct=0.5),
+    "mini/recogniser": Likeness(same=0.35, distinct=0.6),
+}
+LIKENESS_OF_OTHERS = LIKENESS["mobilefacenet"]  # an ArcFace-class recogniser is like it

@@ -38,8 +38,13 @@ class FacesConfig:
 class PeopleConfig:
     """Who is who in a video: tracks against reference pictures, by weights.recogniser."""
 
-    same: float = 0.25  # mean cosine of a track's faces and a person's references from which the track is the person
-    distinct: float = 0.5  # two people whose references are more alike than this cosine are refused as one person
+    # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
+    # for the recogniser on degraded faces (ipfvr.catalogue.LIKENESS: 0.2 for mobilefacenet, which heavy degradation
+    # brings to 0.30 in the median for one person and 0.05 for two; 0.35 for mini/recogniser, 0.58 and 0.07).
+    same: float = 0.0
+    # Two people whose references are more alike than this cosine are refused as one person. 0: likewise (0.5 and 0.6;
+    # the most alike of 20 people's sharp references have 0.39 and 0.47).
+    distinct: float = 0.0
 
 
 @dataclass

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from ipfvr.catalogue import LIKENESS
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, crop_matrix, enlarged, face_template
 from ipfvr.faces.detect import Face
 from ipfvr.faces.paste import blend_mask, match_colours, paste
-from ipfvr.faces.people import check_distinct, match_people
+from ipfvr.faces.people import check_distinct, match_people, with_bounds
 from ipfvr.faces.track import FaceTrack, main_tracks, scan_video
 from ipfvr.options import FacesConfig, PeopleConfig
 from ipfvr.video.cuts import CutDetector
@@ -105,9 +106,18 @@ def test_the_likest_track_is_the_person() -> None:
         match_people(tracks, {"cleo": np.array([0, 0, 1.0])}, PeopleConfig(same=0.5))
     with pytest.raises(UserError, match="it shows no face"):
         match_people([], {"anna": anna}, PeopleConfig())
-    check_distinct({"anna": anna, "ben": ben}, PeopleConfig())
+    check_distinct({"anna": anna, "ben": ben}, PeopleConfig(distinct=0.5))
     with pytest.raises(UserError, match=r"anna and ben look like one person \(cosine 0.9"):
-        check_distinct({"anna": anna, "ben": np.array([0.95, 0.31, 0])}, PeopleConfig())
+        check_distinct({"anna": anna, "ben": np.array([0.95, 0.31, 0])}, PeopleConfig(distinct=0.5))
+
+
+def test_bounds_are_the_recognisers_where_none_are_given() -> None:
+    for name in ("mobilefacenet", "mini/recogniser"):
+        own = with_bounds(PeopleConfig(), name)
+        assert (own.same, own.distinct) == (LIKENESS[name].same, LIKENESS[name].distinct)
+        assert 0 < own.same < own.distinct < 1
+    assert with_bounds(PeopleConfig(), "another") == with_bounds(PeopleConfig(), "mobilefacenet")
+    assert with_bounds(PeopleConfig(same=0.1), "mini/recogniser").same == 0.1
 
 
 def test_main_tracks_share_no_time() -> None:

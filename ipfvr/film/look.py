@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.people import face_vector, people_recogniser
+from ipfvr.faces.people import face_vector, people_recogniser, with_bounds
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.faces.track import Scan, scan_video
 from ipfvr.film.cast import known_people, reference_crops
@@ -66,6 +66,7 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
         recogniser, remark = people_recogniser(config.weights.recogniser)
         files["people"] = recogniser.path
         notes += [remark] if remark else []
+        config = replace(config, people=with_bounds(config.people, recogniser.name))
         people = known_people(job, detector, recogniser, config)
     references = reference_crops(job, detector, config)
     scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts, quiet)
