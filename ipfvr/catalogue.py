@@ -6,6 +6,8 @@ Nothing here touches the disk or the network: :mod:`ipfvr.registry` finds the fi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ipfvr.entry import Entry, File
 
 MIT = "MIT"
@@ -332,3 +334,24 @@ ENTRIES: dict[str, Entry] = {
 def shipped_licence(name: str) -> str:
     """The licence of weights inside the package."""
     return _SHIPPED_BY_OTHERS.get(name, SHIPPED_LICENCE)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What a recogniser's cosines say of a face.
+
+    Attributes:
+        same: a degraded face's mean cosine to a person's reference from which it is the person.
+        distinct: the cosine of two sharp references above which they are of one person.
+    """
+
+    same: float
+    distinct: float
+
+
+# Measured by benchmarks/likeness.py; docs/films.md has the shares that are on the wrong side.
+LIKENESS = {
+    "mobilefacenet": Likeness(same=0.2, distinct=0.5),
+    "mini/recogniser": Likeness(same=0.35, distinct=0.6),
+}
+LIKENESS_OF_OTHERS = LIKENESS["mobilefacenet"]  # an ArcFace-class recogniser is like it

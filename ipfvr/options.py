@@ -28,7 +28,10 @@ class FacesConfig:
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
     align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
-    every: int = 3  # restore detects faces in every n-th frame of a shot and interpolates between; 1: in all
+    every: int = 3  # restore looks for faces in every n-th frame of a shot and interpolates between; 1: in all
+    # Of the frames that are looked at, the detector searches one in so many; in the others the landmark network looks
+    # where the faces were. 1: it searches all of them.
+    search_every: int = 2
     recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
 
 
@@ -36,8 +39,11 @@ class FacesConfig:
 class PeopleConfig:
     """Who is who in a video: tracks against reference pictures, by weights.recogniser."""
 
-    same: float = 0.25  # mean cosine of a track's faces and a person's references from which the track is the person
-    distinct: float = 0.5  # two people whose references are more alike than this cosine are refused as one person
+    # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
+    # for the recogniser on degraded faces, ipfvr.catalogue.LIKENESS.
+    same: float = 0.0
+    # Two people whose references are more alike than this cosine are refused as one person. 0: likewise.
+    distinct: float = 0.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from ipfvr.data.preparation import Candidate, Networks, prepare_pictures, prepar
 from ipfvr.data.scenes import SCENES
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.detect import make_detector
-from ipfvr.faces.people import people_recogniser
+from ipfvr.faces.people import people_recogniser, with_bounds
 from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     names = find_people(args.videos, args.people.split(",") if args.people else None)
     detector = make_detector(config.faces)
     recogniser, remark = people_recogniser(config.weights.recogniser)
+    config = replace(config, people=with_bounds(config.people, recogniser.name))
     networks = Networks(detector, recogniser)
     people: dict[str, list[Candidate]] = {}
     for name in tqdm(names, desc="people", leave=False):

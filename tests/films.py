@@ -72,6 +72,9 @@ class HalvesDetector:
             faces.append(Face(np.array([*corner, side, side], np.float32), 1.0, points))
         return faces
 
+    def follow(self, image: np.ndarray, face: Face) -> None:
+        """Never certain."""
+
 
 def shots(*shown: tuple[str, str, int], side: int = SIDE) -> list[np.ndarray]:
     """Shots of (left, right, frames), each half a colour's texture or ``dark``: frames (side, 2 side, 3)."""

@@ -36,6 +36,9 @@ class StubDetector:
         points = (face_template(1) * side + corner).astype(np.float32)
         return [Face(np.array([*corner, side, side], np.float32), 1.0, points)]
 
+    def follow(self, image: np.ndarray, face: Face) -> None:
+        """Never certain."""
+
 
 class ColourRecogniser(nn.Module):
     """Tells people by their mean colour."""

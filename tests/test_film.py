@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from films import SHARE, SIDE, HalvesDetector, landscape, people_of, picture_of, shots, times_of, write_film
 from people import ColourRecogniser
-from videos import CLIPS, sound_packets
+from videos import CLIPS, sound_packets, spoil
 
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
@@ -177,6 +177,19 @@ def test_one_frame_and_no_face(tmp_path: Path) -> None:
     assert (report["frames"], report["restored"], report["sound"]) == (300, 0, "copied")
     assert any("no face found" in note for note in report["notes"])
     assert times_of(tmp_path / "b.mp4") == times_of(none)
+
+
+def test_a_damaged_film_goes_on_in_step(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times, sound = times_of(film), sound_packets(film)
+    out = tmp_path / "out.mp4"
+    report = restore(Job(spoil(film, [12, 13]), out), tiny())
+    assert report["sound"] == "copied"
+    assert times_of(out) == times
+    assert sound_packets(out) == sound
+    assert len(report["damaged_frames"]) >= 2
+    first = float(times[report["damaged_frames"][0]])
+    assert f"{len(report['damaged_frames'])} of 32 frames, at {first:.2f} s" in capsys.readouterr().err
+    assert json.loads(out.with_suffix(".json").read_text())["damaged_frames"] == report["damaged_frames"]
 
 
 # ---------------------------------------------------------------- who is who

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,6 @@ from films import HalvesDetector, shots, write_film
 from people import write_video
 
 from ipfvr.config import load_config
-from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.detect import Face
 from ipfvr.faces.track import scan_video
@@ -27,9 +25,14 @@ from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.run import restore
 from ipfvr.options import Config, FacesConfig
+from ipfvr.restoration import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import kills
 
 
 def tiny(*overrides: str) -> Config:
@@ -51,10 +54,20 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_any_frame_it_ends_in_the_same_bytes(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And no clip that lies in finished parts is restored again, though every clip depends on those before it."""
+    config = kills.lively(tiny(), tmp_path / "denoiser.safetensors")
     whole = tmp_path / "whole.mp4"
-    restore(Job(film, whole), tiny(), quiet=True)
-    out, write = tmp_path / "out.mp4", VideoWriter.write
-    rng, left = np.random.default_rng(0), [0]
+    restored: list[int] = []
+    restore_clip, write = Restorer.restore_clip, VideoWriter.write
+
+    def counted(self: Restorer, low: np.ndarray, frames: range, *args: object) -> np.ndarray:
+        restored.append(frames.stop)
+        return restore_clip(self, low, frames, *args)
+
+    monkeypatch.setattr(Restorer, "restore_clip", counted)
+    clips = restore(Job(film, whole), config, quiet=True)["clips"]
+    assert len(restored) == clips
+    out, rng, left = tmp_path / "out.mp4", np.random.default_rng(0), [0]
 
     def fail(self: VideoWriter, *args: object) -> None:
         left[0] -= 1
@@ -63,19 +76,30 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
         write(self, *args)
 
     monkeypatch.setattr(VideoWriter, "write", fail)
-    kills = 0
+    killed, folder = 0, tmp_path / ".out.mp4.parts"
     while not out.exists():
         left[0] = int(rng.integers(4, 11))
+        finished = max(folder.glob("0*.json"), default=None)
+        begin = int(finished.stem) + len(json.loads(finished.read_text())) if finished else 0
+        restored.clear()
         try:
-            report = restore(Job(film, out), tiny(), quiet=True)
+            report = restore(Job(film, out), config, quiet=True)
         except MemoryError:
-            kills += 1
+            killed += 1
             assert not out.exists()
-            assert list((tmp_path / ".out.mp4.parts").glob("*.mp4"))
-    assert kills >= 2
+            assert list(folder.glob("*.mp4"))
+            assert len(list(folder.glob("*.safetensors"))) <= 2  # two faces
+        assert all(stop > begin for stop in restored)
+    assert killed >= 2
     assert report["resumed_at"]
     assert out.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_killed_by_the_system_it_ends_in_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--kills", "2", "--frames", "30", "--seed", "1", "--output", str(tmp_path), "faces.detector=cascade"]
+    assert kills.main(command) == 0
+    assert "2 kills" in capsys.readouterr().out
 
 
 def test_another_job_discards_what_was_there_and_says_so(
@@ -126,30 +150,6 @@ def test_ctrl_c_is_one_line_and_130(
     assert signal.getsignal(signal.SIGTERM) == before
     assert "the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
-
-
-@pytest.fixture(scope="module")
-def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 degraded frames of 16 x 16."""
-    frames = degrade(sample_clip(30, 32), sample_parameters("light", 2, 32, 0))
-    return write_video(tmp_path_factory.mktemp("low") / "low.mp4", np.concatenate([frames] * 5), crf=0)
-
-
-def test_sigkill_in_the_middle(square: Path, tmp_path: Path) -> None:
-    """A process of its own, killed as soon as two parts are there."""
-    out, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
-    options = ["--aligned", "preset=tiny", "sampler.steps=6"]
-    command = [sys.executable, "-m", "ipfvr.restore", str(square), "--output", str(out), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    parts = tmp_path / ".out.mp4.parts"
-    while process.poll() is None and len(list(parts.glob("0*.mp4"))) < 2:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
-    assert not out.exists()
-    subprocess.run(command, check=True, capture_output=True)
-    subprocess.run([str(whole) if part == str(out) else part for part in command], check=True, capture_output=True)
-    assert out.read_bytes() == whole.read_bytes()
 
 
 # ---------------------------------------------------------------- many videos

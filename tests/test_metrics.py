@@ -220,6 +220,9 @@ def test_a_reference_needs_one_face() -> None:
         def detect(self, image: np.ndarray) -> list:
             return []
 
+        def follow(self, image: np.ndarray, face: object) -> None:
+            """Never certain."""
+
     with pytest.raises(UserError, match=r"no face found in the reference me\.png"):
         embed_reference(None, Blind(), {"me.png": np.zeros((64, 64, 3), np.uint8)})
 

@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from ipfvr.catalogue import LIKENESS
 from ipfvr.errors import UserError
-from ipfvr.faces.align import apply, crop, crop_matrix, face_template
-from ipfvr.faces.paste import blend_mask, enlarged, match_colours, paste
-from ipfvr.faces.people import check_distinct, match_people
-from ipfvr.faces.track import FaceTrack, main_tracks
-from ipfvr.options import PeopleConfig
+from ipfvr.faces.align import apply, crop, crop_matrix, enlarged, face_template
+from ipfvr.faces.detect import Face
+from ipfvr.faces.paste import blend_mask, match_colours, paste
+from ipfvr.faces.people import check_distinct, match_people, with_bounds
+from ipfvr.faces.track import FaceTrack, main_tracks, scan_video
+from ipfvr.options import FacesConfig, PeopleConfig
 from ipfvr.video.cuts import CutDetector
 
 SIZE = 128
@@ -104,12 +106,63 @@ def test_the_likest_track_is_the_person() -> None:
         match_people(tracks, {"cleo": np.array([0, 0, 1.0])}, PeopleConfig(same=0.5))
     with pytest.raises(UserError, match="it shows no face"):
         match_people([], {"anna": anna}, PeopleConfig())
-    check_distinct({"anna": anna, "ben": ben}, PeopleConfig())
+    check_distinct({"anna": anna, "ben": ben}, PeopleConfig(distinct=0.5))
     with pytest.raises(UserError, match=r"anna and ben look like one person \(cosine 0.9"):
-        check_distinct({"anna": anna, "ben": np.array([0.95, 0.31, 0])}, PeopleConfig())
+        check_distinct({"anna": anna, "ben": np.array([0.95, 0.31, 0])}, PeopleConfig(distinct=0.5))
+
+
+def test_bounds_are_the_recognisers_where_none_are_given() -> None:
+    for name in ("mobilefacenet", "mini/recogniser"):
+        own = with_bounds(PeopleConfig(), name)
+        assert (own.same, own.distinct) == (LIKENESS[name].same, LIKENESS[name].distinct)
+        assert 0 < own.same < own.distinct < 1
+    assert with_bounds(PeopleConfig(), "another") == with_bounds(PeopleConfig(), "mobilefacenet")
+    assert with_bounds(PeopleConfig(same=0.1), "mini/recogniser").same == 0.1
 
 
 def test_main_tracks_share_no_time() -> None:
     anna = [1.0, 0, 0]
     tracks = [track(0, 9, anna), track(5, 30, anna, 200), track(30, 34, anna, 5), track(31, 40, anna)]
     assert [t.start for t in main_tracks(tracks)] == [5, 31]
+
+
+class Dots:
+    """A face is a bright square that moves; it is followed where it has not moved far, and no other lies there."""
+
+    def __init__(self, certain: bool = True) -> None:
+        self.name, self.weights, self.certain, self.searches = "dots", {}, certain, 0
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        self.searches += 1
+        grey = (image[..., 0] > 128).astype(np.uint8)
+        boxes = [row[:4] for row in cv2.connectedComponentsWithStats(grey)[2][1:]]
+        return [Face(np.float32(b), 1.0, np.float32(face_template(int(b[2])) + b[:2])) for b in boxes]
+
+    def follow(self, image: np.ndarray, face: Face) -> Face | None:
+        searches, near = self.searches, [f for f in self.detect(image) if np.abs(f.box - face.box).max() < 12]
+        self.searches = searches
+        return near[0] if near and self.certain else None
+
+
+class Shown:
+    """A frame of :func:`dots`."""
+
+    def __init__(self, index: int) -> None:
+        self.image = np.zeros((180, 320, 3), np.uint8)
+        self.image[40:70, 20 + 2 * index : 50 + 2 * index] = 255
+        if 9 <= index < 22:
+            self.image[120:150, 200 + index : 230 + index] = 255
+
+
+def test_followed_faces_are_those_that_are_searched_everywhere() -> None:
+    frames = [Shown(index) for index in range(31)]
+    found, searches = [], []
+    for detector, every in ((Dots(), 1), (Dots(), 2), (Dots(certain=False), 2)):
+        tracks = scan_video(frames, detector, FacesConfig(search_every=every, max_gap=2), every=3).tracks
+        found.append([(t.start, t.stop, np.round(t.landmarks, 3).tolist()) for t in tracks])
+        searches.append(detector.searches)
+    assert [(start, stop) for start, stop, _ in found[0]] == [(0, 31), (9, 22)]
+    assert found[0] == found[1] == found[2]
+    assert searches[0] == 11
+    assert searches[1] <= 7  # one more where the second face leaves
+    assert searches[2] == 11

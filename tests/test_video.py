@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from videos import CLIPS, encode, number_of, picture
+from videos import CLIPS, encode, number_of, picture, spoil
 
 from ipfvr.errors import UserError
 from ipfvr.video.clips import clip_windows
@@ -157,6 +157,36 @@ def test_damage_in_the_middle_names_the_frame(tmp_path):
         read.extend(frame.index for frame in VideoReader(path))
     assert f"frame {len(read)} of" in str(caught.value)
     assert 20 <= len(read) <= 40
+
+
+@pytest.mark.parametrize(
+    ("packets", "first", "lost"), [([14], 0, [14]), ([14, 15, 16], 0, [14, 15, 16]), ([10], 0, [10]), ([0], 10, [])]
+)
+def test_a_forgiving_reader_repeats_what_cannot_be_decoded(tmp_path, packets, first, lost):
+    """A key frame every ten frames; what hangs on one is gone with it, what does not has its own time and picture."""
+    options = {"crf": "5", "g": "10", "bf": "0", "x264-params": "scenecut=0"}
+    path = spoil(encode(tmp_path / "a.mp4", [picture(i) for i in range(30)], options=options), packets)
+    reader = VideoReader(path, forgiving=True)
+    frames = list(reader)
+    assert [frame.index for frame in frames] == list(range(len(reader)))
+    assert [round(frame.time * 25) for frame in frames] == list(range(first, 30))
+    damaged = [round(frame.time * 25) for frame in frames if frame.damaged]
+    assert set(lost) <= set(damaged)
+    assert reader.damaged == {frame.index for frame in frames if frame.damaged}
+    for frame in frames:
+        number = round(frame.time * 25)
+        if not frame.damaged and number not in range(packets[0], packets[0] // 10 * 10 + 10):
+            assert number_of(frame.image) == number
+    if lost:
+        assert number_of(frames[lost[0]].image) == lost[0] - 1
+        assert reader.time_of(lost[0]) == lost[0] / 25
+    assert [frame.index for frame in reader.frames(12, 20)] == list(range(12, min(20, len(reader))))
+
+
+def test_nothing_that_can_be_decoded_is_an_error(tmp_path):
+    path = encode(tmp_path / "a.mp4", [picture(i) for i in range(8)])
+    with pytest.raises(UserError, match="without a single frame that can be decoded"):
+        VideoReader(spoil(path, list(range(8))), forgiving=True)
 
 
 def test_pictures_are_turned_as_their_exif_says(tmp_path):

@@ -96,3 +96,15 @@ def sound_packets(path: Path) -> list[tuple[bytes, Fraction]]:
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(container.streams.audio) if p.size]
         return [(bytes(p), p.pts * p.time_base) for p in packets]
+
+
+def spoil(path: Path, packets: list[int], bytes_kept: int = 0) -> Path:
+    """Write zeros over the pictures' packets of these numbers (in the order of decoding), but for their first bytes."""
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(container.streams.video[0]) if p.size]
+    content = bytearray(path.read_bytes())
+    for number in packets:
+        position, size = places[number]
+        content[position + bytes_kept : position + size] = bytes(size - bytes_kept)
+    path.write_bytes(content)
+    return path

@@ -18,7 +18,7 @@ the same frames of the video as in every other clip. A clip never sees another s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,6 +105,10 @@ class ClipMemory:
         """Add a clip's state after a solver step and let go of what is older than ``clips`` clips."""
         self.steps += [[] for _ in range(step + 1 - len(self.steps))]
         self.steps[step] = [*self.steps[step], state][-clips:]
+
+    def copy(self) -> ClipMemory:
+        """As it is now, whatever is added to this one later; the tensors, which nothing changes, are shared."""
+        return replace(self, steps=[list(states) for states in self.steps])
 
     @property
     def size(self) -> int:

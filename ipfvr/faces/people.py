@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.catalogue import ENTRIES
+from ipfvr.catalogue import ENTRIES, LIKENESS, LIKENESS_OF_OTHERS
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, Face
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
@@ -18,7 +18,7 @@ from ipfvr.options import PeopleConfig
 from ipfvr.registry import find
 from ipfvr.video.reader import read_image
 
-_OWN = "mini/recogniser"  # shipped; stands in where the configured one has no file
+_OWN = "mini/dlib"  # shipped; stands in where the configured one has no file
 _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that a whole frame is not converted
 
 
@@ -39,7 +39,7 @@ def people_recogniser(name: str) -> tuple[Recogniser, str]:
     """The recogniser ``weights.recogniser``, or mini's own where its file is not there; and the remark that says so."""
     entry = ENTRIES.get(name)
     if entry is not None and find(entry) is None:
-        remark = f"people are told apart by {_OWN}, which is weaker: python -m ipfvr.weights fetch {name}"
+        remark = f"people are told apart by {_OWN}; by what was asked for: python -m ipfvr.weights fetch {name}"
         return load_recogniser(_OWN), remark
     return load_recogniser(name), ""
 
@@ -71,12 +71,18 @@ def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Reco
     return mean / np.linalg.norm(mean)
 
 
+def with_bounds(config: PeopleConfig, recogniser: str) -> PeopleConfig:
+    """The options with the bounds of the recogniser of that name in place of zeros."""
+    own = LIKENESS.get(recogniser, LIKENESS_OF_OTHERS)
+    return PeopleConfig(config.same or own.same, config.distinct or own.distinct)
+
+
 def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> None:
     """Refuse two names for one face.
 
     Args:
         people: each person's vector (D,) of length 1.
-        config: ``distinct`` is the bound.
+        config: ``distinct`` is the bound; see :func:`with_bounds`.
 
     Raises:
         UserError: two people's references are more alike than the bound.
@@ -99,7 +105,7 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
     Args:
         tracks: with vectors.
         people: each person's vector (D,) of length 1.
-        config: ``same`` is the bound of the mean cosine.
+        config: ``same`` is the bound of the mean cosine; see :func:`with_bounds`.
 
     Raises:
         UserError: a person is found in no track; the line names the best cosine.

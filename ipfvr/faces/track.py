@@ -13,16 +13,13 @@ import numpy as np
 
 from ipfvr.faces.align import crop_matrix
 from ipfvr.faces.detect import Detector, Face
-from ipfvr.faces.follow import Chain, Follower
+from ipfvr.faces.follow import Chain, Embed, Follower, Watch
 from ipfvr.options import FacesConfig
 from ipfvr.video.cuts import CutDetector
 
 _WINDOW = 4.0  # the Gaussian is cut at so many standard deviations
 _FLASH = 3  # faces detected in fewer frames flash up: no track (two, where not every frame is looked at)
 _MAIN_AREA = 1 / 16  # of the main face's area: a smaller face is not the same one in another scene
-
-# A frame's picture and a face of it to the recogniser's vector (D,).
-Embed = Callable[[np.ndarray, Face], np.ndarray]
 
 
 class HasImage(Protocol):
@@ -109,48 +106,42 @@ def scan_video(
     progress: Callable[[int], None] | None = None,
     every: int = 1,
 ) -> Scan:
-    """Find the cuts and follow every face of a stream of frames; a picture at a time is held.
+    """Find the cuts and follow every face of a stream of frames; two pictures at a time are held.
 
     Args:
         frames: a :class:`ipfvr.video.reader.VideoReader`, or anything that gives objects with ``image``.
         detector: what finds faces.
-        config: ``smoothing``, ``max_gap`` and ``recognise_every`` are used.
+        config: ``smoothing``, ``max_gap`` and ``recognise_every`` are used, and ``search_every`` where ``every`` > 1.
         embed: what makes a vector of every ``recognise_every``-th face of a chain; None: nobody is looked for.
         progress: called with the number of frames done after each.
-        every: faces are detected in every so many frames of a shot, and in its last; between they are interpolated.
+        every: every so many frames of a shot, and its last, are looked at (:class:`ipfvr.faces.follow.Watch`); between
+            them faces are interpolated.
     """
-    cutter, follower = CutDetector(), Follower(max(config.max_gap, every - 1))
+    search_every = config.search_every if every > 1 else 1
+    watch = Watch(detector, max(config.max_gap, every - 1), search_every, embed, config.recognise_every)
+    cutter = CutDetector()
     cuts: list[int] = []
     damaged: list[int] = []
     total = shot = 0
-    skipped: np.ndarray | None = (
-        None  # the frame before, where faces were not looked for: the shot's last, if a cut follows
-    )
-
-    def follow(image: np.ndarray | None, cut: bool = False) -> None:
-        faces = [] if image is None else detector.detect(image)
-        for face, chain in zip(faces, follower.add(faces, cut), strict=True):
-            if embed is not None and (len(chain.frames) - 1) % config.recognise_every == 0:
-                chain.vectors.append(embed(image, face))
-
+    skipped: np.ndarray | None = None  # the frame before, if it was not looked at: the shot's last, if a cut follows
     for index, frame in enumerate(frames):
         cut = cutter.is_cut(frame.image)
-        if skipped is not None:
-            follow(skipped if cut else None)
+        if skipped is not None and cut:
+            watch.look(index - 1, skipped, last=True)
+        elif skipped is not None:
+            watch.pass_by()
         cuts += [index] if cut else []
         damaged += [index] if getattr(frame, "damaged", False) else []
         shot = index if cut else shot
-        if (index - shot) % every:
-            skipped = frame.image
-        else:
-            skipped = None
-            follow(frame.image, cut)
+        skipped = frame.image if (index - shot) % every else None
+        if skipped is None:
+            watch.look(index, frame.image, cut)
         total = index + 1
         if progress is not None:
             progress(total)
     if skipped is not None:
-        follow(skipped)
-    return Scan(total, cuts, build_tracks(follower.chains(), config, _FLASH if every == 1 else 2), damaged)
+        watch.look(total - 1, skipped, last=True)
+    return Scan(total, cuts, build_tracks(watch.chains(), config, _FLASH if every == 1 else 2), damaged)
 
 
 def track_video(

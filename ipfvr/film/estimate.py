@@ -26,7 +26,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
     """
-    reader = VideoReader(job.source)
+    reader = VideoReader(job.source, forgiving=True)
     check_job(job, reader)
     extras = find_extras(job.source, job.output)
     from ipfvr.film.cast import hire

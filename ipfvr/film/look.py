@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.people import face_vector, people_recogniser
+from ipfvr.faces.people import face_vector, people_recogniser, with_bounds
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.faces.track import Scan, scan_video
 from ipfvr.film.cast import known_people, reference_crops
@@ -66,12 +66,13 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
         recogniser, remark = people_recogniser(config.weights.recogniser)
         files["people"] = recogniser.path
         notes += [remark] if remark else []
+        config = replace(config, people=with_bounds(config.people, recogniser.name))
         people = known_people(job, detector, recogniser, config)
     references = reference_crops(job, detector, config)
     scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts, quiet)
     plan = make_plan(job, reader.info.frames, scan, people, config)
     if scan is not None:
-        notes += _remarks(job, plan, config)
+        notes += _remarks(job, plan, config, reader)
     return Look(reader, plan, references, files, notes)
 
 
@@ -94,7 +95,22 @@ def _scan(
     return scan
 
 
-def _remarks(job: Job, plan: Plan, config: Config) -> list[str]:
+def damage(reader: VideoReader, frames: Sequence[int]) -> str:
+    """A line on damaged frames: how many, and when.
+
+    Args:
+        reader: of the video.
+        frames: their numbers, rising.
+    """
+    begins = [frame for frame in frames if frame - 1 not in set(frames)]
+    shown = ", ".join(f"{reader.time_of(frame):.2f} s" for frame in begins[:8]) + (" ..." if len(begins) > 8 else "")
+    return (
+        f"{reader.path} is damaged: {len(frames)} of {reader.info.frames} frames, at {shown}, could not be decoded "
+        "whole; where nothing could, the frame before is shown once more"
+    )
+
+
+def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
     """What a person would want to know of the plan."""
     notes = []
     if not plan.roles:
@@ -102,8 +118,7 @@ def _remarks(job: Job, plan: Plan, config: Config) -> list[str]:
             f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
         )
     if plan.scan is not None and plan.scan.damaged:
-        first, count = plan.scan.damaged[0], len(plan.scan.damaged)
-        notes.append(f"{job.source} is damaged: of {count} frames, the first is {first}, the decoder made up a part")
+        notes.append(damage(reader, plan.scan.damaged))
     if config.weights.lora and not job.cast:
         notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
     size = config.video.size

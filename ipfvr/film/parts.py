@@ -6,6 +6,7 @@
       words.json        the words on each person
       00000120.mp4      the coded frames from 120 on, up to where the next part begins
       00000120.json     their times
+      00000120-3.safetensors    what the clips before 120 leave to those after it, of the plan's face 3
       whole             the output, until it is whole
 
 Every file is whole or not there, and holds the bytes that an undisturbed run would have put there.
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ipfvr.diffusion.long_video import ClipMemory
 from ipfvr.errors import UserError
 from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.files import atomic, check_writable, write_json
@@ -69,6 +71,28 @@ class Parts:
     def times(self, start: int) -> list[int]:
         """See :meth:`save_times`."""
         return json.loads(self.path(start).with_suffix(".json").read_text())
+
+    def save_memories(self, start: int, memories: Mapping[int, ClipMemory]) -> None:
+        """What the part from ``start`` on goes on from, by number of the role; written before the part before it."""
+        for number, memory in memories.items():
+            memory.save(self.folder / f"{start:08d}-{number}.safetensors")
+
+    def memories(self, start: int) -> dict[int, ClipMemory]:
+        """See :meth:`save_memories`; those of other parts are removed."""
+        found = {}
+        for path in self.folder.glob("[0-9]*-*.safetensors"):
+            border, _, number = path.stem.partition("-")
+            if int(border) == start:
+                found[int(number)] = ClipMemory.load(path)
+            else:
+                path.unlink()
+        return found
+
+    def forget_memories(self, before: int) -> None:
+        """Remove those of parts that begin earlier."""
+        for path in self.folder.glob("[0-9]*-*.safetensors"):
+            if int(path.stem.partition("-")[0]) < before:
+                path.unlink()
 
     def save_words(self, words: Mapping[str, Any]) -> None:
         """Each person's prompts: some composers do not say the same thing twice."""

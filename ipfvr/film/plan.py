@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.diffusion.long_video import make_long_video
 from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, scale_of
 from ipfvr.faces.people import match_people
@@ -90,10 +91,13 @@ class Plan:
         """Who is restored, in order of appearance."""
         return list(dict.fromkeys(role.who for role in self.roles))
 
-    def clips(self, config: Config, start: int | None = None) -> int:
-        """Number of clips that are needed for the frames from ``start`` on."""
-        part = (self.start if start is None else start, self.stop)
-        return sum(len(role.windows(config, part)) for role in self.roles)
+    def windows(self, role: Role, config: Config) -> list[ClipWindow]:
+        """The clips of a role that are needed for the frames that are written."""
+        return role.windows(config, (self.start, self.stop))
+
+    def clips(self, config: Config) -> int:
+        """Number of clips of everybody."""
+        return sum(len(self.windows(role, config)) for role in self.roles)
 
     def restored(self) -> int:
         """Number of frames with a face that is restored."""
@@ -158,12 +162,14 @@ def _roles(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Confi
 
 
 def _borders(roles: list[Role], frames: int, part: tuple[int, int], config: Config) -> tuple[int, ...]:
-    """Where parts begin: at clips' borders, but no closer than clips follow each other.
+    """Where parts begin: where a clip's frames have come out, but no closer than clips follow each other.
 
     They are those of the whole video, whichever part of it is written, so that the parts of two runs fit together.
     """
-    wanted = {w.keep_start for role in roles for w in role.windows(config, (0, frames))}
-    wanted |= {border for role in roles for border in (role.start, role.stop)}
+    long_video = make_long_video(config.long_video, config.video.overlap)
+    wanted = {
+        border for role in roles for part in long_video.parts(role.windows(config, (0, frames))) for border in part
+    }
     least = max(1, config.video.clip_frames - config.video.overlap)
     borders = [0]
     for border in [*sorted(wanted - {0}), frames]:

@@ -39,14 +39,14 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         UserError: input, reference, output or weights that cannot be used, a person who is not there, a full disk.
     """
     began = time.monotonic()
-    reader = VideoReader(job.source)
+    reader = VideoReader(job.source, forgiving=True)
     check_job(job, reader)
     check_writable(job.output)
     extras = find_extras(job.source, job.output)
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
     from ipfvr.film.ask import digest, what_is_asked
     from ipfvr.film.cast import hire
-    from ipfvr.film.look import look_at
+    from ipfvr.film.look import damage, look_at
     from ipfvr.film.write import assemble, write_parts
 
     asked = what_is_asked(job, config)
@@ -62,6 +62,11 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         for note in [] if quiet else notes:
             print(f"note: {note}", file=sys.stderr)
         resumed = write_parts(job, config, look, troupe, parts, quiet)
+        damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
+        if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
+            notes.append(damage(reader, damaged))
+            if not quiet:
+                print(f"note: {notes[-1]}", file=sys.stderr)
         sound = assemble(job, config, look, parts, extras)
         plan, restorers = look.plan, list(troupe.restorers.values())
         # One person's configuration has the person's words in it.
@@ -76,7 +81,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             "sound": sound,
             "left_out": list(extras.left_out),
             "cuts": plan.scan.cuts if plan.scan else [],
-            "damaged_frames": plan.scan.damaged if plan.scan else [],
+            "damaged_frames": damaged,
             "people": _people(plan, troupe),
             "tracks": _tracks(plan, config.video.size),
             "notes": notes,

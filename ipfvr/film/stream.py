@@ -9,7 +9,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ipfvr.faces.paste import enlarged, paste
+from ipfvr.diffusion.long_video import ClipMemory
+from ipfvr.faces.align import enlarged
+from ipfvr.faces.paste import paste
 from ipfvr.film.plan import Plan, Role
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer
@@ -74,6 +76,11 @@ class FilmStream:
         config: F, O and the square's size.
         start: the first frame that is given.
         progress: called with 1 after each solver step.
+        memories: what an earlier stream's :meth:`memories` was when it had given the frame before ``start``; a role
+            that is not in it begins with its first clip.
+
+    Attributes:
+        clips: how many are to be restored.
     """
 
     def __init__(
@@ -85,17 +92,25 @@ class FilmStream:
         config: Config,
         start: int,
         progress: Callable[[int], None],
+        memories: Mapping[int, ClipMemory] | None = None,
     ) -> None:
-        self._canvas = canvas
-        part = (start, plan.stop)
-        windows = [(role, role.windows(config, part)) for role in plan.roles if role.stop > start]
-        first = min([start, *(w[0].start for _, w in windows)])
-        self._feed = _Feed(reader, first)
+        self._canvas, self._next, self.clips = canvas, start, 0
+        opened = []
+        for number, role in enumerate(plan.roles):
+            if role.stop > start:
+                windows, memory = plan.windows(role, config), (memories or {}).get(number, ClipMemory())
+                self.clips += len(windows) - memory.done
+                opened.append((number, role, windows, memory))
+        self._feed = _Feed(reader, min([start, *(w[m.done].start for _, _, w, m in opened)]))
         self._faces = []
-        for role, w in windows:
-            restored = partial(restorers[role.who].restore_stream, windows=w, progress=progress)
-            self._faces.append(_Face(role, restored, w[0].start, self._feed, config.video.size))
-        self._next = start
+        for number, role, windows, memory in opened:
+            restore = partial(restorers[role.who].restore_stream, windows=windows, progress=progress, memory=memory)
+            first = windows[memory.done].start
+            self._faces.append(_Face(number, role, restore, first, memory, self._feed, config.video.size))
+
+    def memories(self) -> dict[int, ClipMemory]:
+        """By number of the role in the plan: what its clips that have come out leave to the next; not of those over."""
+        return {face.number: face.memory for face in self._faces if face.memory.done}
 
     def next(self) -> tuple[np.ndarray, int]:
         """The next frame (height, width, 3) and its time in units of the source's time base."""
@@ -130,16 +145,29 @@ class _Feed:
 
 
 class _Face:
-    """One role's restored squares, made clip by clip as they are asked for."""
+    """One role's restored squares, made clip by clip as they are asked for.
 
-    def __init__(self, role: Role, restore: Restore, start: int, feed: _Feed, size: int) -> None:
-        self.role, self._feed, self._size = role, feed, size
+    Attributes:
+        number: of the role in the plan.
+        role: whose they are.
+        memory: as it was when the last clip that has come out had.
+    """
+
+    def __init__(
+        self, number: int, role: Role, restore: Restore, start: int, memory: ClipMemory, feed: _Feed, size: int
+    ) -> None:
+        self.number, self.role, self.memory = number, role, memory.copy()
+        self._feed, self._size, self._running = feed, size, memory
         self._lows: dict[int, np.ndarray] = {}
         self._squares = restore(self._crops(start))
 
     def restored(self, index: int) -> Restored:
         """The square of frame ``index``; indices rise."""
-        image = next(square for number, square in self._squares if number == index)
+        number = -1
+        while number < index:
+            number, image = next(self._squares)
+            if number + 1 == self._running.next_frame:
+                self.memory = self._running.copy()
         low = self._lows.pop(index)
         self._lows = {i: kept for i, kept in self._lows.items() if i > index}
         return Restored(image, low, self.role.matrix(index, self._size))

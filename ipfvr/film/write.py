@@ -43,12 +43,11 @@ def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Par
         return plan.stop
     start = missing[0][0]
     steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
-    total, left = plan.clips(config) * steps, plan.clips(config, start) * steps
     canvas = canvas_for(job, config, reader)
     aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
-    bar = tqdm(total=total, initial=total - left, desc="restoring", unit="step", disable=quiet, leave=False)
-    with bar:
-        stream = FilmStream(reader, plan, troupe.restorers, canvas, config, start, bar.update)
+    with tqdm(total=plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+        stream = FilmStream(reader, plan, troupe.restorers, canvas, config, start, bar.update, parts.memories(start))
+        bar.update(bar.total - stream.clips * steps)
         for a, b in missing:
             times = []
             with VideoWriter(
@@ -65,6 +64,8 @@ def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Par
                     writer.write(image)
                     times.append(pts)
                 parts.save_times(a, times)
+                parts.save_memories(b, stream.memories())
+            parts.forget_memories(b)
     return None if start == plan.start else start
 
 

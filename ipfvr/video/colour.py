@@ -29,7 +29,7 @@ def to_yuv420p(image: np.ndarray) -> av.VideoFrame:
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
     frame = rgb.reformat(
         format="yuv420p",
         interpolation=_TO_YUV,

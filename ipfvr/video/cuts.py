@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 _SIZE = (48, 27)  # frames are compared at this size: what moves a little differs little
-_SAMPLED = 320  # columns of a frame that are looked at
+_SAMPLED = (320, 180)  # pixels of a frame that are looked at, so many across and down
 _LEAST = 10.0  # mean difference of 255 below which nothing is a cut
 _RATIO = 3.0  # a cut differs so many times more than frames of its shot usually do
 _CERTAIN = 24.0  # with no frames to compare with (the second of a shot), a cut differs at least so much
@@ -30,8 +30,9 @@ class CutDetector:
     def is_cut(self, image: np.ndarray) -> bool:
         """Whether (H, W, 3) uint8, the next frame, begins a new shot; the first frame does not."""
         # Every few pixels of a large frame are enough, and a fraction of the time.
-        step = max(1, image.shape[1] // _SAMPLED)
-        small = cv2.resize(image[::step, ::step], _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+        if image.shape[0] > _SAMPLED[1] and image.shape[1] > _SAMPLED[0]:
+            image = cv2.resize(image, _SAMPLED, interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
         before, self._before = self._before, small
         if before is None:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class Frame:
         pts: time at which it is shown, in units of ``VideoInfo.time_base``, from the start of the file.
         time: the same in seconds.
         image: (H, W, 3) uint8 RGB, turned the way it is shown.
-        damaged: the decoder could not read it whole and made up what was missing.
+        damaged: the decoder could not read it whole and made up what was missing; or (forgiving) it could not be
+            decoded at all and is the frame before once more, or such frames before it are missing.
     """
 
     index: int
@@ -87,14 +89,21 @@ class VideoReader:
 
     Args:
         path: H.264, HEVC, VP9, AV1 or whatever else FFmpeg decodes, 8 or more bits.
+        forgiving: frames that cannot be decoded do not end the reading. In their place, at their time, the frame before
+            comes once more; where it is not known of each packet that it is a frame (other containers than MP4 and
+            Matroska), or where there is no frame before, they are left out.
+
+    Attributes:
+        damaged: numbers of the damaged frames that iterating has come by so far.
 
     Raises:
         UserError: no such file, not a video, sound only, no frames, cut short. While iterating: a frame that cannot
-            be decoded or that changes size; the line names the frame.
+            be decoded (unless forgiving) or that changes size; the line names the frame.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, forgiving: bool = False) -> None:
+        self.path, self.forgiving, self.damaged = Path(path), forgiving, set()
+        self._times = array("q")  # of every frame, where the packets tell them; 8 bytes a frame
         if not self.path.is_file():
             raise UserError(f"no video file {self.path}")
         self._crop: tuple[int, int] | None = None
@@ -111,6 +120,12 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
 
+    def time_of(self, index: int) -> float:
+        """When a frame is shown, in seconds; by the mean frame rate where only decoding tells."""
+        if index < len(self._times):
+            return float((self._times[index] - self._start) * self.info.time_base)
+        return self._first_time + index / float(self.info.rate)
+
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Frames ``start`` to ``stop`` (not included). Those before ``start`` are decoded, not converted."""
         end = self.info.frames if stop is None else min(stop, self.info.frames)
@@ -126,11 +141,9 @@ class VideoReader:
             stream.thread_type = "AUTO"
             index, size = 0, None
             step = max(1, round(1 / (self.info.rate * self.info.time_base)))
-            last = -step
+            last, held = -step, None
             try:
-                for decoded in container.decode(stream):
-                    if index >= end:
-                        return
+                for decoded, broken in _decoded(container, stream, self.forgiving):
                     if size is None:
                         size = (decoded.width, decoded.height)
                     elif size != (decoded.width, decoded.height):
@@ -138,22 +151,40 @@ class VideoReader:
                             f"{self.path}: frame {index} is {decoded.width} x {decoded.height}, the ones before "
                             f"{size[0]} x {size[1]}; convert the video to one size first"
                         )
+                    if self.forgiving and held is not None and decoded.pts is not None:
+                        while index < end and index < len(self._times) and self._times[index] < decoded.pts:
+                            yield from self._again(index, held, wanted)
+                            index, broken = index + 1, False
+                    if index >= end:
+                        return
                     pts = last + step if decoded.pts is None else decoded.pts - self._start
-                    last = pts
+                    last, held = pts, decoded
+                    bad = bool(decoded.is_corrupt) or broken
+                    if bad:
+                        self.damaged.add(index)
                     if index in wanted:
                         time = float(pts * self.info.time_base)
-                        yield Frame(index, pts, time, self._image(decoded), bool(decoded.is_corrupt))
+                        yield Frame(index, pts, time, self._image(decoded), bad)
                     index += 1
             except av.error.FFmpegError as error:
                 raise UserError(
                     f"{self.path}: frame {index} of {self.info.frames} cannot be decoded ({_reason(error)}): the file "
                     f"is damaged there; repair it, or cut it before {float(max(last, 0) * self.info.time_base):.2f} s"
                 ) from None
+            while self.forgiving and held is not None and index < min(end, len(self._times)):
+                yield from self._again(index, held, wanted)
+                index += 1
         if index < end:
             raise UserError(
                 f"{self.path}: decoding ended at frame {index} of {self.info.frames}: the file is damaged there; "
                 "repair or cut it"
             )
+
+    def _again(self, index: int, held: av.VideoFrame, wanted: Collection[int]) -> Iterator[Frame]:
+        """The frame before, at the time of a frame that could not be decoded."""
+        self.damaged.add(index)
+        if index in wanted:
+            yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
 
     def _image(self, decoded: av.VideoFrame) -> np.ndarray:
         image = to_rgb(decoded)
@@ -166,11 +197,11 @@ class VideoReader:
             stream = _video_stream(container)
             _check_whole(container, stream, self.path)
             try:
-                first = next(container.decode(stream), None)
+                first, _ = next(_decoded(container, stream, self.forgiving), (None, False))
             except av.error.FFmpegError as error:
                 raise UserError(f"{self.path}: its first frame cannot be decoded ({_reason(error)})") from None
             if first is None:
-                raise UserError(f"{self.path} has a video stream without a single frame; give another file")
+                raise UserError(f"{self.path} has a video stream without a single frame that can be decoded")
             time_base = stream.time_base or Fraction(1, 90_000)
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             # FFmpeg's tools count time from the container's start, which sound and picture share.
@@ -210,13 +241,17 @@ class VideoReader:
                     if packet.size and not packet.is_discard and (packet.pts is None or packet.pts >= first_pts)
                 )
             else:
+                indexed = set()
                 stream.thread_type = "AUTO"
-                times = ((frame.pts, frame.duration) for frame in _until_error(container, stream))
+                times = ((frame.pts, frame.duration) for frame in _until_error(container, stream, self.forgiving))
             count, end = 0, None
             for pts, duration in times:
                 count += 1
                 if pts is not None:
                     end = max(end or pts, pts + (duration or round(step)))
+                    if indexed:
+                        self._times.append(pts)
+            self._times = array("q", sorted(self._times) if len(self._times) == count else [])
             return count, end
 
 
@@ -333,10 +368,27 @@ def _noted_size(container: Any, first: av.VideoFrame) -> tuple[int, int] | None:
     return (height, width) if set(odd) <= {0, 1} else None
 
 
-def _until_error(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+def _decoded(container: Any, stream: Any, forgiving: bool) -> Iterator[tuple[av.VideoFrame, bool]]:
+    """Decoded frames, each with whether packets before it could not be decoded (forgiving; else that is an error)."""
+    broken = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            if not forgiving:
+                raise
+            broken = True
+            continue
+        for frame in frames:
+            yield frame, broken
+            broken = False
+
+
+def _until_error(container: Any, stream: Any, forgiving: bool) -> Iterator[av.VideoFrame]:
     """Decoded frames up to the first damaged one, whose error the reader reports when it gets there."""
     try:
-        yield from container.decode(stream)
+        for frame, _ in _decoded(container, stream, forgiving):
+            yield frame
     except av.error.FFmpegError:
         return
 

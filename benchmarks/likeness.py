@@ -1,0 +1,111 @@
+"""From which cosine on a degraded face is the person of a reference: what people.same is calibrated by.
+
+    python benchmarks/likeness.py --source /path/to/data --output runs/likeness
+    python benchmarks/likeness.py --source /path/to/data --levels heavy severe --recognisers mobilefacenet
+
+The source holds ``clips/<person>/*.mp4`` and ``references/<person>/*``. The first frames of every clip are degraded by
+Eq. 13 with the face 128 pixels wide before and 64 after; the face is found in the degraded frames, as in a film, and
+the mean cosine of its frames to every person's references is a pair, of one person or of two. Printed and written:
+quantiles of both kinds, and the share of each that is on the wrong side of some bounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from cells import degraded, parse_lists
+
+from ipfvr.config import load_config
+from ipfvr.data.faces import PICTURES
+from ipfvr.faces.align import crop, crop_matrix
+from ipfvr.faces.detect import make_detector
+from ipfvr.faces.people import face_vector, person_vector
+from ipfvr.faces.recognise import load_recogniser
+from ipfvr.files import write_json
+from ipfvr.provenance import provenance
+from ipfvr.video.reader import VideoReader
+
+MARGIN = 0.25  # of the square, left on every side, so that the face has to be found
+EVERY = 4  # one frame in so many makes a vector
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+BOUNDS = [*np.arange(0.1, 0.8, 0.025), *np.arange(0.8, 0.98, 0.01)]  # dlib's cosines all lie high
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("runs/likeness"))
+    parser.add_argument("--frames", type=int, default=24, help="of each clip")
+    parser.add_argument("--levels", nargs="+", default=["light", "heavy"])
+    parser.add_argument("--recognisers", nargs="+", default=["mobilefacenet", "mini/dlib"])
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parse_lists(parser, argv, "levels", "recognisers")
+    config = load_config(None, args.overrides)
+    detector, recognisers = make_detector(config.faces), {name: load_recogniser(name) for name in args.recognisers}
+    people = sorted(p for p in (args.source / "references").iterdir() if p.is_dir())
+    pictures = {p.name: sorted(f for f in p.iterdir() if f.suffix.lower() in PICTURES) for p in people}
+    known = {
+        name: {who: person_vector(files[:1], detector, net) for who, files in pictures.items()}
+        for name, net in recognisers.items()
+    }
+    pairs: dict[str, dict[bool, list[float]]] = {}
+    missed: dict[str, int] = dict.fromkeys(args.levels, 0)
+    for clip in sorted((args.source / "clips").glob("*/*.mp4")):
+        sharp = squares(clip, args.frames, config.video.size, detector)
+        for level in args.levels if sharp is not None else ():
+            low = degraded(sharp, load_config(None, [*args.overrides, f"degradation.level={level}"]), config.seed)
+            seen = [(image, faces[0]) for image in low[::EVERY] if (faces := detector.detect(image))]
+            missed[level] += not seen
+            for name, net in recognisers.items() if seen else ():
+                vectors = np.stack([face_vector(image, face, net) for image, face in seen])
+                for who, vector in known[name].items():
+                    kinds = pairs.setdefault(f"{name}, {level}", {True: [], False: []})
+                    kinds[who == clip.parent.name].append(float((vectors @ vector).mean()))
+        print(clip.stem, "done" if sharp is not None else "has no face", flush=True)
+    for name, vectors in known.items():
+        matrix = np.stack(list(vectors.values()))
+        cosines = (matrix @ matrix.T)[np.triu_indices(len(matrix), 1)]
+        print(f"{name}: references of two people, highest cosine {cosines.max():.2f}")
+    table = describe(pairs)
+    print(table)
+    print(f"clips whose degraded face was not found: {missed}")
+    write_json(args.output / "likeness.json", {"pairs": pairs, "missed": missed, **provenance(config, config.seed, {})})
+    (args.output / "likeness.md").write_text(table)
+    return 0
+
+
+def squares(clip: Path, frames: int, size: int, detector: object) -> np.ndarray | None:
+    """The first frames about the largest face of the first, as it lies there: (F, side, side, 3); None: no face."""
+    images = [frame.image for frame in VideoReader(clip).frames(0, frames)]
+    found = detector.detect(images[0])
+    if not found:
+        return None
+    matrix, side = crop_matrix(found[0].landmarks, size), round(size * (1 + 2 * MARGIN)) // 8 * 8
+    matrix[:, 2] += (side - size) / 2
+    return np.stack([crop(image, matrix, side) for image in images])
+
+
+def describe(pairs: dict[str, dict[bool, list[float]]]) -> str:
+    """Markdown: quantiles, and what is wrong at which bound."""
+    lines = ["| recogniser, level | pairs | n | " + " | ".join(f"{q:.0%}" for q in QUANTILES) + " |"]
+    lines.append("|---" * (len(QUANTILES) + 3) + "|")
+    for name, kinds in pairs.items():
+        for same, values in kinds.items():
+            cells = " | ".join(f"{v:.2f}" for v in np.quantile(values, QUANTILES))
+            lines.append(f"| {name} | {'one person' if same else 'two people'} | {len(values)} | {cells} |")
+    lines += ["", "| bound | " + " | ".join(f"{name}: missed / taken for another" for name in pairs) + " |"]
+    lines.append("|---" * (len(pairs) + 1) + "|")
+    for bound in BOUNDS:
+        shares = [
+            f"{np.mean(np.array(kinds[True]) < bound):.1%} / {np.mean(np.array(kinds[False]) >= bound):.1%}"
+            for kinds in pairs.values()
+        ]
+        lines.append(f"| {bound:.3f} | " + " | ".join(shares) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
