@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/likeness"))
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
     parser.add_argument("--levels", nargs="+", default=["light", "heavy"])
-    parser.add_argument("--recognisers", nargs="+", default=["mobilefacenet", "mini/dlib"])
+    parser.add_argument("--recognisers", nargs="+", default=["mobilefacenet", "mini/recogniser", "mini/dlib"])
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parse_lists(parser, argv, "levels", "recognisers")
     config = load_config(None, args.overrides)

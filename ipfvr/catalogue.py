@@ -353,5 +353,6 @@ class Likeness:
 LIKENESS = {
     "mobilefacenet": Likeness(same=0.2, distinct=0.5),
     "mini/recogniser": Likeness(same=0.35, distinct=0.6),
+    "mini/dlib": Likeness(same=0.9, distinct=0.95),
 }
 LIKENESS_OF_OTHERS = LIKENESS["mobilefacenet"]  # an ArcFace-class recogniser is like it

@@ -18,7 +18,7 @@ from ipfvr.options import PeopleConfig
 from ipfvr.registry import find
 from ipfvr.video.reader import read_image
 
-_OWN = "mini/dlib"  # shipped; stands in where the configured one has no file
+_OWN = "mini/recogniser"  # shipped; stands in where the configured one has no file
 _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that a whole frame is not converted
 
 
