@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import ipfvr.study.work as work
 from ipfvr.errors import UserError
 from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
-from ipfvr.study.cells import Store
+from ipfvr.study.cells import Cell, Store
 from ipfvr.study.people import find_people, read_root, write_sample
 from ipfvr.study.plan import find_clips, plan_arms, plan_clips
 from ipfvr.study.pool import Pool, blocked, in_order
@@ -200,6 +201,23 @@ def test_processes_give_the_numbers_that_one_gives(say, tmp_path, monkeypatch) -
     assert run(say(f"output={tmp_path / 'again' / 'out'}", "jobs=2")) == 0
     again = json.loads((tmp_path / "again" / "out" / "results.json").read_text())
     assert again["cells"] == results_of(tmp_path)["cells"]
+
+
+def test_a_process_that_dies_fails_its_cell_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cells = [Cell("low", f"cell {n}", {"n": n}, {"x": Deadly()}) for n in range(2)]
+    after = Cell("scores", "after", {"n": 2}, {}, (cells[0],))
+    with Pool(2) as pool:
+        assert pool.make([cells[1], after], store) == 3
+    for cell in (*cells, after):
+        assert "its process ended with code 7" in store.trouble(cell)[1]
+
+
+class Deadly:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (7,)
 
 
 def test_cells_come_after_those_they_need_and_fail_with_them(say, tmp_path) -> None:

@@ -149,9 +149,14 @@ def conclusions(results: Results) -> list[str]:
         verdicts = {v: sum(d.verdict == v for d in differences) for v in (HOLDS, FAILS, OPEN, NOT_RUN)}
         counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
         sentences = [_sentence(d) for d in differences if d.summary is not None]
-        absent = list(dict.fromkeys(f"{d.than} in {COLUMNS[d.metric].title}" for d in differences if d.summary is None))
+        ran = {d.than for d in differences if d.summary is not None}
+        absent = [
+            d.than if d.than not in ran else f"{d.than} in {COLUMNS[d.metric].title}"
+            for d in differences
+            if d.summary is None
+        ]
         if absent:
-            sentences.append(f"Not run: {', '.join(absent)}.")
+            sentences.append(f"Not run: {', '.join(dict.fromkeys(absent))}.")
         paragraphs.append(f"The paper: {says} Here: {counted}. " + " ".join(sentences))
     return paragraphs
 

@@ -72,7 +72,7 @@ def terms_of(results: Results, study: Study) -> dict[str, str]:
         f"{video.size} x {video.size}; Eq. 13 at r = {video.scale}, levels {', '.join(study.experiment.levels)}; means "
         f"over seeds {', '.join(map(str, limits.seeds))}, then over clips; clips of one person are not independent"
     )
-    return {"data": first, **protocol(rows, make_scorer(study.config()))}
+    return {"data": first, **protocol(rows, make_scorer(study.config(), aligned=True))}
 
 
 def commands(study: Study, results: Results) -> dict[str, str]:

@@ -75,17 +75,21 @@ class Pool:
                 make_cell(cell, store)
             bar.update()
 
+    def _free(self) -> _Worker | bool | None:
+        """A process that waits; False: another may be started; None: all are at work."""
+        idle = [worker for worker in self._workers if worker.cell is None]
+        return idle[0] if idle else False if len(self._workers) < self.jobs else None
+
     def _beside(self, todo: list[Cell], store: Store, bar: tqdm) -> None:
         """Give each idle process the next cell whose forerunners are done; a process that dies has failed its cell."""
         waiting, running = {(cell.kind, cell.hash): cell for cell in todo}, set()
-        while len(self._workers) < min(self.jobs, len(todo)):
-            self._workers.append(_hire(len(self._workers)))
         while True:
-            for worker in self._workers:
-                if worker.cell is None and (cell := _ready(waiting, running, store, bar)) is not None:
-                    worker.cell = cell
-                    running.add((cell.kind, cell.hash))
-                    worker.pipe.send((cell, store))
+            while (place := self._free()) is not None and (cell := _ready(waiting, running, store, bar)) is not None:
+                worker = place or _hire(len(self._workers))
+                self._workers += [] if place else [worker]
+                worker.cell = cell
+                running.add((cell.kind, cell.hash))
+                worker.pipe.send((cell, store))
             busy = [worker for worker in self._workers if worker.cell is not None]
             if not busy:
                 return
@@ -129,8 +133,7 @@ def blocked(cell: Cell, store: Store) -> bool:
     for before in cell.after:
         if not store.finished(before):
             status, reason = store.trouble(before) or (FAILED, "was not made")
-            said = reason if reason.startswith(("LoRA", "scene")) else f"{before.name}: {reason}"
-            store.fail(cell, status, said if before.kind != "restored" else reason)
+            store.fail(cell, status, f"{before.name}: {reason}" if before.kind in ("clips", "lora") else reason)
             return True
     return False
 
@@ -173,19 +176,18 @@ def _ready(waiting: dict[tuple[str, str], Cell], running: set[tuple[str, str]], 
 
 def _serve(pipe: Connection, number: int) -> None:
     """A process's life: cells come in, and a word goes back for each."""
-    import torch
-
-    from ipfvr.study.work import make_cell
-
-    torch.set_num_threads(1)
-    count = torch.cuda.device_count()
-    device = f"cuda:{number % count}" if count else ""
     while True:
         try:
             cell, store = pipe.recv()
         except EOFError:
             return
-        make_cell(cell, store, device)
+        import torch
+
+        from ipfvr.study.work import make_cell
+
+        torch.set_num_threads(1)
+        count = torch.cuda.device_count()
+        make_cell(cell, store, f"cuda:{number % count}" if count else "")
         pipe.send(True)
 
 

@@ -189,4 +189,5 @@ def _method(name: str, pairs: tuple[str, ...]) -> Method:
 @lru_cache(maxsize=1)
 def _scorer(pairs: tuple[str, ...]) -> tuple[Scorer, Config]:
     config = load_config(None, list(pairs))
-    return make_scorer(config, metrics=KEYS), config
+    # Cells hold aligned crops: nothing is looked for in them, at sizes at which a detector is not sure of itself.
+    return make_scorer(config, aligned=True, metrics=KEYS), config
