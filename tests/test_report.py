@@ -130,6 +130,7 @@ def test_a_verdict_is_where_the_interval_lies() -> None:
         assert verdict(summary, "e_warp_gt") == e_warp
     assert verdict(Summary(0.1, -0.1, 0.3, 5), "psnr") == "undecided"
     assert verdict(Summary(0.1, None, None, 1), "psnr") == "undecided"
+    assert verdict(Summary(0.1, 0.1, 0.2, 3), "psnr") == "undecided", "three clips decide nothing"
     assert verdict(None, "psnr") == "not run"
     assert summary_of([None, None]) is None
     assert summary_of([1.0, None, 3.0]).mean == 2.0

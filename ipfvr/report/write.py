@@ -10,7 +10,7 @@ import cv2
 
 from ipfvr.config import config_to_dict
 from ipfvr.files import atomic, write_json
-from ipfvr.metrics.evaluation import ClipScores, make_scorer
+from ipfvr.metrics.evaluation import KEYS, ClipScores, make_scorer
 from ipfvr.metrics.protocol import protocol
 from ipfvr.provenance import versions
 from ipfvr.report.figures import plots, shown_clips, strips, videos
@@ -72,7 +72,7 @@ def terms_of(results: Results, study: Study) -> dict[str, str]:
         f"{video.size} x {video.size}; Eq. 13 at r = {video.scale}, levels {', '.join(study.experiment.levels)}; means "
         f"over seeds {', '.join(map(str, limits.seeds))}, then over clips; clips of one person are not independent"
     )
-    return {"data": first, **protocol(rows, make_scorer(study.config(), aligned=True))}
+    return {"data": first, **protocol(rows, make_scorer(study.config(), aligned=True, metrics=KEYS))}
 
 
 def commands(study: Study, results: Results) -> dict[str, str]:

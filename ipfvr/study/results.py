@@ -18,6 +18,7 @@ from ipfvr.study.pool import outcome
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
+DECIDED_BY = 4  # clips: of fewer a bootstrap interval is hardly more than their range
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
 
 
@@ -31,7 +32,7 @@ class Difference:
         summary: the mean difference and its interval; None: there are no pairs.
         paper: the difference of the paper's numbers; None: it has none.
         verdict: ``holds`` where the interval lies on the side that the claim says, ``does not hold`` where it lies on
-            the other, ``undecided`` where it holds 0 or there is one clip, ``not run``.
+            the other, ``undecided`` where it holds 0 or there are few clips, ``not run``.
     """
 
     metric: str
@@ -161,7 +162,7 @@ def verdict(summary: Summary | None, metric: str) -> str:
     """What a paired difference says of "better"."""
     if summary is None:
         return NOT_RUN
-    if summary.low is None or summary.low <= 0 <= summary.high:
+    if summary.clips < DECIDED_BY or summary.low <= 0 <= summary.high:
         return OPEN
     return HOLDS if (summary.low > 0) == COLUMNS[metric].higher_is_better else FAILS
 
