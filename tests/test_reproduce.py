@@ -32,7 +32,7 @@ rows:
   Elsewhere: {method: keep}
 claims: [{better: B, metrics: [psnr], says: "B is better."}]
 plots: [frames]
-tiny: {clips: 2, frames: 6, set: [weights.recogniser=mini/recogniser, data.scene_frames=18, device=cpu]}
+tiny: {clips: 1, frames: 6, set: [weights.recogniser=mini/recogniser, data.scene_frames=18, device=cpu]}
 """
 
 
@@ -83,7 +83,7 @@ def study_of(arguments: list[str]) -> Study:
 
 
 def test_a_run_writes_its_report_and_a_second_one_does_nothing(say, tmp_path, made, monkeypatch) -> None:
-    assert run(say()) == 0
+    assert run(say("clips=2")) == 0
     found = results_of(tmp_path)
     assert [line["status"] for line in found["lines"]] == ["done", "done", "done", "not run"]
     assert "KEEP is not installed" in found["lines"][3]["reasons"][0]
@@ -96,7 +96,7 @@ def test_a_run_writes_its_report_and_a_second_one_does_nothing(say, tmp_path, ma
     assert names <= {path.name for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr(work, "make_cell", None)
     before = (tmp_path / "out" / "index.html").stat().st_mtime_ns
-    assert run(say()) == 0
+    assert run(say("clips=2")) == 0
     assert (tmp_path / "out" / "index.html").stat().st_mtime_ns == before
 
 
@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(say, tmp_path, made, 
     real = work.make_cell
 
     def killed(cell, *rest):
-        if len(made) == 7:
+        if len(made) == 5:
             raise KeyboardInterrupt
         real(cell, *rest)
 
@@ -190,6 +190,7 @@ def arms_of(study: Study) -> list:
     return plan_arms(study, find_clips(plan_clips(study, people), store), people, store, base)
 
 
+@pytest.mark.slow  # a process imports torch anew
 def test_processes_give_the_numbers_that_one_gives(say, tmp_path, monkeypatch) -> None:
     monkeypatch.undo()  # what is changed here is not changed in other processes
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -290,8 +291,8 @@ def test_people_without_scenes_kept_apart_are_restored_in_the_others(root: Path,
     assert (other.name, other.train, other.note) == ("b", (), "")
 
 
-def test_more_clips_do_not_change_the_first_ones(say) -> None:
-    study = study_of(say())
+def test_pieces_of_a_scene_do_not_overlap(say) -> None:
+    study = study_of(say("clips=2", "rows.A.method=bicubic", "rows.B.method=bicubic"))
     reproduce(study, Pool())
     hashes = {(t.clip.start, arm.row): t.scores.hash for arm in arms_of(study) for t in arm.tasks}
     assert len({start for start, _ in hashes}) == 2

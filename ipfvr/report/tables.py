@@ -132,7 +132,7 @@ def missing_note(key: str, reason: str) -> str:
 def line_notes(line: Line) -> list[str]:
     """The footnotes of a row."""
     said = [f"{line.title} {line.status}: {reason}" for reason in line.reasons] if line.status != DONE else []
-    return [*said, *(f"{line.title}: {note}" for note in line.notes)]
+    return [*said, *(f"{line.title}: {note}" for note in line.notes if note not in "; ".join(line.reasons))]
 
 
 def footnotes(results: Results) -> list[str]:
