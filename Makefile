@@ -58,7 +58,7 @@ reproduce-all: $(STAMP)  ## every table, figure, ablation and search of the pape
 	$(call reproduce,$(ALL))
 
 test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
-	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' $(PYTEST)
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

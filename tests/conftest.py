@@ -10,6 +10,7 @@ import pytest
 # Before anything imports these packages: they read their variables once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
