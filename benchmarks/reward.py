@@ -7,8 +7,9 @@
 Latents to Eq. 8 through decoder, warp and recogniser. ``--codec mini`` is the shipped decoder, ``kl`` that of Stable
 Diffusion at a quarter of its width with random weights. Every frame has a gradient (f = 0), so no chunk is left out.
 Each way is a process of its own. Memory is the peak of the resident set over what it was when the weights and the
-kernels were loaded and the heap given back; mini/dlib has max pooling and ReLUs, which rounding in single precision
-switches here and there: 1.4e-3 between any two orders of summing, 1.1e-14 in double precision; seconds are the processor's, so that other programs do not count.
+kernels were loaded and the heap given back; seconds are the processor's, so that other programs do not count. mini/dlib
+has max pooling and ReLUs, which rounding in single precision switches here and there: 1.4e-3 between two orders of
+summing, 1.1e-14 in double precision.
 Exit status 1 above 1e-5 relative error, 1/8 of the naive peak or 1.6 times its seconds.
 """
 
