@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 import torch
-from pairs import time_pairs
+from pairs import print_ratio, time_pairs
 
 from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
@@ -44,17 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
     for _ in range(restorer.long_video.reach):
         clip(memory)
-    (with_, without), (low_, ratio, high) = time_pairs(
-        lambda: clip(memory), lambda: clip(None), args.repeats, restorer.device
-    )
+    medians, quartiles = time_pairs(lambda: clip(memory), lambda: clip(None), args.repeats, restorer.device)
     print(
         f"{restorer.config.preset} on {restorer.device}, clips of {len(low)}, {restorer.steps} steps, "
         f"{restorer.long_video.blending}, {args.repeats} pairs, {torch.get_num_threads()} threads, "
         f"{memory.size / 2**20:.1f} MB remembered"
     )
-    print(f"with {with_:.3f} s, without {without:.3f} s (medians)")
-    print(f"ratio: median {ratio:.3f}, quartiles {low_:.3f} to {high:.3f} (limit {LIMIT})")
-    return int(ratio > LIMIT)
+    return print_ratio(medians, quartiles, LIMIT)
 
 
 if __name__ == "__main__":

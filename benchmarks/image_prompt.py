@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from pairs import time_pairs
+from pairs import print_ratio, time_pairs
 
 from ipfvr.config import load_config
 from ipfvr.devices import choose_device, choose_dtype
@@ -51,14 +51,12 @@ def main(argv: list[str] | None = None) -> int:
     def call(image_tokens: torch.Tensor | None) -> torch.Tensor:
         return denoiser(x, 899 * number, text, hint, 0 * number, 2 * number, mask, image_tokens)
 
-    (with_, without), (low, ratio, high) = time_pairs(lambda: call(tokens), lambda: call(None), args.repeats, device)
+    medians, quartiles = time_pairs(lambda: call(tokens), lambda: call(None), args.repeats, device)
     print(
         f"{config.preset} on {device}, {frames} frames of {latent} x {latent} latents, {count} image tokens, "
         f"{args.repeats} pairs, {torch.get_num_threads()} threads"
     )
-    print(f"with {with_:.3f} s, without {without:.3f} s (medians)")
-    print(f"ratio: median {ratio:.3f}, quartiles {low:.3f} to {high:.3f} (limit {LIMIT})")
-    return int(ratio > LIMIT)
+    return print_ratio(medians, quartiles, LIMIT)
 
 
 if __name__ == "__main__":

@@ -35,3 +35,11 @@ def time_pairs(
     seconds(first), seconds(second)
     pairs = np.array([[seconds(first), seconds(second)] for _ in range(repeats)])
     return np.median(pairs, 0), np.quantile(pairs[:, 0] / pairs[:, 1], [0.25, 0.5, 0.75])
+
+
+def print_ratio(medians: np.ndarray, quartiles: np.ndarray, limit: float) -> int:
+    """Print what :func:`time_pairs` found; the exit status, 1 above the limit of the ratio."""
+    low, ratio, high = quartiles
+    print(f"with {medians[0]:.3f} s, without {medians[1]:.3f} s (medians)")
+    print(f"ratio: median {ratio:.3f}, quartiles {low:.3f} to {high:.3f} (limit {limit})")
+    return int(ratio > limit)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ipfvr.faces.recognise import Recogniser
+from ipfvr.options import Config
+from ipfvr.restoration import Restorer
 
 
 class Nothing:
@@ -46,3 +49,20 @@ def stub_recogniser(folder: Path) -> Recogniser:
     """A linear map of a shrunken face to 10 numbers, random but always the same."""
     (folder / "net").write_text("weights")
     return Recogniser(_Net(), "net", "none", folder / "net")
+
+
+def lively(made: Callable[[Config], Restorer]) -> Callable[[Config], Restorer]:
+    """A maker of restorers of random weights whose output depends on what they see.
+
+    Layers that start at zero are given values.
+    """
+
+    def restorer(config: Config) -> Restorer:
+        result = made(config)
+        torch.manual_seed(0)
+        for parameter in result.denoiser.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.2)
+        return result
+
+    return restorer

@@ -12,7 +12,7 @@ import pytest
 import torch
 from people import BLUE, RED, texture
 from safetensors.torch import save_file
-from torch import nn
+from stubs import lively
 
 from ipfvr.config import load_config
 from ipfvr.errors import UserError
@@ -48,20 +48,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lively(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of random weights whose output depends on what they see: layers that start at zero are given values."""
-    made = cells.Restorer
-
-    def restorer(config):
-        result = made(config)
-        torch.manual_seed(0)
-        for parameter in result.denoiser.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.2)
-        return result
-
+def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The studies' restorers see what they are shown."""
     for module in (long_video, guidance):
-        monkeypatch.setattr(module, "Restorer", restorer)
+        monkeypatch.setattr(module, "Restorer", lively(module.Restorer))
 
 
 def test_short_clips_are_left_out_and_said(root: Path, capsys: pytest.CaptureFixture) -> None:
@@ -98,7 +88,7 @@ def test_differences_are_paired_and_an_absent_number_does_not_count() -> None:
 
 
 def test_long_video_goes_on_where_it_stopped(
-    root: Path, tmp_path: Path, lively: None, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, seeing: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["--root", str(root), "--output", str(tmp_path), "--identities", "a", "b", "--frames", str(FRAMES)]
     arguments += ["--flow", "dis", "--seeds", "0", *COMMON]
@@ -139,7 +129,7 @@ def test_long_video_goes_on_where_it_stopped(
         long_video.main([*arguments, "--frames", "6"])
 
 
-def test_guidance_compares_the_streams_and_their_weights(root: Path, tmp_path: Path, lively: None) -> None:
+def test_guidance_compares_the_streams_and_their_weights(root: Path, tmp_path: Path, seeing: None) -> None:
     config = load_config(None, ["preset=tiny"])
     torch.manual_seed(0)
     denoiser = make_denoiser(config)

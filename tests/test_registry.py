@@ -18,17 +18,6 @@ CONTENT = b"a few bytes that stand for weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without any weights: its cache folder is ``tmp_path/cache/ipfvr``."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(registry.VARIABLE, raising=False)
-    package = tmp_path / "site" / "ipfvr"  # no setup.cfg beside it: not a checkout
-    package.mkdir(parents=True)
-    monkeypatch.setattr(registry, "PACKAGE", package)
-    return tmp_path
-
-
 def enter(monkeypatch: pytest.MonkeyPatch, **options) -> Entry:
     """Register one entry for the length of a test."""
     defaults = {
@@ -54,44 +43,44 @@ def serve(monkeypatch: pytest.MonkeyPatch, path: Path, **options) -> Entry:
     return enter(monkeypatch, files=(File("thing.bin", len(CONTENT), DIGEST, path.as_uri()),), **options)
 
 
-def test_search_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_order(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable's folders come first, in their order, then the cache, then shared/ beside a checkout."""
     enter(monkeypatch)
-    beside = put(home / "shared" / "data" / "weights" / "thing.bin")
+    beside = put(bare / "shared" / "data" / "weights" / "thing.bin")
     with pytest.raises(UserError):
         registry.locate("thing")  # not a checkout: the folder beside it is nobody's business
-    put(home / "site" / "setup.cfg")
+    put(bare / "site" / "setup.cfg")
     assert registry.locate("thing") == beside
-    cached = put(home / "cache" / "ipfvr" / "thing.bin")
+    cached = put(bare / "cache" / "ipfvr" / "thing.bin")
     assert registry.locate("thing") == cached
-    second, first = put(home / "b" / "deep" / "thing.bin"), put(home / "a" / "very" / "deep" / "thing.bin")
-    monkeypatch.setenv(registry.VARIABLE, f"{home / 'b'}{os.pathsep}{home / 'a'}")
+    second, first = put(bare / "b" / "deep" / "thing.bin"), put(bare / "a" / "very" / "deep" / "thing.bin")
+    monkeypatch.setenv(registry.VARIABLE, f"{bare / 'b'}{os.pathsep}{bare / 'a'}")
     assert registry.locate("thing") == second
-    monkeypatch.setenv(registry.VARIABLE, f"{home / 'nowhere'}{os.pathsep}{home / 'a'}{os.pathsep}{home / 'b'}")
+    monkeypatch.setenv(registry.VARIABLE, f"{bare / 'nowhere'}{os.pathsep}{bare / 'a'}{os.pathsep}{bare / 'b'}")
     assert registry.locate("thing") == first
 
 
-def test_a_file_of_another_size_does_not_count(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_size_does_not_count(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch)
-    wrong = put(home / "a" / "thing.bin", CONTENT + b"!")
-    monkeypatch.setenv(registry.VARIABLE, str(home / "a"))
+    wrong = put(bare / "a" / "thing.bin", CONTENT + b"!")
+    monkeypatch.setenv(registry.VARIABLE, str(bare / "a"))
     with pytest.raises(UserError) as error:
         registry.locate("thing")
     assert f"{wrong} has {len(CONTENT) + 1} bytes instead of {len(CONTENT)}" in str(error.value)
 
 
-def test_a_folder_entry_needs_all_its_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_entry_needs_all_its_files(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch, files=(File("config.json"), File("model.safetensors")), folder="pack/encoder")
-    monkeypatch.setenv(registry.VARIABLE, str(home / "w"))
-    put(home / "w" / "other" / "encoder" / "config.json")
-    config = put(home / "w" / "x" / "pack" / "encoder" / "config.json")
+    monkeypatch.setenv(registry.VARIABLE, str(bare / "w"))
+    put(bare / "w" / "other" / "encoder" / "config.json")
+    config = put(bare / "w" / "x" / "pack" / "encoder" / "config.json")
     with pytest.raises(UserError, match=r"model\.safetensors is not there"):
         registry.locate("thing")
     put(config.with_name("model.safetensors"))
     assert registry.locate("thing") == config.parent
 
 
-def test_missing_weights_are_one_line_that_says_what_to_do(home: Path) -> None:
+def test_missing_weights_are_one_line_that_says_what_to_do(bare: Path) -> None:
     for name, entry in ENTRIES.items():
         with pytest.raises(UserError) as error:
             registry.locate(name)
@@ -102,25 +91,25 @@ def test_missing_weights_are_one_line_that_says_what_to_do(home: Path) -> None:
         assert all(file.name in message for file in entry.files)
 
 
-def test_locate_takes_an_existing_path_and_refuses_anything_else(home: Path) -> None:
-    path = put(home / "mine.safetensors")
+def test_locate_takes_an_existing_path_and_refuses_anything_else(bare: Path) -> None:
+    path = put(bare / "mine.safetensors")
     assert registry.locate(str(path)) == path
-    assert registry.locate(str(home)) == home
+    assert registry.locate(str(bare)) == bare
     for name in ("", "mine", "mini/nothing"):
         with pytest.raises(UserError):
             registry.locate(name)
 
 
-def test_shipped_weights_are_found_in_the_package(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "SHIPPED", home / "presets")
-    file = put(home / "presets" / "mini" / "vae.safetensors")
-    folder = put(home / "presets" / "mini" / "tokenizer" / "vocab.json").parent
+def test_shipped_weights_are_found_in_the_package(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "SHIPPED", bare / "presets")
+    file = put(bare / "presets" / "mini" / "vae.safetensors")
+    folder = put(bare / "presets" / "mini" / "tokenizer" / "vocab.json").parent
     assert registry.shipped() == {"mini/tokenizer": folder, "mini/vae": file}
     assert registry.locate("mini/vae") == registry.locate("mini/vae.safetensors") == file
 
 
-def test_sha256_remembers_large_files_until_they_change(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = put(home / "large.bin")
+def test_sha256_remembers_large_files_until_they_change(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(bare / "large.bin")
     assert registry.sha256(path) == DIGEST
     assert not (registry.cache_folder() / "hashes.json").exists()
     monkeypatch.setattr(registry, "REMEMBER_FROM", 1)
@@ -133,36 +122,36 @@ def test_sha256_remembers_large_files_until_they_change(home: Path, monkeypatch:
     assert registry.sha256(path) == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
-def test_sha256_of_a_folder_depends_on_names_and_contents_only(home: Path) -> None:
+def test_sha256_of_a_folder_depends_on_names_and_contents_only(bare: Path) -> None:
     for root in ("a", "b"):
         for name in ("x/1", "2"):
-            put(home / root / name)
-    same = registry.sha256(home / "a")
-    assert registry.sha256(home / "b") == same
-    (home / "b" / "2").rename(home / "b" / "3")
-    assert registry.sha256(home / "b") != same
+            put(bare / root / name)
+    same = registry.sha256(bare / "a")
+    assert registry.sha256(bare / "b") == same
+    (bare / "b" / "2").rename(bare / "b" / "3")
+    assert registry.sha256(bare / "b") != same
 
 
-def test_fetch_verifies_and_leaves_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, put(home / "server" / "thing.bin"))
+def test_fetch_verifies_and_leaves_nothing_else(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, put(bare / "server" / "thing.bin"))
     path = weights.fetch("thing")
     assert path == registry.locate("thing") == registry.cache_folder() / "thing.bin"
-    put(home / "server" / "thing.bin", b"gone")
+    put(bare / "server" / "thing.bin", b"gone")
     assert weights.fetch("thing") == path  # already there: the network is not asked
     assert [p.name for p in registry.cache_folder().rglob("*") if p.is_file()] == ["thing.bin"]
 
 
-def test_fetch_keeps_nothing_of_a_wrong_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, put(home / "server" / "thing.bin", CONTENT[::-1]))
+def test_fetch_keeps_nothing_of_a_wrong_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, put(bare / "server" / "thing.bin", CONTENT[::-1]))
     with pytest.raises(UserError, match="not kept"):
         weights.fetch("thing")
     assert not [p for p in registry.cache_folder().rglob("*") if p.is_file()]
 
 
 def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_known(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = put(home / "server" / "thing.bin").as_uri()
+    address = put(bare / "server" / "thing.bin").as_uri()
     enter(monkeypatch, files=(File("thing.bin", None, "00000000", address),))
     with pytest.raises(UserError, match="not kept"):
         weights.fetch("thing")
@@ -172,9 +161,9 @@ def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_known(
 
 
 def test_fetch_asks_for_a_restricted_licence_before_the_network(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serve(monkeypatch, put(home / "server" / "thing.bin"), licence="not for sale", restricted=True)
+    serve(monkeypatch, put(bare / "server" / "thing.bin"), licence="not for sale", restricted=True)
     assert run_verb(weights.main, ["fetch", "thing"]) == 2
     captured = capsys.readouterr()
     assert "not for sale" in captured.out
@@ -184,8 +173,8 @@ def test_fetch_asks_for_a_restricted_licence_before_the_network(
     assert registry.locate("thing").read_bytes() == CONTENT
 
 
-def test_fetch_unpacks_an_archive_nested_or_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = home / "server" / "pack.zip"
+def test_fetch_unpacks_an_archive_nested_or_not(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = bare / "server" / "pack.zip"
     packed.parent.mkdir()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("pack/pack/net.onnx", CONTENT)
@@ -195,7 +184,7 @@ def test_fetch_unpacks_an_archive_nested_or_not(home: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["yunet", "ip-adapter"])
 def test_without_a_network_the_error_says_which_file_must_lie_where(
-    name: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
@@ -208,7 +197,7 @@ def test_without_a_network_the_error_says_which_file_must_lie_where(
     assert f"put {ENTRIES[name].path} into {registry.cache_folder()}" in lines[0]
 
 
-def test_table_names_every_entry_its_state_and_its_licence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_names_every_entry_its_state_and_its_licence(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch)
     path = put(registry.cache_folder() / "thing.bin")
     table = weights.table(verify=True)
@@ -232,8 +221,8 @@ def test_registered_hashes_fit_the_files_of_the_shared_folder() -> None:
         assert weights._verdict(entry) == "verified"
 
 
-def test_provenance_tells_what_made_a_result(home: Path) -> None:
-    path = put(home / "denoiser.safetensors")
+def test_provenance_tells_what_made_a_result(bare: Path) -> None:
+    path = put(bare / "denoiser.safetensors")
     config = load_config(overrides=["preset=tiny", "sampler.steps=3", "device=cpu"])
     record = provenance.provenance(config, 7, {"denoiser": path})
     assert record["weights"]["denoiser"] == {"path": str(path), "bytes": len(CONTENT), "sha256": DIGEST}

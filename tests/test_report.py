@@ -17,13 +17,13 @@ from omegaconf import OmegaConf
 
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import all_infos
-from ipfvr.metrics.intervals import Summary
+from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.report.dashboard import dashboard
 from ipfvr.report.page import Exhibit, page
 from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
 from ipfvr.report.wandb_log import frame_means, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
-from ipfvr.study.results import Difference, Line, Results, summary_of, verdict
+from ipfvr.study.results import Difference, Line, Results, verdict
 from ipfvr.study.schema import load_study
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

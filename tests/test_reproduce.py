@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from stubs import lively
 
 import ipfvr.study.work as work
 from ipfvr.errors import UserError
@@ -47,17 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def say(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """The verb's arguments for the experiment above; networks whose output depends on what they see."""
-    made = inprocess.Restorer
-
-    def lively(config):
-        result = made(config)
-        torch.manual_seed(0)
-        for parameter in result.denoiser.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.2)
-        return result
-
-    monkeypatch.setattr(inprocess, "Restorer", lively)
+    monkeypatch.setattr(inprocess, "Restorer", lively(inprocess.Restorer))
     work._method.cache_clear()
     (tmp_path / "small.yaml").write_text(TEXT)
     common = ["preset=tiny", f"data.root={root}", f"output={tmp_path / 'out'}", "jobs=1", "train.wandb=disabled"]

@@ -40,3 +40,12 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def summary_of(values: Sequence[float | None]) -> Summary | None:
+    """Mean and bootstrap interval of the numbers that are there, one a clip; None where there is none."""
+    there = [v for v in values if v is not None]
+    if not there:
+        return None
+    low, high = bootstrap_interval(there) if len(there) > 1 else (None, None)
+    return Summary(float(np.mean(there)), low, high, len(there))

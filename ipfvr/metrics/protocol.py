@@ -10,19 +10,14 @@ import numpy as np
 from ipfvr.metrics.evaluation import ClipScores, Scorer
 from ipfvr.metrics.fidelity import PSNR_LIMIT, SSIM_SIGMA, SSIM_WINDOW
 from ipfvr.metrics.info import MetricInfo
-from ipfvr.metrics.intervals import CONFIDENCE, RESAMPLES, Summary, bootstrap_interval
+from ipfvr.metrics.intervals import CONFIDENCE, RESAMPLES, Summary, summary_of
 from ipfvr.metrics.niqe import choose_blocks
 from ipfvr.metrics.perceptual import KINDS
 
 
 def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
     """Means over clips by metric key; None where no clip has a number."""
-    result: dict[str, Summary | None] = {}
-    for key in rows[0].scores:
-        values = [row.scores[key] for row in rows if row.scores[key] is not None]
-        low, high = bootstrap_interval(values) if len(values) >= 2 else (None, None)
-        result[key] = Summary(float(np.mean(values)), low, high, len(values)) if values else None
-    return result
+    return {key: summary_of([row.scores[key] for row in rows]) for key in rows[0].scores}
 
 
 def protocol(

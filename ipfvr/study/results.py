@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ipfvr.metrics.columns import COLUMNS
-from ipfvr.metrics.intervals import Summary, bootstrap_interval
+from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.study.cells import Store
 from ipfvr.study.paper import paper_table
 from ipfvr.study.plan import Arm
@@ -125,15 +125,6 @@ def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> di
     return {
         clip: {key: _mean([row.get(key) for row in rows]) for key in columns} for clip, rows in sorted(grouped.items())
     }
-
-
-def summary_of(values: Sequence[float | None]) -> Summary | None:
-    """Mean and bootstrap interval of what is there."""
-    there = [v for v in values if v is not None]
-    if not there:
-        return None
-    low, high = bootstrap_interval(there) if len(there) > 1 else (None, None)
-    return Summary(float(np.mean(there)), low, high, len(there))
 
 
 def decide(
