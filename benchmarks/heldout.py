@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from cells import degraded, held_out, parse_lists, shrink
+from common import degraded, held_out, parse_lists, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from cells import degraded, parse_lists
+from common import degraded, parse_lists
 
 from ipfvr.config import load_config
 from ipfvr.data.faces import PICTURES

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import HELDOUT, degraded, held_out, shrink
+from common import HELDOUT, degraded, held_out, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config

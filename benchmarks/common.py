@@ -1,0 +1,41 @@
+"""What the benchmarks on people held out share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ipfvr.data.faces import list_identities
+from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.options import Config
+
+HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
+
+
+def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:
+    """Arguments; a list option takes all that follows it, so the key=value pairs in it go to ``overrides``."""
+    args = parser.parse_intermixed_args(argv)
+    for name in lists:
+        values = [str(value) for value in getattr(args, name) or []]
+        args.overrides += [value for value in values if "=" in value]
+        setattr(args, name, [value for value in values if "=" not in value])
+    return args
+
+
+def held_out(root: Path) -> list[Path]:
+    """The people of a data root that no training of mini has seen."""
+    return list_identities(root, HELDOUT, held=True)
+
+
+def shrink(frames: np.ndarray, size: int) -> np.ndarray:
+    """(F, H, W, 3) uint8 crops, area-averaged to (F, size, size, 3)."""
+    return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])
+
+
+def degraded(sharp: np.ndarray, config: Config, seed: int) -> np.ndarray:
+    """A clip's low-quality twin by Eq. 13, at ``degradation.level``: (F, size / r, size / r, 3) uint8."""
+    video, settings = config.video, config.degradation
+    return degrade(sharp, sample_parameters(settings.level, video.scale, video.size, seed, settings.scale_sigma))
