@@ -30,7 +30,7 @@ def _hub_file(name: str, source: str = "") -> File:
     return File(name, source=source or name)
 
 
-def _i2vgen(name: str, purpose: str, part: str, files: tuple[str, ...], origin: str) -> Entry:
+def _i2vgen(name: str, purpose: str, part: str, files: tuple[str, ...], origin: str, about: str) -> Entry:
     return Entry(
         name,
         purpose,
@@ -41,6 +41,7 @@ def _i2vgen(name: str, purpose: str, part: str, files: tuple[str, ...], origin: 
         folder=f"i2vgen-xl/{part}",
         hub="ali-vilab/i2vgen-xl",
         page="https://huggingface.co/ali-vilab/i2vgen-xl",
+        about=about,
     )
 
 
@@ -53,10 +54,11 @@ def _venhancer(name: str, purpose: str, file: str) -> Entry:
         code_licence=VENHANCER,
         hub="jwhejwhe/VEnhancer",
         page="https://huggingface.co/jwhejwhe/VEnhancer",
+        about="4.1 GB in half precision, 8.2 GB in single (2.045 B parameters)",
     )
 
 
-def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
+def _ip_adapter(name: str, purpose: str, file: str, about: str) -> Entry:
     return Entry(
         name,
         purpose,
@@ -65,10 +67,11 @@ def _ip_adapter(name: str, purpose: str, file: str) -> Entry:
         code_licence=APACHE,
         hub="h94/IP-Adapter",
         page="https://huggingface.co/h94/IP-Adapter",
+        about=about,
     )
 
 
-def _restorer(name: str, purpose: str, address: str, licence: str) -> Entry:
+def _restorer(name: str, purpose: str, address: str, licence: str, about: str) -> Entry:
     owner, file = address.partition("/releases/")[0], address.rpartition("/")[2]
     return Entry(
         name,
@@ -78,10 +81,11 @@ def _restorer(name: str, purpose: str, address: str, licence: str) -> Entry:
         code_licence=licence,
         restricted=licence not in (APACHE, MIT),
         page=f"https://github.com/{owner}",
+        about=about,
     )
 
 
-def _perceptual(name: str, purpose: str, *files: File) -> Entry:
+def _perceptual(name: str, purpose: str, about: str, *files: File) -> Entry:
     return Entry(
         name,
         f"{purpose}, by pyiqa",
@@ -91,6 +95,7 @@ def _perceptual(name: str, purpose: str, *files: File) -> Entry:
         restricted=True,
         folder=f"iqa/{name}",
         page="https://github.com/chaofengc/IQA-PyTorch",
+        about=about,
     )
 
 
@@ -102,7 +107,7 @@ def _clip_file(name: str, digest: str) -> File:
     return File(name, sha256=digest, source=f"https://openaipublic.azureedge.net/clip/models/{digest}/{name}")
 
 
-def _raft(name: str, purpose: str, file: str) -> Entry:
+def _raft(name: str, purpose: str, file: str, about: str) -> Entry:
     # torchvision's file names end in the first eight digits of the sha256.
     digits = file.removesuffix(".pth").rpartition("-")[2]
     return Entry(
@@ -112,10 +117,11 @@ def _raft(name: str, purpose: str, file: str) -> Entry:
         licence="BSD-3-Clause (torchvision; the data sets it was trained on have terms of their own)",
         code_licence="BSD-3-Clause",
         page="https://docs.pytorch.org/vision/stable/models/raft.html",
+        about=about,
     )
 
 
-def _insightface(name: str, purpose: str, recogniser: str, detector: str) -> Entry:
+def _insightface(name: str, purpose: str, recogniser: str, detector: str, about: str) -> Entry:
     files = ("1k3d68.onnx", "2d106det.onnx", detector, "genderage.onnx", recogniser)
     return Entry(
         name,
@@ -127,6 +133,7 @@ def _insightface(name: str, purpose: str, recogniser: str, detector: str) -> Ent
         folder=f"models/{name}",
         archive=f"https://github.com/deepinsight/insightface/releases/download/v0.7/{name}.zip",
         page="https://github.com/deepinsight/insightface/tree/master/model_zoo",
+        about=about,
     )
 
 
@@ -217,8 +224,13 @@ ENTRIES: dict[str, Entry] = {
             code_licence=APACHE,
             page="https://github.com/XPixelGroup/BasicSR",
         ),
-        _raft("raft-large", "optical flow behind E_warp (RAFT of torchvision)", "raft_large_C_T_SKHT_V2-ff5fadd5.pth"),
-        _raft("raft-small", "the same, a fifth of the size", "raft_small_C_T_V2-01064c6d.pth"),
+        _raft(
+            "raft-large",
+            "optical flow behind E_warp (RAFT of torchvision)",
+            "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+            "21 MB",
+        ),
+        _raft("raft-small", "the same, a fifth of the size", "raft_small_C_T_V2-01064c6d.pth", "4 MB"),
         Entry(
             "emotion",
             "facial expression in seven classes (mini_XCEPTION, trained on FER2013)",
@@ -237,14 +249,16 @@ ENTRIES: dict[str, Entry] = {
         _perceptual(
             "lpips",
             "LPIPS on AlexNet",
+            "244 MB",
             _pyiqa_file("LPIPS_v0.1_alex-df73285e.pth"),
             File(_ALEXNET, sha256="7be5be79", source=f"https://download.pytorch.org/models/{_ALEXNET}"),
         ),
-        _perceptual("clip-iqa", "CLIP-IQA on CLIP's ResNet-50", _clip_file("RN50.pt", _RN50)),
-        _perceptual("musiq", "MUSIQ of KonIQ-10k", _pyiqa_file("musiq_koniq_ckpt-e95806b9.pth")),
+        _perceptual("clip-iqa", "CLIP-IQA on CLIP's ResNet-50", "256 MB", _clip_file("RN50.pt", _RN50)),
+        _perceptual("musiq", "MUSIQ of KonIQ-10k", "109 MB", _pyiqa_file("musiq_koniq_ckpt-e95806b9.pth")),
         _perceptual(
             "liqe",
             "LIQE of KonIQ-10k on CLIP's ViT-B/32",
+            "950 MB",
             _pyiqa_file("liqe_koniq.pt"),
             _clip_file("ViT-B-32.pt", _VIT_B_32),
         ),
@@ -253,18 +267,21 @@ ENTRIES: dict[str, Entry] = {
             "the row codeformer_spandrel of the tables (CodeFormer)",
             "sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
             SLAB,
+            "377 MB",
         ),
         _restorer(
             "gfpgan",
             "the row gfpgan of the tables (GFPGAN 1.4)",
             "TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth",
             APACHE,
+            "349 MB",
         ),
         _restorer(
             "restoreformer",
             "the row restoreformer of the tables (RestoreFormer)",
             "TencentARC/GFPGAN/releases/download/v1.3.4/RestoreFormer.pth",
             APACHE,
+            "291 MB",
         ),
         _venhancer("venhancer", "full preset: U-Net and ControlNet as in the paper", "venhancer_paper.pt"),
         _venhancer("venhancer-v2", "full preset: U-Net and ControlNet, second release", "venhancer_v2.pt"),
@@ -274,6 +291,7 @@ ENTRIES: dict[str, Entry] = {
             "text_encoder",
             ("config.json", "model.safetensors"),
             "MIT (OpenCLIP)",
+            "1.4 GB",
         ),
         _i2vgen(
             "i2vgen-tokenizer",
@@ -281,6 +299,7 @@ ENTRIES: dict[str, Entry] = {
             "tokenizer",
             ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"),
             "MIT (OpenCLIP)",
+            "1.6 MB",
         ),
         _i2vgen(
             "i2vgen-image",
@@ -288,6 +307,7 @@ ENTRIES: dict[str, Entry] = {
             "image_encoder",
             ("config.json", "model.safetensors"),
             "MIT (OpenCLIP)",
+            "2.5 GB",
         ),
         _i2vgen(
             "i2vgen-vae",
@@ -295,6 +315,7 @@ ENTRIES: dict[str, Entry] = {
             "vae",
             ("config.json", "diffusion_pytorch_model.safetensors"),
             "CreativeML Open RAIL++-M (Stable Diffusion 2.1)",
+            "335 MB",
         ),
         Entry(
             "svd-vae",
@@ -306,12 +327,14 @@ ENTRIES: dict[str, Entry] = {
             folder="stable-video-diffusion/vae",
             hub="stabilityai/stable-video-diffusion-img2vid-xt",
             page="https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt",
+            about="390 MB",
         ),
-        _ip_adapter("ip-adapter", "full preset: IP-Adapter for SD 1.5", "ip-adapter_sd15.safetensors"),
+        _ip_adapter("ip-adapter", "full preset: IP-Adapter for SD 1.5", "ip-adapter_sd15.safetensors", "45 MB"),
         _ip_adapter(
             "ip-adapter-plus-face",
             "full preset: IP-Adapter for SD 1.5, faces",
             "ip-adapter-plus-face_sd15.safetensors",
+            "98 MB",
         ),
         Entry(
             "ip-adapter-image",
@@ -322,10 +345,17 @@ ENTRIES: dict[str, Entry] = {
             folder="IP-Adapter/image_encoder",
             hub="h94/IP-Adapter",
             page="https://huggingface.co/h94/IP-Adapter",
+            about="2.5 GB",
         ),
-        _insightface("buffalo_l", "insightface pack: SCRFD detector, ArcFace R50", "w600k_r50.onnx", "det_10g.onnx"),
         _insightface(
-            "antelopev2", "insightface pack: SCRFD detector, ArcFace R100", "glintr100.onnx", "scrfd_10g_bnkps.onnx"
+            "buffalo_l", "insightface pack: SCRFD detector, ArcFace R50", "w600k_r50.onnx", "det_10g.onnx", "340 MB"
+        ),
+        _insightface(
+            "antelopev2",
+            "insightface pack: SCRFD detector, ArcFace R100",
+            "glintr100.onnx",
+            "scrfd_10g_bnkps.onnx",
+            "430 MB",
         ),
     )
 }

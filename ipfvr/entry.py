@@ -43,6 +43,7 @@ class Entry:
         archive: address of a zip that holds the files.
         package: the Python package that brings the files, as it is imported; ``pip`` installs it with ``-`` for ``_``.
         page: where a person reads about it.
+        about: roughly how large it is, by the count of its parameters, where no size has been checked.
     """
 
     name: str
@@ -57,8 +58,26 @@ class Entry:
     archive: str = ""
     package: str = ""
     page: str = ""
+    about: str = ""
+
+    @property
+    def size(self) -> str:
+        """Of all files, for people: ``4.14 MB``; ``about 2.5 GB`` where only the parameters were counted."""
+        sizes = [file.size for file in self.files]
+        if None not in sizes:
+            return said_size(sum(size for size in sizes if size))
+        return f"about {self.about}" if self.about else "size unknown"
 
     @property
     def path(self) -> str:
         """Path of the file or folder below a search folder, as ``fetch`` lays it."""
         return self.folder or self.files[0].name
+
+
+def said_size(count: float) -> str:
+    """Bytes for people, to three digits: ``4.14 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ipfvr import registry
 from ipfvr.catalogue import ENTRIES, Entry, File, shipped_licence
+from ipfvr.entry import said_size
 from ipfvr.errors import UserError, run_verb
 
 TIMEOUT = 30.0  # seconds without a byte after which a download is given up
@@ -52,13 +53,12 @@ def table(verify: bool = False) -> str:
     lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
     for name, path in registry.shipped().items():
         lines += _paragraph(
-            name, "there", f"shipped with the package, {_size(_bytes(path))}", path, shipped_licence(name), ""
+            name, "there", f"shipped with the package, {said_size(_bytes(path))}", path, shipped_licence(name), ""
         )
     for entry in ENTRIES.values():
         path = registry.find(entry)
         state = "MISSING" if path is None else _verdict(entry) if verify else "there"
-        sizes = [file.size for file in entry.files]
-        size = _size(_bytes(path)) if path else "size unknown" if None in sizes else _size(sum(sizes))
+        size = said_size(_bytes(path)) if path else entry.size
         where = path if path is not None else f"fetch: {registry.fetch_line(entry)}"
         lines += _paragraph(entry.name, state, f"{entry.purpose}, {size}", where, entry.licence, entry.code_licence)
     return "\n".join(lines)
@@ -205,14 +205,6 @@ def _first_line(error: Exception) -> str:
 
 def _bytes(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 if __name__ == "__main__":

@@ -288,10 +288,8 @@ def missing_weights(config: Config, method: str) -> list[str]:
                 locate(name)
         except UserError as error:
             entry = ENTRIES.get(name)
-            sizes = [file.size for file in entry.files] if entry else [None]
-            size = "size unknown" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
-            home = (entry.hub or entry.page or entry.files[0].source) if entry else "a path of your own"
-            lines.append(f"weights.{part}: {error} ({size}, from {home})")
+            home = f"{entry.size}, from {entry.hub or entry.page}" if entry else "a path of your own"
+            lines.append(f"weights.{part}: {error} ({home})")
     return lines
 
 
