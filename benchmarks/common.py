@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ipfvr.data.faces import list_identities
+from ipfvr.data.layout import list_identities
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.options import Config
 

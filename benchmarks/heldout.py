@@ -17,7 +17,7 @@ from common import degraded, held_out, parse_lists, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, list_files
+from ipfvr.data.layout import CLIPS, list_files
 from ipfvr.demo import INPUT_CRF, write_clip, write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json

@@ -18,7 +18,7 @@ import numpy as np
 from common import degraded, parse_lists
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import PICTURES
+from ipfvr.data.layout import PICTURES
 from ipfvr.faces.align import crop, crop_matrix
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.people import face_vector, person_vector

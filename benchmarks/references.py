@@ -24,7 +24,7 @@ from common import HELDOUT, degraded, held_out, shrink
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
 from ipfvr.demo import write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template

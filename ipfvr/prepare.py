@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import CLIPS, PICTURES
+from ipfvr.data.layout import CLIPS, PICTURES
 from ipfvr.data.preparation import Candidate, Networks, prepare_pictures, prepare_video, split_scenes
 from ipfvr.data.scenes import SCENES
 from ipfvr.errors import UserError, run_verb

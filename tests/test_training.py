@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, camera_path, list_identities
+from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, camera_path
+from ipfvr.data.layout import list_identities
 from ipfvr.data.sample import sample_clip
 from ipfvr.errors import UserError
 from ipfvr.fit import main

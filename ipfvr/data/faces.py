@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template, scale_of
@@ -26,8 +26,6 @@ from ipfvr.options import Config, DataConfig
 from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_frames, read_image
 
-PICTURES = {".jpg", ".jpeg", ".png"}
-CLIPS = {".mp4", ".mkv", ".mov"}
 CAMERA = 0.006  # of camera_path: aligned faces hardly move
 
 
@@ -39,44 +37,10 @@ class Draw:
     seed: int
 
 
-def list_identities(root: str | Path, heldout: str | Path = "", held: bool = False) -> list[Path]:
-    """Folders of the people of a data root, sorted.
-
-    Args:
-        root: a folder with one folder a person.
-        heldout: a YAML file with the list ``identities``, or empty.
-        held: give the people held out instead of the others.
-
-    Raises:
-        UserError: a file or folder that is not there, or no people left.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"data.root '{root}' is not a folder; make it as 'Data on disk' in the README says")
-    out: set[str] = set()
-    if str(heldout):
-        out = read_identities(heldout, "data.heldout")
-    people = [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name in out) == held]
-    if not people:
-        raise UserError(f"no people in data.root '{root}' once those of '{heldout}' are {'chosen' if held else 'out'}")
-    return people
-
-
 def chosen_people(data: DataConfig, held: bool = False) -> list[Path]:
     """The folders of :func:`list_identities` without the people of ``data.exclude``."""
     unsure = read_identities(data.exclude, "data.exclude") if data.exclude else set()
     return [p for p in list_identities(data.root, data.heldout, held) if p.name not in unsure]
-
-
-def read_identities(path: str | Path, option: str) -> set[str]:
-    """The list ``identities`` of a YAML file.
-
-    Raises:
-        UserError: no such file; the line names ``option``, which gave it.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{option} '{path}' is not a file")
-    return set(OmegaConf.to_object(OmegaConf.load(path))["identities"])
 
 
 class FaceDataset(Dataset):
@@ -344,12 +308,6 @@ class FaceData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
-
-
-def list_files(people: list[Path], folder: str, suffixes: set[str]) -> list[Path]:
-    """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted; hidden ones, such as half-written, are none."""
-    found = [f for p in people for f in sorted((p / folder).glob("[!.]*"))]
-    return [f for f in found if f.suffix.lower() in suffixes]
 
 
 def _is_picture(file: Path) -> bool:

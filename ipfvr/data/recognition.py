@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from ipfvr.data.faces import PICTURES, chosen_people, list_files
+from ipfvr.data.faces import chosen_people
+from ipfvr.data.layout import PICTURES, list_files
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
 from ipfvr.options import Config

@@ -21,16 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ipfvr.data.faces import (
-    CLIPS,
-    PICTURES,
-    Draw,
-    PictureAndClipSampler,
-    draw_augmentation,
-    list_files,
-    make_pair,
-    warp_frames,
-)
+from ipfvr.data.faces import Draw, PictureAndClipSampler, draw_augmentation, make_pair, warp_frames
+from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector

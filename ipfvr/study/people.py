@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from ipfvr import registry
+from ipfvr.data.layout import Folder, read_root
 from ipfvr.errors import UserError
 from ipfvr.study.schema import Study
 
-PICTURES = {".jpg", ".jpeg", ".png"}
-CLIPS = {".mp4", ".mkv", ".mov"}
 SAMPLE = "astronaut"
 SAMPLE_FRAMES, SAMPLE_SIZE = 120, 256
 
 
-@dataclass(frozen=True)
-class Person:
-    """A person's files.
-
-    Attributes:
-        name: of the folder.
-        references: pictures.
-        train: scenes for the LoRA.
-        test: scenes that are restored.
-        note: what a reader must know of them; empty: nothing.
-    """
-
-    name: str
-    references: tuple[Path, ...]
-    train: tuple[Path, ...]
-    test: tuple[Path, ...]
-    note: str = ""
-
-
-def find_people(study: Study) -> tuple[list[Person], Path, str]:
+def find_people(study: Study) -> tuple[list[Folder], Path, str]:
     """The people of an experiment, the data root their folders lie in, and a sentence on where they come from.
 
     ``data.root`` where it is given; else the shared data beside a checkout, linked into a root as the file ``scenes``
@@ -61,7 +40,7 @@ def find_people(study: Study) -> tuple[list[Person], Path, str]:
     return choose(read_root(root), study.limits.people, study.limits.most, root), root, said
 
 
-def choose(people: Sequence[Person], names: Sequence[str], most: int, root: Path) -> list[Person]:
+def choose(people: Sequence[Folder], names: Sequence[str], most: int, root: Path) -> list[Folder]:
     """The named people, or all; at most so many.
 
     Raises:
@@ -72,32 +51,6 @@ def choose(people: Sequence[Person], names: Sequence[str], most: int, root: Path
         raise UserError(f"no {', '.join(unknown)} in {root}; there are {', '.join(by_name)}")
     chosen = [by_name[name] for name in names] or list(people)
     return chosen[: most or None]
-
-
-def read_root(root: Path) -> list[Person]:
-    """Everybody with a video to restore; who has no scenes kept apart is restored in the training's, with a note.
-
-    Raises:
-        UserError: no such folder, or nobody in it.
-    """
-    if not root.is_dir():
-        raise UserError(f"data.root '{root}' is not a folder; it holds <identity>/{{reference,train,test}}")
-    people = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        references, train, test = (
-            _files(folder / part, endings)
-            for part, endings in (("reference", PICTURES), ("train", CLIPS), ("test", CLIPS))
-        )
-        if test:
-            people.append(Person(folder.name, references, train, test))
-        elif train:
-            note = f"{folder.name} has no scenes in test/: restored is what a LoRA is trained on"
-            people.append(Person(folder.name, references, train, train, note))
-    if not people:
-        raise UserError(
-            f"nobody in {root} has a video in test/ or train/; the layout is ROOT/<identity>/{{reference,train,test}}"
-        )
-    return people
 
 
 def link_scenes(source: Path, root: Path, file: Path) -> None:
@@ -145,8 +98,3 @@ def write_sample(root: Path) -> None:
     with VideoWriter(video, SAMPLE_SIZE, SAMPLE_SIZE, 24, crf=8) as writer:
         for frame in sample_clip(SAMPLE_FRAMES, SAMPLE_SIZE):
             writer.write(frame)
-
-
-def _files(folder: Path, endings: set[str]) -> tuple[Path, ...]:
-    found = folder.iterdir() if folder.is_dir() else ()
-    return tuple(sorted(p for p in found if p.suffix.lower() in endings and not p.name.startswith(".")))

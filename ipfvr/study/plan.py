@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 from ipfvr.catalogue import ENTRIES
 from ipfvr.config import config_to_dict, load_config
+from ipfvr.data.layout import Folder, piece_name, piece_seed
 from ipfvr.errors import UserError
 from ipfvr.methods.settings import digest, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.options import Config
 from ipfvr.registry import find, locate, sha256
 from ipfvr.study.cells import Cell, Store
-from ipfvr.study.people import Person
 from ipfvr.study.schema import Row, Study
 
 # Sections of the configuration that a training's result does not depend on.
@@ -39,7 +38,7 @@ class Clip:
     """
 
     name: str
-    person: Person
+    person: Folder
     cell: Cell
     index: int
     start: int
@@ -81,7 +80,7 @@ class Arm:
     notes: list[str] = field(default_factory=list)
 
 
-def plan_clips(study: Study, people: Sequence[Person]) -> list[tuple[Person, Cell]]:
+def plan_clips(study: Study, people: Sequence[Folder]) -> list[tuple[Folder, Cell]]:
     """A cell for each test scene: its sharp, square, aligned pieces."""
     config, limits = study.config(), study.limits
     faces = {k: v for k, v in asdict(config.faces).items() if k not in ("every", "recognise_every", "align_references")}
@@ -102,18 +101,18 @@ def plan_clips(study: Study, people: Sequence[Person]) -> list[tuple[Person, Cel
     return found
 
 
-def find_clips(scenes: Sequence[tuple[Person, Cell]], store: Store) -> list[Clip]:
+def find_clips(scenes: Sequence[tuple[Folder, Cell]], store: Store) -> list[Clip]:
     """The pieces of the scenes whose cells are finished."""
     clips = []
     for person, cell in scenes:
         if store.finished(cell):
-            record, stem = store.record(cell), Path(cell.given["video"]).stem
+            record, video = store.record(cell), Path(cell.given["video"])
             for index, start in enumerate(record["starts"]):
-                clips.append(Clip(f"{stem}_{index}", person, cell, index, start, record["fps"]))
+                clips.append(Clip(piece_name(video, index), person, cell, index, start, record["fps"]))
     return clips
 
 
-def plan_arms(study: Study, clips: Sequence[Clip], people: Sequence[Person], store: Store, root: Path) -> list[Arm]:
+def plan_arms(study: Study, clips: Sequence[Clip], people: Sequence[Folder], store: Store, root: Path) -> list[Arm]:
     """Every row at every level, with the cells of its clips; a row that cannot run has a reason instead.
 
     Args:
@@ -146,7 +145,7 @@ def _tasks(
     config: Config,
     settings: dict[str, Any],
     clip: Clip,
-    people: Sequence[Person],
+    people: Sequence[Folder],
     store: Store,
     root: Path,
     loras: dict[tuple[str, str], Cell],
@@ -211,13 +210,13 @@ def plan_low(config: Config, clip: Clip, level: str, store: Store, study: Study)
         "level": level,
         "scale": config.video.scale,
         "scale_sigma": config.degradation.scale_sigma,
-        "seed": zlib.crc32(clip.name.encode()),
+        "seed": piece_seed(clip.name),
     }
-    given = {"sharp": str(sharp_folder(clip, store)), "size": config.video.size}
+    given = {"sharp": str(sharp_folder(clip, store))}
     return Cell("low", f"{clip.name}, {level}", key, given, (clip.cell,))
 
 
-def plan_lora(study: Study, name: str, person: Person, root: Path) -> Cell:
+def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
     """The training of one person's LoRA."""
     file, experiment = study.file.parent / study.experiment.training, study.experiment
     # Not the rows' own options: the tables share their LoRAs.

@@ -15,9 +15,7 @@ import numpy as np
 import torch
 
 from ipfvr.config import load_config
-from ipfvr.data.faces import draw_augmentation, warp_frames
-from ipfvr.data.scenes import load_scene
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.data.paired import cut_pieces, low_quality
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import make_detector
 from ipfvr.files import write_json
@@ -29,7 +27,7 @@ from ipfvr.metrics.identity import identity_drift, identity_jumps
 from ipfvr.options import Config
 from ipfvr.provenance import versions
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
-from ipfvr.video.reader import VideoReader, read_image
+from ipfvr.video.reader import read_image
 from ipfvr.video.writer import VideoWriter
 
 SHOWN_CRF = 17  # of the videos that the page shows; scored are the frames themselves
@@ -66,29 +64,18 @@ def make_clips(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
     """Sharp, square, aligned pieces of a scene, spread over it: ``<index>/%06d.png``."""
     frames = cell.key["frames"]
     config = load_config(None, [*cell.given["pairs"], f"video.clip_frames={frames}", "video.overlap=0", *more])
-    video = Path(cell.given["video"])
-    scene = load_scene(video, make_detector(config.faces), config)
-    matrix = draw_augmentation(scene.frames.shape[1], config.video.size, None, np.random.default_rng(0))
-    starts = scene.starts(frames)
-    # Pieces that do not overlap: fewer than were asked for where the scene is short.
-    count = min(cell.key["clips"], max(1, len(scene.runs) // frames))
-    chosen = starts[np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))]
-    for index, start in enumerate(chosen):
-        write_frames(
-            folder / f"{index:02d}", warp_frames(scene.frames[start : start + frames], matrix, config.video.size)
-        )
-    return {"starts": chosen.tolist(), "fps": float(VideoReader(video).info.rate), "scene_frames": len(scene.frames)}
+    pieces = cut_pieces(Path(cell.given["video"]), make_detector(config.faces), config, cell.key["clips"])
+    for index, sharp in enumerate(pieces.frames):
+        write_frames(folder / f"{index:02d}", sharp)
+    return {"starts": pieces.starts, "fps": pieces.fps, "scene_frames": pieces.scene_frames}
 
 
 def make_low(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
     """The low-quality twin: ``frames/%06d.png``; at the level ``real`` the clip as it is."""
-    sharp, size, key = read_frames(Path(cell.given["sharp"])), cell.given["size"], cell.key
-    if key["level"] == "real":
-        write_frames(folder / "frames", sharp)
-        return {"parameters": None}
-    parameters = sample_parameters(key["level"], key["scale"], size, key["seed"], key["scale_sigma"])
-    write_frames(folder / "frames", degrade(sharp, parameters))
-    return {"parameters": parameters.to_dict()}
+    sharp, key = read_frames(Path(cell.given["sharp"])), cell.key
+    low, parameters = low_quality(sharp, key["level"], key["scale"], key["seed"], key["scale_sigma"])
+    write_frames(folder / "frames", low)
+    return {"parameters": parameters.to_dict() if parameters else None}
 
 
 def make_lora(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:

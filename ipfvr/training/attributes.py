@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from ipfvr.data.faces import PICTURES, list_files, list_identities
+from ipfvr.data.layout import PICTURES, list_files, list_identities
 from ipfvr.errors import UserError
 from ipfvr.identity.attribute_network import SIDE, AttributeNetwork
 from ipfvr.identity.attributes import WORDS, read_attributes
