@@ -7,6 +7,9 @@ TORCH_INDEX ?=
 # Where `make demo` writes, and the demo's own options (key=value).
 DEMO ?= demo
 ARGS ?=
+# `make demo VIDEO=old.mp4 REFERENCE="photo.jpg other.jpg"` is about your own.
+VIDEO ?=
+REFERENCE ?=
 # Of the experiments: tiny, mini or full, and more options, such as ARGS="data.root=/path/to/data jobs=2".
 PRESET ?= mini
 # More options for pytest, such as PYTEST="-k registry -x".
@@ -42,8 +45,9 @@ help:  ## print this list
 
 setup: $(STAMP)  ## make .venv and install the pinned packages into it
 
-demo: $(STAMP)  ## degrade a sample clip, restore it, compare: writes demo/
-	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(ARGS)
+demo: $(STAMP)  ## restore a sample clip, or VIDEO=... REFERENCE=..., and compare: writes demo/index.html
+	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(if $(VIDEO),--video "$(VIDEO)") \
+	  $(if $(REFERENCE),--reference $(REFERENCE)) $(ARGS)
 
 $(REPRODUCE:%=reproduce-%): reproduce-%: $(STAMP)
 	$(call reproduce,experiments/$*.yaml)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ipfvr.config import load_config
 from ipfvr.data.layout import CLIPS, list_files
-from ipfvr.demo import INPUT_CRF, write_clip, write_picture
+from ipfvr.demo import INPUT_CRF, RATE
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
@@ -28,6 +28,7 @@ from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import strip
 from ipfvr.restore import Job, restore
 from ipfvr.video.reader import read_frames
+from ipfvr.video.writer import write_picture, write_video
 
 SHARP = ("id04_c01", "id05_c01", "id06_c01", "id07_c01", "id08_c01", "id11_c01", "id17_c01", "id18_c01")
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         for number, file in enumerate(tqdm(files, desc=level, leave=False)):
             sharp = shrink(read_frames(file, 0, args.frames), size)
             folder = args.output / level / file.stem
-            write_clip(folder / "low_quality.mp4", degraded(sharp, config, number), INPUT_CRF)
+            write_video(folder / "low_quality.mp4", degraded(sharp, config, number), RATE, INPUT_CRF)
             restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config, quiet=True)
             low = read_frames(folder / "low_quality.mp4")
             clips = {"bicubic": to_frames(resize(to_tensor(low), size)), "mini": read_frames(folder / "restored.mp4")}

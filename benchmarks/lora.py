@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from ipfvr.data.sample import sample_clip
-from ipfvr.demo import write_clip
+from ipfvr.video.writer import write_video
 
 LIMIT, STEPS = 600.0, 100
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "lora.yaml"
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         (person / "reference").mkdir(parents=True)
         Image.fromarray(frames[0]).resize((320, 320)).save(person / "reference" / "a.png")
         for number in range(4):
-            write_clip(person / "train" / f"{number}.mp4", frames[40 * number : 40 * (number + 1)], 10)
+            write_video(person / "train" / f"{number}.mp4", frames[40 * number : 40 * (number + 1)], 24, 10)
         began, processor = time.monotonic(), seconds()
         from ipfvr.config import load_config
         from ipfvr.fit import fit

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from ipfvr.config import load_config
 from ipfvr.data.scenes import Person, SceneDataset
-from ipfvr.demo import write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.files import atomic, write_json
@@ -39,6 +38,7 @@ from ipfvr.provenance import provenance
 from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.training.lora import checked_person, speaking_of
+from ipfvr.video.writer import write_picture
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 # Person: scenes to train on, scenes to test on, references; none of them is cut from a test scene.

@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from ipfvr.config import load_config
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
-from ipfvr.demo import write_picture
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
@@ -38,6 +37,7 @@ from ipfvr.provenance import provenance
 from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames, read_image
+from ipfvr.video.writer import write_picture
 
 ROWS = ("bicubic", "base", "wrong", "none", "right")
 PAIRS = (("right", "none"), ("none", "wrong"), ("right", "wrong"), ("right", "base"), ("right", "bicubic"))

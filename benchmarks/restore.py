@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
-from ipfvr.demo import write_clip
+from ipfvr.video.writer import write_video
 
 SECONDS, MEGABYTES, GROWTH = 60.0, 3 * 1024, 1.1
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         low = degrade(sample_clip(48, 128), sample_parameters("heavy", 2, 128, 0))
         for times in (1, 10):
             source, output = Path(folder) / f"low{times}.mp4", Path(folder) / f"out{times}.mp4"
-            write_clip(source, low.repeat(times, axis=0), 10)
+            write_video(source, low.repeat(times, axis=0), 24, 10)
             command = [sys.executable, "-m", "ipfvr.restore", str(source), "--aligned", "--output", str(output)]
             began = time.monotonic()
             subprocess.run([*command, *args.overrides], check=True, capture_output=True)

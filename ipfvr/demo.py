@@ -1,128 +1,256 @@
 """Show what this does, with nothing to download: ``python -m ipfvr.demo [--output demo] [key=value ...]``.
 
 A sharp sample clip is made from what installed packages carry (:mod:`ipfvr.data.sample`), degraded by Eq. 13,
-restored by the same function as ``python -m ipfvr.restore --aligned``, and compared with bicubic enlargement.
+restored by the same function as ``python -m ipfvr.restore --aligned``, without and with a reference, and compared with
+bicubic enlargement on one HTML page. ``--video`` and ``--reference`` do the same with your own.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import replace
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ipfvr.config import load_config
-from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.data.faces import draw_augmentation, warp_frames
+from ipfvr.data.paired import REAL, low_quality
+from ipfvr.data.quality import detail_side
+from ipfvr.data.sample import portrait, sample_clip
+from ipfvr.data.scenes import load_scene
+from ipfvr.describe import describe_pictures
 from ipfvr.errors import UserError, run_verb
+from ipfvr.faces.detect import make_detector
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
 from ipfvr.restore import Job, restore
-from ipfvr.video.reader import read_frames
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.reader import VideoReader, read_frames, read_image
+from ipfvr.video.writer import write_picture, write_video
 
 FRAMES = 48
+READ = 300  # frames of a visitor's video that are looked at
 RATE = Fraction(24)
 INPUT_CRF = 8  # the degraded clip as a file: Eq. 13's own compression is the one that should show
+SHARP = 0.6  # share of a crop's side: a visitor's face with more detail than this is degraded first
 TILE = 256  # pixels a frame is shown at
 COLUMNS = 6  # frames in the picture
+BICUBIC, ALONE, SHOWN, TRUTH = "bicubic", "no reference", "with reference", "original"
+FILES = {
+    "index.html": "all of it on one page, to open in a browser",
+    "restored.mp4": "the clip restored with the reference; restored.json says what made it",
+    "no_reference.mp4": "the same without the reference",
+    "comparison.mp4": "all versions side by side",
+    "comparison.png": "the same as a picture",
+    "table.md": "the scores above",
+    "low_quality.mp4": "what was restored; low_quality.json has the degradation's parameters",
+    "original.mp4": "the sharp clip",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom the demo is about.
+
+    Attributes:
+        frames: (F, size, size, 3) uint8 RGB, aligned.
+        level: of the degradation; ``real``: the frames are taken as they are, and there is no ground truth.
+        references: pictures of the person; may be none.
+        rate: frames a second.
+        about: where the clip comes from, a sentence.
+    """
+
+    frames: np.ndarray
+    level: str
+    references: tuple[Path, ...]
+    rate: Fraction
+    about: str
 
 
 def main(argv: list[str] | None = None) -> None:
     """The verb; the module's docstring shows its use."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
+    parser.add_argument("--video", type=Path, help="your own: its first face is followed for two seconds")
+    parser.add_argument("--reference", type=Path, nargs="+", default=[], help="pictures of the person in it")
+    parser.add_argument("--level", default="", help="light, heavy, severe: degrade the clip first; real: as it is")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"length of the clip (default: {FRAMES})")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as sampler.steps=8")
     args = parser.parse_intermixed_args(argv)
-    print(run(args.output, load_config(args.config, args.overrides)))
+    pairs = [str(word) for word in args.reference if "=" in str(word) and not word.exists()]
+    references = [word for word in args.reference if str(word) not in pairs]
+    if references and not args.video:
+        raise UserError("--reference is whom? give --video too")
+    if args.frames < 1:
+        raise UserError(f"--frames {args.frames}: give 1 or more")
+    config = load_config(args.config, [*args.overrides, *pairs])
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file; name a folder")
+    if args.video:
+        subject = visitor(args.video, references, config, args.frames, args.level)
+    else:
+        subject = sample(args.output, config, args.frames, args.level)
+    print(run(args.output, config, subject))
+    if args.open:
+        webbrowser.open((args.output / "index.html").resolve().as_uri())
 
 
-def run(folder: Path, config: Config, frames: int = FRAMES) -> str:
+def sample(folder: Path, config: Config, frames: int = FRAMES, level: str = "") -> Subject:
+    """The embedded sample; its portrait is written to ``folder`` as the reference."""
+    write_picture(folder / "reference.png", portrait(), 9)
+    about = (
+        "The sample: a camera moves over a portrait of the astronaut Eileen Collins (NASA, public domain). The "
+        "reference is that same portrait, so it flatters: your own --video and --reference say more."
+    )
+    clip = sample_clip(frames, config.video.size)
+    return Subject(clip, level or config.degradation.level, (folder / "reference.png",), RATE, about)
+
+
+def visitor(video: Path, references: Sequence[Path], config: Config, frames: int = FRAMES, level: str = "") -> Subject:
+    """The face of somebody's own video, followed and aligned; degraded first where it is sharp, else taken as it is.
+
+    Args:
+        video: any video with a face.
+        references: pictures of the person.
+        config: ``video.size`` and ``faces``.
+        frames: at most so many.
+        level: of the degradation; empty: chosen by how much detail the face has.
+
+    Raises:
+        UserError: a file that is not there, a video without a face.
+    """
+    for path in references:
+        if not path.is_file():
+            raise UserError(f"no reference picture {path}")
+    data, clip = replace(config.data, scene_frames=READ), replace(config.video, clip_frames=1, overlap=0)
+    scene = load_scene(video, make_detector(config.faces), replace(config, data=data, video=clip))
+    _, first, lengths = np.unique(scene.runs, return_index=True, return_counts=True)
+    longest = int(np.argmax(lengths))
+    start, count = int(first[longest]), min(frames, int(lengths[longest]))
+    cut = scene.frames[start : start + count]
+    sharp = detail_side(cut[count // 2]) >= SHARP * cut.shape[1]
+    level = level or (config.degradation.level if sharp else REAL)
+    size = config.video.size
+    matrix = draw_augmentation(cut.shape[1], size, None, np.random.default_rng(0))
+    done = "taken as it is: there is no ground truth" if level == REAL else f"degraded first (Eq. 13, {level})"
+    about = f"{count} frames of {video.name}, the face cut out, aligned, and {done}."
+    return Subject(warp_frames(cut, matrix, size), level, tuple(references), VideoReader(video).info.rate, about)
+
+
+def run(folder: Path, config: Config, subject: Subject) -> str:
     """Make every file of the demo.
 
     Args:
-        folder: gets ``original.mp4``, ``low_quality.mp4``, ``restored.mp4`` with its JSON, ``comparison.mp4``,
-            ``comparison.png`` and ``table.md``.
+        folder: gets :data:`FILES`.
         config: how to degrade and restore.
-        frames: length of the sample.
+        subject: whom.
 
     Returns:
         The table and where each file lies, as text.
 
     Raises:
-        UserError: a folder that cannot be written, weights that are not there.
+        UserError: a folder that cannot be written, weights that are not there, a reference without a face.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder} is a file; name a folder")
-    size = config.video.size
-    original = sample_clip(frames, size)
-    parameters = sample_parameters(
-        config.degradation.level, config.video.scale, size, config.seed, config.degradation.scale_sigma
-    )
-    write_clip(folder / "original.mp4", original, config.video.crf)
-    write_clip(folder / "low_quality.mp4", degrade(original, parameters), INPUT_CRF)
-    write_json(folder / "low_quality.json", parameters.to_dict())
-    job = Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True)
-    report = restore(job, config)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)  # of an earlier run, about somebody else
+    size, scale, sharp = config.video.size, config.video.scale, subject.frames
+    low, parameters = low_quality(sharp, subject.level, scale, config.seed, config.degradation.scale_sigma)
+    write_video(folder / "low_quality.mp4", low, subject.rate, INPUT_CRF)
+    files = {"low quality": folder / "low_quality.mp4"}
+    if parameters is not None:
+        write_json(folder / "low_quality.json", parameters.to_dict())
+        write_video(folder / "original.mp4", sharp, subject.rate, config.video.crf)
+    source = files["low quality"]
+    jobs = {ALONE: Job(source, folder / "no_reference.mp4", aligned=True)}
+    if subject.references:
+        jobs[SHOWN] = Job(source, folder / "restored.mp4", references=subject.references, aligned=True)
+    reports = {name: restore(job, config) for name, job in jobs.items()}
 
     # From the files: what is scored and shown is what a person has in hand.
-    low, restored = read_frames(job.source), read_frames(job.output)
-    bicubic = to_frames(resize(to_tensor(low), size))
-    clips = {"low quality": low, "bicubic": bicubic, "restored": restored, "original": original}
-    tiles = np.stack([side_by_side({name: clip[i] for name, clip in clips.items()}, TILE) for i in range(frames)])
-    write_clip(folder / "comparison.mp4", tiles, config.video.crf)
-    columns = np.linspace(0, frames - 1, min(COLUMNS, frames)).round().astype(int)
-    write_picture(folder / "comparison.png", strip(clips, columns.tolist(), TILE))
+    shown = read_frames(source)
+    clips = {"low quality": shown, BICUBIC: to_frames(resize(to_tensor(shown), size))}
+    for name, job in jobs.items():
+        clips[name], files[name] = read_frames(job.output), job.output
+    if parameters is not None:
+        clips[TRUTH], files[TRUTH] = sharp, folder / "original.mp4"
+    tiles = [side_by_side({name: clip[i] for name, clip in clips.items()}, TILE) for i in range(len(sharp))]
+    write_video(folder / "comparison.mp4", tiles, subject.rate, config.video.crf)
+    columns = np.linspace(0, len(sharp) - 1, min(COLUMNS, len(sharp))).round().astype(int)
+    frames = strip(clips, columns.tolist(), TILE)
+    write_picture(folder / "comparison.png", frames, 9)
 
-    scorer = make_scorer(config)
-    rows = [evaluate_clip(clips[name], original, None, scorer, name=name) for name in ("bicubic", "restored")]
-    text = table(rows, scorer, report)
+    scorer = make_scorer(config, aligned=True)
+    pictures = {str(path): read_image(path) for path in subject.references}
+    reference = scorer.embed_reference(pictures) if pictures else None
+    truth = sharp if parameters is not None else None
+    rows = [evaluate_clip(clips[n], truth, reference, scorer, name=n) for n in (BICUBIC, *jobs)]
+    lines = table(rows, scorer)
+    notes = [made(reports, subject), *notes_of(rows, scorer)]
+    text = "\n".join([markdown(lines), "", *(f"- {note}" for note in notes), ""])
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(text)
+    words = describe_pictures(subject.references, config) if subject.references else ""
+    with atomic(folder / "index.html") as temporary:
+        temporary.write_text(demo_page(subject.about, files, frames, lines, notes, rows, words))
     return f"{text}\n{where(folder)}"
 
 
-def table(rows: list[ClipScores], scorer: Scorer, report: Mapping[str, Any]) -> str:
-    """The scores as Markdown: a line for each number that the weights at hand allow, and how it was taken.
-
-    Args:
-        rows: bicubic and restored.
-        scorer: what scored them.
-        report: what :func:`ipfvr.restore.restore` returned.
-    """
+def table(rows: Sequence[ClipScores], scorer: Scorer) -> list[list[str]]:
+    """Headings, then a line for each number that the weights at hand allow: the metric, each row's, the better ones."""
     infos = scorer.infos()
     shown = {key: info for key, info in infos.items() if all(row.scores[key] is not None for row in rows)}
-    headings = ["", *(row.name for row in rows), "better"]
-    lines = [[info.heading, *(score(row, info) for row in rows), best(rows, info)] for info in shown.values()]
-    widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
+    return [
+        ["", *(row.name for row in rows), "better"],
+        *([info.heading, *(score(row, info) for row in rows), best(rows, info)] for info in shown.values()),
+    ]
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the first of them headings, as a table with its columns under one another."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    head = "| " + " | ".join(cell.ljust(w) for cell, w in zip(headings, widths, strict=True)) + " |"
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    # The demo has a ground truth and no reference picture: that scores for the other case are absent is not news.
-    expected = {key: info for key, info in infos.items() if not key.endswith(("_ref", "_own"))}
-    taken = {info.key.removesuffix("_gt") for info in shown.values()}
-    notes = [f"- {subject}: {line}" for subject, line in protocol(rows, scorer).items() if subject in taken]
-    notes += [f"- {line}" for line in reasons([_only(row, expected) for row in rows], infos)]
-    made = (
-        f"{report['frames']} frames restored in {report['seconds']:.1f} s on {report['device']}, peak memory "
-        f"{report['peak_memory_mb']} MB. One synthetic clip of one person: an example, not a benchmark."
+    return "\n".join([text[0], rule, *text[1:]])
+
+
+def made(reports: Mapping[str, Mapping[str, Any]], subject: Subject) -> str:
+    """What the restoring took."""
+    seconds = sum(report["seconds"] for report in reports.values())
+    last = list(reports.values())[-1]
+    frames = " and ".join([str(last["frames"])] * len(reports))
+    return (
+        f"{frames} frames restored in {seconds:.1f} s on {last['device']}, peak memory {last['peak_memory_mb']} MB. "
+        "One clip of one person: an example, not a benchmark."
     )
-    return "\n".join([head, rule, *text, "", made, "", *notes, ""])
 
 
-def _only(row: ClipScores, infos: Mapping[str, MetricInfo]) -> ClipScores:
-    return replace(row, missing={key: reason for key, reason in row.missing.items() if key in infos})
+def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
+    """How the numbers were taken, and why some are not there."""
+    infos = scorer.infos()
+    taken = {key for key in infos if all(row.scores[key] is not None for row in rows)}
+    subjects = {_subject(key) for key in taken}
+    said = [f"{subject}: {line}" for subject, line in protocol(rows, scorer).items() if subject in subjects]
+    # A number that is there to the truth and not to a reference, or the other way round, is not missed.
+    missed = {key: info for key, info in infos.items() if key not in taken and _subject(key) not in subjects}
+    lacking = [replace(row, missing={k: why for k, why in row.missing.items() if k in missed}) for row in rows]
+    return [*said, *reasons(lacking, missed)]
+
+
+def _subject(key: str) -> str:
+    """What a metric measures, whatever it is compared with: ``ids`` of ``ids_gt``."""
+    return key.removesuffix("_gt").removesuffix("_ref").removesuffix("_own")
 
 
 def score(row: ClipScores, info: MetricInfo) -> str:
@@ -130,38 +258,18 @@ def score(row: ClipScores, info: MetricInfo) -> str:
     return f"{row.scores[info.key]:.{info.digits}f}"
 
 
-def best(rows: list[ClipScores], info: MetricInfo) -> str:
-    """The name of the row with the better number; both names where they are printed alike."""
+def best(rows: Sequence[ClipScores], info: MetricInfo) -> str:
+    """The name of the row with the best number; several names where they are printed alike."""
     values = [float(score(row, info)) for row in rows]
     wanted = max(values) if info.higher_is_better else min(values)
     return ", ".join(row.name for row, value in zip(rows, values, strict=True) if value == wanted)
 
 
 def where(folder: Path) -> str:
-    """What lies where."""
-    names = {
-        "restored.mp4": "the restored clip; restored.json says what made it",
-        "comparison.mp4": "low quality, bicubic, restored, original, side by side",
-        "comparison.png": "the same as a picture",
-        "table.md": "the scores above",
-        "low_quality.mp4": "what was restored; low_quality.json has the degradation's parameters",
-        "original.mp4": "the sharp sample (the astronaut Eileen Collins: NASA, public domain)",
-    }
-    width = max(len(str(folder / name)) for name in names)
-    return "\n".join(f"{folder / name!s:<{width}}  {what}" for name, what in names.items())
-
-
-def write_clip(path: Path, frames: np.ndarray, crf: int) -> None:
-    """Write (F, H, W, 3) uint8 RGB frames as a video."""
-    with VideoWriter(path, frames.shape[2], frames.shape[1], RATE, crf=crf) as writer:
-        for frame in frames:
-            writer.write(frame)
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB picture."""
-    with atomic(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    """What lies where, of what there is."""
+    there = {name: what for name, what in FILES.items() if (folder / name).exists()}
+    width = max(len(str(folder / name)) for name in there)
+    return "\n".join(f"{folder / name!s:<{width}}  {what}" for name, what in there.items())
 
 
 if __name__ == "__main__":

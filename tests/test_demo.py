@@ -13,10 +13,11 @@ import pytest
 from ipfvr import demo
 from ipfvr.config import load_config
 from ipfvr.data import sample
-from ipfvr.errors import UserError, run_verb
+from ipfvr.errors import run_verb
 from ipfvr.faces.align import apply, crop_matrix, face_template
 from ipfvr.report.pictures import LABEL_HEIGHT, show, side_by_side, strip
 from ipfvr.video.reader import read_frames
+from ipfvr.video.writer import write_picture, write_video
 
 
 def test_the_portrait_has_the_face_where_the_sample_says() -> None:
@@ -63,26 +64,67 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     """The whole way with random tiny networks: the numbers mean nothing, the files must be there and fit."""
     config = load_config(overrides=["preset=tiny", "device=cpu"])
     size, scale, frames = config.video.size, config.video.scale, 5
-    text = demo.run(tmp_path / "out", config, frames)
+    text = demo.run(tmp_path / "out", config, demo.sample(tmp_path / "out", config, frames))
     promised = [line.split()[0] for line in demo.where(tmp_path / "out").splitlines()]
-    assert len(promised) == 6
+    assert len(promised) == 8
     assert all(Path(path).stat().st_size > 0 and path in text for path in promised)
-    clips = {name: read_frames(tmp_path / "out" / f"{name}.mp4") for name in ("original", "low_quality", "restored")}
+    names = ("original", "low_quality", "restored", "no_reference")
+    clips = {name: read_frames(tmp_path / "out" / f"{name}.mp4") for name in names}
     side = size // scale
     assert clips["low_quality"].shape == (frames, side, side, 3)
-    assert clips["restored"].shape == clips["original"].shape == (frames, size, size, 3)
-    assert read_frames(tmp_path / "out" / "comparison.mp4").shape[1:] == (demo.TILE + LABEL_HEIGHT, 4 * demo.TILE, 3)
-    assert json.loads((tmp_path / "out" / "restored.json").read_text())["frames"] == frames
+    assert clips["restored"].shape == clips["no_reference"].shape == clips["original"].shape == (frames, size, size, 3)
+    assert read_frames(tmp_path / "out" / "comparison.mp4").shape[1:] == (demo.TILE + LABEL_HEIGHT, 5 * demo.TILE, 3)
+    report = json.loads((tmp_path / "out" / "restored.json").read_text())
+    assert report["frames"] == frames
+    assert "reference.png" in json.dumps(report)
     rows = (tmp_path / "out" / "table.md").read_text().splitlines()
-    assert [cell.strip() for cell in rows[0].split("|")][2:4] == ["bicubic", "restored"]
+    assert [cell.strip() for cell in rows[0].split("|")][2:5] == ["bicubic", "no reference", "with reference"]
     psnr = next(row for row in rows if "PSNR" in row)
-    assert psnr.split("|")[4].strip() in ("bicubic", "restored", "bicubic, restored")
+    assert psnr.split("|")[5].strip() in ("bicubic", "no reference", "with reference", "no reference, with reference")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<video ") == 4
+    assert page.count("<img ") == 2  # the strip and the curve
+    assert "positive prompt" in page
+    assert "Eileen Collins" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_an_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("detail", "level"), [(256, "heavy"), (16, "real")])
+def test_a_visitors_video_is_degraded_where_it_is_sharp(
+    tmp_path: Path, detail: int, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A face that has lost its detail is taken as it is, and has no ground truth to be compared with."""
+    monkeypatch.setattr(demo, "detail_side", lambda face: detail)
+    write_video(tmp_path / "own.mp4", sample.sample_clip(48, 256)[:4], 24, 8)
+    write_picture(tmp_path / "me.png", sample.portrait())
+    given = ["--video", str(tmp_path / "own.mp4"), "--output", str(tmp_path / "out"), "--frames", "3"]
+    demo.main([*given, "--reference", str(tmp_path / "me.png"), "preset=tiny", "device=cpu"])
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "3 frames of own.mp4" in page
+    assert ("Eq. 13, heavy" in page) == (level == "heavy")
+    assert (tmp_path / "out" / "original.mp4").exists() == (level == "heavy")
+    assert ("IDS to the truth" in page) == (level == "heavy")
+    assert ("IDS to the reference" in page) == (level == "real")
+    demo.main([*given, "preset=tiny", "device=cpu", "--level", "light"])
+    assert "with reference" not in (tmp_path / "out" / "table.md").read_text()
+    assert not (tmp_path / "out" / "restored.mp4").exists(), "of the run before"
+
+
+def test_what_a_visitor_gets_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
-    assert run_verb(demo.main, ["--output", str(tmp_path / "file"), "preset=tiny"]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    write_video(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 90, np.uint8), 24, 8)
+    for given, says in (
+        (["--output", str(tmp_path / "file")], "is a file"),
+        (["--reference", "a.jpg"], "give --video"),
+        (["--frames", "0"], "give 1 or more"),
+        (["--video", str(tmp_path / "none.mp4")], "none.mp4"),
+        (["--video", str(tmp_path / "grey.mp4")], "no face"),
+        (["--video", str(tmp_path / "grey.mp4"), "--reference", "none.png"], "no reference picture none.png"),
+        (["--level", "awful"], "awful"),
+    ):
+        output = [] if "--output" in given else ["--output", str(tmp_path / "out")]
+        assert run_verb(demo.main, [*given, *output, "preset=tiny"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert says in error[0]
     assert (tmp_path / "file").read_text() == "mine"
-    with pytest.raises(UserError):
-        demo.run(tmp_path / "file" / "deeper", load_config(overrides=["preset=tiny"]), 2)

@@ -18,13 +18,14 @@ from ipfvr.config import config_to_dict, load_config
 from ipfvr.errors import UserError
 from ipfvr.files import whole_folder
 from ipfvr.methods import inprocess
-from ipfvr.methods.base import Case, low_frames, write_frames, write_picture
+from ipfvr.methods.base import Case, low_frames, write_frames
 from ipfvr.methods.catalogue import list_methods, make_method
 from ipfvr.methods.inprocess import aligned_reference, base_config
 from ipfvr.methods.pictures import NETWORKS
 from ipfvr.metrics.inputs import find_clips
 from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
+from ipfvr.video.writer import write_picture
 
 TINY = ("preset=tiny", "weights.attributes=", "weights.emotion=", "device=cpu")
 

@@ -18,10 +18,11 @@ from programs import STAND_INS, install
 from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.methods.__main__ import main
-from ipfvr.methods.base import Case, write_picture
+from ipfvr.methods.base import Case
 from ipfvr.methods.catalogue import make_method
 from ipfvr.methods.description import PROGRAMS, read_description
 from ipfvr.metrics.inputs import find_clips
+from ipfvr.video.writer import write_picture
 
 GUIDE = Path(__file__).parents[1] / "docs" / "add_a_method.md"
 COPY = 'mkdir "$2"; cp "$1"/*.png "$2"'

@@ -8,12 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from ipfvr.errors import UserError
 from ipfvr.files import whole_folder
 from ipfvr.video.footage import Clip
+from ipfvr.video.writer import write_picture
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,3 @@ def write_frames(frames: Iterable[np.ndarray], case: Case, output: Path) -> None
             count += 1
         if count != case.frames:
             raise UserError(f"{case.name}: {count} frames came back, not {case.frames}")
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write an RGB uint8 (H, W, 3) picture without loss, at little compression."""
-    done, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise UserError(f"cannot write {path}")
-    path.write_bytes(content.tobytes())

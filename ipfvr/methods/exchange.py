@@ -6,7 +6,6 @@ import glob
 import re
 import shutil
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ipfvr.errors import UserError
-from ipfvr.methods.base import Case, write_picture
+from ipfvr.methods.base import Case
 from ipfvr.methods.description import Description
 from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import ProgramConfig
 from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import read_frames, read_image
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.writer import write_picture, write_video
 
 CRF = 1  # of a video that a program reads: what H.264 loses at it is below a grey level
 
@@ -66,11 +65,7 @@ def prepare(
         places["scale"] = max(1, round(case.size / side))
         if rule.kind == "video":
             places["input"] = folder / "clip.mp4"
-            with VideoWriter(
-                places["input"], side, side, Fraction(case.fps).limit_denominator(1001), crf=CRF
-            ) as writer:
-                for frame in frames:
-                    writer.write(frame)
+            write_video(places["input"], frames, case.fps, CRF)
         else:
             places["input"] = folder / "clip"
             places["input"].mkdir()

@@ -15,7 +15,7 @@ from ipfvr.study.plan import Arm, Clip, clip_borders, sharp_folder
 from ipfvr.study.results import Results, over_seeds
 from ipfvr.study.schema import Study, grid_name
 from ipfvr.video.reader import read_image
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.writer import write_video
 
 COLUMNS_SHOWN = 6  # frames of a strip
 SIDE = 128  # pixels of a frame in it
@@ -145,8 +145,4 @@ def _versions(study: Study, arms: Sequence[Arm], store: Store, clip: Clip) -> di
 def _write_truth(folder: Path, path: Path, fps: float) -> None:
     if path.is_file():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames = [read_image(file) for file in sorted(folder.glob("*.png"))]
-    with VideoWriter(path, frames[0].shape[1], frames[0].shape[0], round(fps), crf=17) as writer:
-        for frame in frames:
-            writer.write(frame)
+    write_video(path, [read_image(file) for file in sorted(folder.glob("*.png"))], round(fps), 17)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.intervals import CONFIDENCE
+from ipfvr.report.html import bullets, comparison, definitions, document, picture
 from ipfvr.report.tables import cell_text, conclusions, direction, footnotes, line_notes, missing_note
 from ipfvr.study.results import DONE, Line, Results
 
 _ARROWS = {"better": "▲ better", "worse": "▼ worse", "equal": "= equal", "": ""}
-_STATIC = Path(__file__).parent / "page_parts"  # style.css and compare.js, put into every page
 
 
 @dataclass
@@ -41,7 +39,6 @@ class Exhibit:
 
 def page(results: Results, exhibit: Exhibit) -> str:
     """The page's text."""
-    style, script = ((_STATIC / name).read_text() for name in ("style.css", "compare.js"))
     notes = footnotes(results)
     body = [
         f"<h1>{escape(results.title)}</h1>",
@@ -54,19 +51,15 @@ def page(results: Results, exhibit: Exhibit) -> str:
         *(f"<p>{escape(text)}</p>" for text in conclusions(results)),
         _not_run(results.lines, exhibit.commands),
         "<h2>Side by side</h2>" if exhibit.videos else "",
-        *(_comparison(number, clip, versions) for number, (clip, versions) in enumerate(exhibit.videos.items())),
-        *(f"<h2>{escape(title)}</h2>{_picture(image, title)}" for title, image in exhibit.pictures.items()),
+        *(comparison(number, clip, versions) for number, (clip, versions) in enumerate(exhibit.videos.items())),
+        *(f"<h2>{escape(title)}</h2>{picture(image, title)}" for title, image in exhibit.pictures.items()),
         "<h2>Protocol</h2>",
-        _definitions(exhibit.protocol),
+        definitions(exhibit.protocol),
         "<h2>Commands</h2>",
         *(f"<h3>{escape(title)}</h3><pre>{escape(line)}</pre>" for title, line in exhibit.commands.items()),
-        "<h2>What made this</h2><ul>" + "".join(f"<li>{escape(fact)}</li>" for fact in exhibit.facts) + "</ul>",
+        "<h2>What made this</h2>" + bullets(exhibit.facts),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(results.title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{style}</style></head><body>\n" + "\n".join(body) + f"\n<script>{script}</script></body></html>\n"
-    )
+    return document(results.title, body)
 
 
 def table(results: Results, notes: Sequence[str]) -> str:
@@ -102,40 +95,3 @@ def _not_run(lines: Sequence[Line], commands: Mapping[str, str]) -> str:
         for line in lacking
     )
     return f"<h2>What did not run</h2><ul>{items}</ul>"
-
-
-def _comparison(number: int, clip: str, versions: Mapping[str, Path]) -> str:
-    """Two videos over one another with a slider between them, and a choice of which."""
-    names = list(versions)
-    chosen = (0, min(1, len(names) - 1)) if len(names) < 3 else (0, len(names) - 2)
-    sources = "".join(
-        f'<video title="{escape(name)}" src="{_uri(path.read_bytes(), "video/mp4")}" muted loop playsinline></video>'
-        for name, path in versions.items()
-    )
-    choices = []
-    for side, default in zip(("left", "right"), chosen, strict=True):
-        options = "".join(
-            f"<option value={i}{' selected' if i == default else ''}>{escape(name)}</option>"
-            for i, name in enumerate(names)
-        )
-        choices.append(f"<label>{side} <select class={side}>{options}</select></label>")
-    return (
-        f'<figure class="compare" id="compare{number}"><figcaption>{escape(clip)}</figcaption>'
-        f"<div class=choice>{''.join(choices)}<button type=button class=play>play or pause</button></div>"
-        f"<div class=stage>{sources}<div class=bar></div></div>"
-        '<input class=slider type=range min=0 max=100 value=50 aria-label="where the two videos meet"></figure>'
-    )
-
-
-def _picture(image: np.ndarray, title: str) -> str:
-    done, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    assert done, "OpenCV writes PNG"
-    return f'<img alt="{escape(title)}" src="{_uri(content.tobytes(), "image/png")}">'
-
-
-def _definitions(terms: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in terms.items()) + "</dl>"
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

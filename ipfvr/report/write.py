@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
-
 from ipfvr.config import config_to_dict
 from ipfvr.files import atomic, write_json
 from ipfvr.metrics.evaluation import KEYS, ClipScores, make_scorer
@@ -21,6 +19,7 @@ from ipfvr.study.cells import Store
 from ipfvr.study.plan import Arm
 from ipfvr.study.results import Results
 from ipfvr.study.schema import Study
+from ipfvr.video.writer import write_picture
 
 
 def write_report(results: Results, study: Study, arms: Sequence[Arm], store: Store, facts: Sequence[str]) -> None:
@@ -50,8 +49,7 @@ def write_report(results: Results, study: Study, arms: Sequence[Arm], store: Sto
         with atomic(output / name) as temporary:
             temporary.write_text(text)
     for title, image in pictures.items():
-        with atomic(output / f"{title.lower().replace(' ', '_')}.png") as temporary:
-            cv2.imwrite(str(temporary), image[..., ::-1])
+        write_picture(output / f"{title.lower().replace(' ', '_')}.png", image, 9)
     content: dict[str, Any] = results_json(results) | {"protocol": dict(terms), "commands": shown.commands}
     content |= {"versions": versions(), "configuration": config_to_dict(config), "facts": list(facts)}
     write_json(output / "results.json", content)

@@ -86,15 +86,8 @@ def write_sample(root: Path) -> None:
     video, picture = folder / "train" / "portrait.mp4", folder / "reference" / "portrait.png"
     if video.is_file() and picture.is_file():
         return
-    from PIL import Image
-
     from ipfvr.data.sample import portrait, sample_clip
-    from ipfvr.files import atomic
-    from ipfvr.video.writer import VideoWriter
+    from ipfvr.video.writer import write_picture, write_video
 
-    with atomic(picture) as temporary:
-        Image.fromarray(portrait()).save(temporary)
-    video.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(video, SAMPLE_SIZE, SAMPLE_SIZE, 24, crf=8) as writer:
-        for frame in sample_clip(SAMPLE_FRAMES, SAMPLE_SIZE):
-            writer.write(frame)
+    write_picture(picture, portrait())
+    write_video(video, sample_clip(SAMPLE_FRAMES, SAMPLE_SIZE), 24, 8)

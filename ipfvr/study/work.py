@@ -20,7 +20,7 @@ from ipfvr.errors import UserError
 from ipfvr.faces.detect import make_detector
 from ipfvr.files import write_json
 from ipfvr.fit import fit
-from ipfvr.methods.base import Case, Method, write_picture
+from ipfvr.methods.base import Case, Method
 from ipfvr.methods.catalogue import make_method
 from ipfvr.metrics.evaluation import KEYS, ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.identity import identity_drift, identity_jumps
@@ -28,7 +28,7 @@ from ipfvr.options import Config
 from ipfvr.provenance import versions
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 from ipfvr.video.reader import read_image
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.writer import write_picture, write_video
 
 SHOWN_CRF = 17  # of the videos that the page shows; scored are the frames themselves
 
@@ -109,9 +109,7 @@ def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
     frames = read_frames(folder / "frames")
     if frames.shape != (case.frames, case.size, case.size, 3):
         raise UserError(f"{method.title} wrote {frames.shape}, not {case.frames} frames of {case.size} x {case.size}")
-    with VideoWriter(folder / "clip.mp4", case.size, case.size, round(given["fps"]), crf=SHOWN_CRF) as writer:
-        for frame in frames:
-            writer.write(frame)
+    write_video(folder / "clip.mp4", frames, round(given["fps"]), SHOWN_CRF)
     weights = {part: str(path) for part, path in report.weights.items()}
     command = report.command.replace(str(folder / "frames"), "restored")
     about = {"title": method.title, "licence": method.licence, "family": method.family}

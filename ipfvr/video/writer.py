@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 
 from ipfvr.errors import UserError
@@ -241,3 +243,29 @@ def _abandon(container: Any) -> None:
     """Close a container whatever state it is in; its file is removed, or was finished before."""
     with suppress(av.error.FFmpegError):
         container.close()
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray] | np.ndarray, rate: Fraction | float, crf: int) -> None:
+    """Write RGB uint8 (H, W, 3) frames as a silent video, see :class:`VideoWriter`."""
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, width, height, Fraction(rate).limit_denominator(1001), crf=crf) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def write_picture(path: Path, image: np.ndarray, compression: int = 1) -> None:
+    """Write an RGB uint8 (H, W, 3) picture as PNG, whole or not at all.
+
+    Args:
+        path: of the file; its folder is made.
+        image: the picture.
+        compression: 0 to 9; frames that are read once are not worth the time of more.
+
+    Raises:
+        UserError: a file that cannot be written.
+    """
+    done, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not done:
+        raise UserError(f"cannot write {path}")
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.tobytes())
