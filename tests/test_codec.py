@@ -80,6 +80,26 @@ def test_full_is_stable_diffusions_autoencoder() -> None:
     assert sum(p.numel() for p in codec.vae.parameters()) == 83_653_863  # as diffusers' model cards say: 83.7 M
 
 
+def test_padding_repeats_the_edge_and_is_cut_off_again() -> None:
+    torch.manual_seed(0)
+    x, plain = pictures(2), LatentCodec(patch_codec()).eval()
+    padded = LatentCodec(patch_codec(), padding=(4, 8)).eval()
+    padded.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        by_hand = torch.cat([x, x[:, :, -1:].expand(-1, -1, 4, -1)], 2)
+        by_hand = torch.cat([by_hand, by_hand[..., -1:].expand(-1, -1, -1, 8)], 3)
+        z = padded.encode(x)
+        assert torch.equal(z, plain.encode(by_hand))
+        assert torch.equal(padded.decode(z), plain.decode(z)[..., : x.shape[2], : x.shape[3]])
+
+
+def test_a_codec_pads_to_what_the_denoiser_takes() -> None:
+    with torch.device("meta"):
+        full = make_codec(load_config(None, ["preset=full", "weights.vae="]))
+    assert full.padding == (0, 48)
+    assert make_codec(load_config(None, ["preset=mini", "weights.vae="])).padding == (0, 0)
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path) -> None:
     small, large = LatentCodec(patch_codec()), LatentCodec(patch_codec(width=56))
     file = tmp_path / "vae.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -16,7 +17,7 @@ from ipfvr.errors import UserError
 from ipfvr.models.attention import ImagePromptProcessor, attend, decoupled_cross_attention
 from ipfvr.models.blocks import Downsample, TemporalTransformer, Upsample
 from ipfvr.models.checkpoints import load_weights, own_weights
-from ipfvr.models.unet import VideoDenoiser, build_denoiser, check_latent_size
+from ipfvr.models.unet import VideoDenoiser, build_denoiser, check_latent_size, fitting_latent_size
 from ipfvr.options import DenoiserConfig
 
 ROOT = Path(__file__).parents[1]
@@ -254,6 +255,23 @@ def test_allowed_sizes_are_those_that_come_back(odd_sizes: bool) -> None:
                 except UserError:
                     allowed = False
                 assert allowed == comes_back, (height, width)
+
+
+@pytest.mark.parametrize("odd_sizes", [True, False])
+def test_the_fitting_size_is_the_least_that_is_allowed(odd_sizes: bool) -> None:
+    config = DenoiserConfig(odd_sizes=odd_sizes)
+    allowed = []
+    for rows in range(1, 40):
+        with contextlib.suppress(UserError):
+            check_latent_size(config, rows, 8)
+            allowed.append(rows)
+    for height in range(1, 30):
+        for width in (1, 8, 9, 90):
+            rows, columns = fitting_latent_size(config, height, width)
+            assert rows == min(r for r in allowed if r >= height)
+            assert columns == 8 * -(-width // 8)
+    if odd_sizes:
+        assert fitting_latent_size(config, 90, 90) == (90, 96)  # 720 pixels padded to 720 x 768
 
 
 def test_wrong_inputs_are_named() -> None:

@@ -102,6 +102,14 @@ def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
     assert np.abs(restored.astype(int) - expected).max() <= 1
 
 
+def test_a_denoiser_of_odd_sizes_restores_squares_of_any_size() -> None:
+    """VEnhancer's takes latents of 8k-6 rows and 8k columns, which no square has: frames are padded and cut again."""
+    for size in (40, 44):
+        config = load_config(None, ["preset=tiny", "device=cpu", f"video.size={size}", "denoiser.odd_sizes=true"])
+        frames = np.random.default_rng(0).integers(0, 256, (4, size // 2, size // 2, 3), dtype=np.uint8)
+        assert Restorer(config).restore_clip(frames, range(4)).shape == (4, size, size, 3)
+
+
 def test_windows_do_not_cross_segments() -> None:
     config = tiny()
     windows = plan_windows([(2, 9), (9, 12), (20, 21)], config)

@@ -18,18 +18,34 @@ from ipfvr.models.checkpoints import load_denoiser
 from ipfvr.models.image import ImageEncoder
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
-from ipfvr.models.unet import VideoDenoiser, build_denoiser
+from ipfvr.models.unet import VideoDenoiser, build_denoiser, fitting_latent_size
 from ipfvr.models.vae import LatentCodec
 from ipfvr.options import Config
 from ipfvr.registry import locate
 
 
 def make_codec(config: Config) -> LatentCodec:
-    """The autoencoder, with the weights that ``weights.vae`` names (random ones where it is empty)."""
+    """The autoencoder, with the weights that ``weights.vae`` names (random ones where it is empty).
+
+    Frames of ``video.size`` are padded to what the denoiser takes: 720 x 720 to 720 x 768 for VEnhancer's.
+    """
     codec = LatentCodec(config.vae)
+    codec.padding = frame_padding(config, codec.factor)
     if config.weights.vae:
         load_module(codec.vae, locate(config.weights.vae))
     return _frozen(codec)
+
+
+def frame_padding(config: Config, factor: int) -> tuple[int, int]:
+    """Rows and columns of pixels that a square frame of ``video.size`` lacks to latents that the denoiser takes.
+
+    Args:
+        config: ``video`` and ``denoiser`` are used.
+        factor: pixels that a latent covers on a side.
+    """
+    size = config.video.size
+    rows, columns = fitting_latent_size(config.denoiser, -(-size // factor), -(-size // factor))
+    return rows * factor - size, columns * factor - size
 
 
 def make_text_encoder(config: Config) -> TextEncoder:

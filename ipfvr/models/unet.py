@@ -219,20 +219,22 @@ class VideoDenoiser(nn.Module):
         return self.unet(x, t, text, control, image_tokens, stem)
 
 
+def fitting_latent_size(config: DenoiserConfig, height: int, width: int) -> tuple[int, int]:
+    """The least rows and columns, at least these, that halving and doubling bring back: VEnhancer's are 8k-6 and 8k."""
+    unit = 2 ** (len(config.multipliers) - 1)
+    less = unit - 2 if config.odd_sizes else 0
+    return max(unit, unit * -(-(height + less) // unit)) - less, max(unit, unit * -(-width // unit))
+
+
 def check_latent_size(config: DenoiserConfig, height: int, width: int) -> None:
     """Check that halving and doubling bring a latent's rows and columns back.
 
     Raises:
-        UserError: they do not; the line names the sizes that fit.
+        UserError: they do not; the line names the next that fit.
     """
-    unit = 2 ** (len(config.multipliers) - 1)
-    less = unit - 2 if config.odd_sizes else 0
-    if (height + less) % unit or width % unit or height + less < unit or width < unit:
-        rows = f"{unit}k-{less}" if less else f"{unit}k"
-        raise UserError(
-            f"latents of {height} x {width} do not fit the denoiser: rows must be {rows} and columns {unit}k; "
-            "pad the frames"
-        )
+    rows, columns = fitting_latent_size(config, height, width)
+    if (rows, columns) != (height, width):
+        raise UserError(f"latents of {height} x {width} do not fit the denoiser; {rows} x {columns} would")
 
 
 def build_denoiser(config: DenoiserConfig) -> VideoDenoiser:

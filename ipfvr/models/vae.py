@@ -17,11 +17,16 @@ class LatentCodec(nn.Module):
     ``patch_size`` p > 1 rearranges p x p pixels into channels before the network and back after it
     (space to depth), so that a small network need not work at full resolution.
     Frames are coded in chunks of ``frames_per_chunk``, which bounds the memory.
+
+    Args:
+        config: sizes.
+        padding: rows and columns of pixels by which frames are made larger below and at the right, their edge
+            repeated, before they are encoded, and which are cut off what is decoded: the sizes that the denoiser takes.
     """
 
-    def __init__(self, config: VAEConfig) -> None:
+    def __init__(self, config: VAEConfig, padding: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.padding = config, padding
         depth = 3 * config.patch_size**2
         sizes = {
             "in_channels": depth,
@@ -56,12 +61,14 @@ class LatentCodec(nn.Module):
         """Latents of frames: the posterior's mean, scaled.
 
         Args:
-            pixels: (F, 3, H, W) in [-1, 1], H and W multiples of :attr:`factor`.
+            pixels: (F, 3, H, W) in [-1, 1], H and W with the padding multiples of :attr:`factor`.
             noise: standard deviation of Gaussian noise added to the scaled latents (training only).
 
         Returns:
-            (F, C, H / factor, W / factor).
+            (F, C, h, w): H and W with the padding, over the factor.
         """
+        if any(self.padding):
+            pixels = functional.pad(pixels, (0, self.padding[1], 0, self.padding[0]), mode="replicate")
         if self.config.patch_size > 1:
             pixels = functional.pixel_unshuffle(pixels, self.config.patch_size)
         parts = [self.vae.encode(part).latent_dist.mean for part in pixels.split(self.config.frames_per_chunk)]
@@ -78,7 +85,10 @@ class LatentCodec(nn.Module):
         else:
             parts = [self.vae.decode(p).sample for p in latents.split(self.config.frames_per_chunk)]
         pixels = torch.cat(parts)
-        return functional.pixel_shuffle(pixels, self.config.patch_size) if self.config.patch_size > 1 else pixels
+        if self.config.patch_size > 1:
+            pixels = functional.pixel_shuffle(pixels, self.config.patch_size)
+        rows, columns = self.padding
+        return pixels[..., : pixels.shape[-2] - rows, : pixels.shape[-1] - columns]
 
 
 def start_from_principal_components(codec: LatentCodec, pictures: Tensor) -> None:
