@@ -2,6 +2,7 @@
 
     python benchmarks/full_size.py --size full --output runs/full_size
     python benchmarks/full_size.py --size small                    # the same code, narrow networks, for a processor
+    python benchmarks/full_size.py --size wide --only unet guided  # full widths, little pictures: 13 GB of memory
     python benchmarks/full_size.py --size full --weights /folder   # the public weights, where they are
     python benchmarks/full_size.py --size full --only unet clip sampler.batch_streams=never
 
@@ -62,7 +63,9 @@ NARROW = [
     *("image_prompt.width=64", "denoiser.width=32", "denoiser.head_dim=16", "denoiser.text_width=64"),
     *("denoiser.norm_groups=8", "denoiser.input_heads=2"),
 ]
-SIZES = {"full": [], "small": NARROW}
+# wide: the full widths on little pictures, to see on a processor that they run.
+WIDE = ["video.size=112", "video.clip_frames=2", "video.overlap=1", "sampler.steps=2"]
+SIZES = {"full": [], "wide": WIDE, "small": NARROW}
 
 
 @dataclass
@@ -89,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/full_size"))
     parser.add_argument("--weights", type=Path, help="folder of real weights, laid out as docs/full.md says")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--lora-steps", type=int, default=0, help="default: 100, small: 2")
+    parser.add_argument("--lora-steps", type=int, default=0, help="default: 100 at full size, else 2")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="phases whose name begins so")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
@@ -106,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
         weights = real_weights(args.weights) if args.weights else random_weights(config, Path(room))
         config = load_config(None, ["preset=full", *SIZES[args.size], *pairs, *weights])
         bar = tqdm(leave=False, unit="phase")
-        for phases in (restoring_phases, learning_phases):
+        learning = not only or any(word.startswith("lora") for word in only)
+        for phases in (restoring_phases, learning_phases) if learning else (restoring_phases,):
             for name, work, repeats in phases(config, Path(room), args.repeats, steps):
                 if not only or name.startswith(only):
                     bar.set_postfix_str(name)
@@ -202,7 +206,7 @@ def learning_phases(
 
     yield "lora step, no reward", lambda: step(0.0), repeats
     yield "lora step, with the reward", lambda: step(lora.loss.reward or 0.003), repeats
-    yield f"{steps} lora steps, with the reward", lambda: [step(lora.loss.reward or 0.003) for _ in range(steps)], 0
+    yield f"lora, {steps} steps with the reward", lambda: [step(lora.loss.reward or 0.003) for _ in range(steps)], 0
 
 
 SECTIONS = ("video", "vae", "text", "image", "image_prompt", "denoiser", "weights")

@@ -34,7 +34,8 @@ def comparison(number: int, caption: str, versions: Mapping[str, Path]) -> str:
     names = list(versions)
     chosen = (0, min(1, len(names) - 1)) if len(names) < 3 else (0, len(names) - 2)
     sources = "".join(
-        f'<video title="{escape(name)}" src="{uri(path.read_bytes(), "video/mp4")}" muted loop playsinline></video>'
+        f'<video title="{escape(name)}" muted loop playsinline preload=auto '
+        f'src="{uri(path.read_bytes(), "video/mp4")}"></video>'
         for name, path in versions.items()
     )
     choices = []

@@ -40,11 +40,16 @@ class Exhibit:
 def page(results: Results, exhibit: Exhibit) -> str:
     """The page's text."""
     notes = footnotes(results)
+    beside = "."
+    if any(line.paper for line in results.lines):
+        beside = (
+            "; below it the paper's number and on which side of it ours lies. The paper measured other people at "
+            "another size: its numbers are for the order of rows."
+        )
     body = [
         f"<h1>{escape(results.title)}</h1>",
         f"<p class=lead>Preset <b>{escape(results.preset)}</b>. Each cell: our mean over clips "
-        f"[{CONFIDENCE:.0%} bootstrap interval over clips]; below it the paper's number and on which side of it ours "
-        "lies. The paper measured other people at another size: its numbers are for the order of rows.</p>",
+        f"[{CONFIDENCE:.0%} bootstrap interval over clips]{beside}</p>",
         table(results, notes),
         '<ol class="notes">' + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ol>" if notes else "",
         "<h2>Conclusions</h2>" if results.claims else "",

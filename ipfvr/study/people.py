@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -25,19 +26,20 @@ def find_people(study: Study) -> tuple[list[Folder], Path, str]:
     Raises:
         UserError: a root that is not there or has nobody, somebody who is not in it.
     """
-    config = study.config()
+    config, notes = study.config(), {}
     shared = registry.PACKAGE.parent.parent / "shared" / "data"
     if config.data.root:
         root, said = Path(config.data.root), f"data.root {config.data.root}"
     elif study.preset != "full" and (shared / "clips").is_dir():
         root, said = study.output.parent / "shared", "the shared data beside the checkout"
-        link_scenes(shared, root, study.file.parent / study.experiment.scenes)
+        notes = link_scenes(shared, root, study.file.parent / study.experiment.scenes)
     elif study.preset != "full":
         root, said = study.output.parent / "sample", "the embedded sample (the astronaut Eileen Collins, NASA)"
         write_sample(root)
     else:
         raise UserError("preset=full needs data.root=ROOT with ROOT/<identity>/{reference,train,test}")
-    return choose(read_root(root), study.limits.people, study.limits.most, root), root, said
+    people = [replace(person, note=notes.get(person.name, person.note)) for person in read_root(root)]
+    return choose(people, study.limits.people, study.limits.most, root), root, said
 
 
 def choose(people: Sequence[Folder], names: Sequence[str], most: int, root: Path) -> list[Folder]:
@@ -53,20 +55,26 @@ def choose(people: Sequence[Folder], names: Sequence[str], most: int, root: Path
     return chosen[: most or None]
 
 
-def link_scenes(source: Path, root: Path, file: Path) -> None:
+def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
     """Make ROOT/<identity>/{reference,train,test} of links to a source with ``clips/`` and ``references/``.
 
     Args:
         source: holds ``clips/<id>/<id>_<scene>.mp4`` and ``references/<id>/<id>_<picture>.*``.
         root: is made.
-        file: YAML, ``people: {id: {train: [scene, ...], test: [...], reference: [...]}}``.
+        file: YAML, ``people: {id: {train: [scene, ...], test: [...], reference: [...], note: ...}}``.
+
+    Returns:
+        What a reader must know of a person, by name.
 
     Raises:
         UserError: a file that is not there.
     """
     if not file.is_file():
         raise UserError(f"no {file}, which says what each scene is for")
+    notes = {}
     for name, parts in OmegaConf.to_object(OmegaConf.load(file))["people"].items():
+        if note := parts.pop("note", ""):
+            notes[name] = f"{name} {note}"
         for part, stems in parts.items():
             folder = source / ("references" if part == "reference" else "clips") / name
             for stem in stems:
@@ -78,6 +86,7 @@ def link_scenes(source: Path, root: Path, file: Path) -> None:
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.unlink(missing_ok=True)
                     link.symlink_to(found[0].resolve())
+    return notes
 
 
 def write_sample(root: Path) -> None:

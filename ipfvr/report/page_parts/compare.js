@@ -17,6 +17,8 @@ for (const figure of document.querySelectorAll(".compare")) {
       video.style.zIndex = video === right ? 1 : 0;
       if (video !== left) video.pause();
     }
+    // A video that has never been sought shows nothing in some browsers until it is played.
+    if (left.currentTime === 0) left.currentTime = 0.001;
     right.currentTime = left.currentTime;
     if (!left.paused) right.play();
     cut();
