@@ -24,7 +24,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
   $(PIP) install -q -c constraints.txt $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo train-mini test lint format clean
 
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9
@@ -60,6 +60,9 @@ sweep-weights: $(STAMP)
 
 reproduce-all: $(STAMP)  ## every table, figure, ablation and search of the paper
 	$(call reproduce,$(ALL))
+
+train-mini: $(STAMP)  ## all weights of mini, from data to runs/train_mini: ARGS="--source /path/to/data"
+	HF_HUB_OFFLINE=1 $(BIN)/python experiments/mini/train.py $(ARGS)
 
 test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
 	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST)

@@ -1,0 +1,93 @@
+"""The chain of mini's trainings: what each stage is given, what is not done twice, its curves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from ipfvr.config import load_config
+from ipfvr.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "mini"))
+
+import train
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands; a training leaves the file that it makes and a log."""
+    commands: list[list[str]] = []
+    by_config = {(train.HERE / stage.config): stage for stage in train.STAGES}
+
+    def run(command: list[str]) -> None:
+        commands.append(command)
+        if "ipfvr.fit" in command:
+            stage = by_config[Path(command[4])]
+            folder = tmp_path / "out" / stage.name
+            (folder / "weights").mkdir(parents=True, exist_ok=True)
+            (folder / "weights" / stage.makes[0]).write_bytes(stage.name.encode())
+            log = folder / "log" / "from_0" / "metrics.csv"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("step,loss,val/loss,val/psnr\n1,9,,\n2,,4.0,20\n4,,2.0,25\n")
+
+    monkeypatch.setattr(train, "run", run)
+    monkeypatch.setattr(train, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped" / "mini").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    return commands
+
+
+def arguments(tmp_path: Path, *more: str) -> list[str]:
+    """Of the script."""
+    return ["--root", str(tmp_path / "data"), "--output", str(tmp_path / "out"), *more]
+
+
+def test_each_stage_stands_on_those_before(said: list[list[str]], tmp_path: Path) -> None:
+    train.main(arguments(tmp_path, "--ship", "optimizer.steps=2"))
+    assert len(said) == len(train.STAGES)
+    given = {Path(command[4]).stem: command[5:] for command in said}
+    for command in said:
+        load_config(command[4], command[5:])  # every option exists
+    out = tmp_path / "out"
+    assert f"weights.vae={out / 'vae' / 'weights' / 'vae.safetensors'}" in given["base"]
+    assert f"weights.text={out / 'clip' / 'weights' / 'text.safetensors'}" in given["base"]
+    assert f"weights.tokenizer={out / 'clip' / 'tokenizer'}" in given["adapter"]
+    assert f"weights.denoiser={out / 'base' / 'weights' / 'denoiser.safetensors'}" in given["base_clips"]
+    assert f"weights.denoiser={out / 'base_clips' / 'weights' / 'denoiser.safetensors'}" in given["adapter"]
+    assert f"weights.vae={out / 'decoder' / 'weights' / 'vae.safetensors'}" in given["adapter"]
+    assert not any(pair.startswith("weights.") for pair in given["landmarks"])
+    shipped = {path.name: path.read_bytes() for path in (tmp_path / "shipped" / "mini").iterdir() if path.is_file()}
+    assert shipped["denoiser.safetensors"] == b"base_clips"
+    assert shipped["vae.safetensors"] == b"decoder"
+    assert (tmp_path / "shipped" / "mini" / "tokenizer" / "vocab.json").is_file()
+    assert cv2.imread(str(out / "adapter" / "curves.png")) is not None
+
+
+def test_what_is_finished_is_not_trained_again(said: list[list[str]], tmp_path: Path) -> None:
+    train.main(arguments(tmp_path))
+    count = len(said)
+    train.main(arguments(tmp_path))
+    assert len(said) == count
+    train.main(arguments(tmp_path, "--only", "adapter", "optimizer.steps=3"))
+    assert len(said) == count + 1
+    assert any("base_clips" in pair for pair in said[-1])
+
+
+def test_without_data_the_line_says_what_to_give(said: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "data").rmdir()
+    with pytest.raises(UserError, match="give --source"):
+        train.main(arguments(tmp_path))
+    train.main(arguments(tmp_path, "--source", str(tmp_path), "--only", "vae"))
+    assert said[0][1].endswith("prepare.py")
+
+
+def test_a_training_that_fails_ends_the_chain(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exit code 3"):
+        train.run([sys.executable, "-c", "raise SystemExit(3)"])
+    assert train.draw_curves(tmp_path, "none") is None
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="no stage denoiser: there are landmarks"):
+        train.main(arguments(tmp_path, "--only", "adapter,denoiser"))
