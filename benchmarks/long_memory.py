@@ -6,14 +6,13 @@
 Aligned crops are made on the fly and restored as a stream, and the memory of the clips is saved after each, as a job
 that can be resumed does. Each length is a process of its own. The default is the tiny preset with clips of 24 that
 share 8, three clips blended: what grows with the length would show against its small memory first. ``memory.csv`` in
-the output folder has the resident memory after each clip of the longer one, ``memory.png`` shows it where matplotlib
-is installed. Exit status 1 where the longer one's peak is more than 10 % above the shorter one's.
+the output folder has the resident memory after each clip of the longer one, ``memory.png`` shows it. Exit status 1
+where the longer one's peak is more than 10 % above the shorter one's.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -47,8 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"{frames} frames: resident {rows[0, 1]:.0f} to {rows[-1, 1]:.0f} MB, peak {rows[-1, 2]:.0f} MB", flush=True
         )
-    if importlib.util.find_spec("matplotlib"):
-        plot(args.output / "memory.csv", args.output / "memory.png")
+    plot(args.output / "memory.csv", args.output / "memory.png")
     growth = peaks[args.frames] / peaks[args.frames // TIMES]
     print(f"peak of {args.frames} frames / of {args.frames // TIMES}: {growth:.3f} (limit {GROWTH}); {args.output}")
     return int(growth > GROWTH)
@@ -87,17 +85,13 @@ def resident_mb() -> float:
 
 def plot(csv: Path, png: Path) -> None:
     """The CSV as a picture."""
-    import matplotlib
+    from ipfvr.report.plots import line_plot
+    from ipfvr.video.writer import write_picture
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    frame, resident, _ = np.loadtxt(csv, delimiter=",", skiprows=1, ndmin=2).T
-    figure, axes = pyplot.subplots(figsize=(7, 3))
-    axes.plot(frame, resident)
-    axes.set(xlabel="frames restored", ylabel="resident memory (MB)", ylim=(0, None))
-    figure.tight_layout()
-    figure.savefig(png, dpi=120)
+    frame, resident, peak = np.loadtxt(csv, delimiter=",", skiprows=1, ndmin=2).T
+    lines = {"now": resident.tolist(), "peak so far": peak.tolist(), "nothing": [0.0] * len(frame)}
+    title = f"memory after each clip, {frame[-1]:.0f} frames in all"
+    write_picture(png, line_plot(lines, title, "clip", "resident memory, MB"), 9)
 
 
 if __name__ == "__main__":
