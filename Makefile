@@ -27,7 +27,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
 .PHONY: help setup demo train-mini test lint format clean
 
 # The experiments, by target; each says in its file what it is.
-REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9
+REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
 ABLATE := dca eb np reward references
 EXPERIMENTS := $(REPRODUCE:%=reproduce-%) $(ABLATE:%=ablate-%) sweep-weights
 ALL := $(REPRODUCE:%=experiments/%.yaml) $(ABLATE:%=experiments/ablate_%.yaml) experiments/sweep_weights.yaml
@@ -37,7 +37,7 @@ reproduce = HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.reproduce $(1) preset=$(PRES
 help:  ## print this list
 	@awk -F ':.*##' '/^[a-z][a-z0-9-]*:.*##/ {printf "  make %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@for file in $(ALL); do name=$$(basename $$file .yaml | tr _ -); \
-	  case $$name in table*|figure*) name=reproduce-$$name;; esac; \
+	  case $$name in table*|figure*|quality) name=reproduce-$$name;; esac; \
 	  printf '  make %-20s %s\n' $$name "$$(sed -n 's/^title: "\(.*\)"$$/\1/p' $$file)"; done
 	@echo
 	@echo "  PYTHON=$(PYTHON) (3.11 or newer)   VENV=$(VENV)   TORCH_INDEX=$(TORCH_INDEX) (another index for torch)"

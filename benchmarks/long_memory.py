@@ -56,8 +56,8 @@ def restore_stream(frames: int, overrides: list[str], csv: Path) -> None:
     """Restore ``frames`` made-up crops; write resident and peak memory after each clip, in MB."""
     from ipfvr.config import load_config
     from ipfvr.diffusion.long_video import ClipMemory
+    from ipfvr.film.run import peak_memory_mb
     from ipfvr.restoration import Restorer, plan_windows
-    from ipfvr.restore import peak_memory_mb
 
     config = load_config(None, overrides)
     restorer, memory = Restorer(config), ClipMemory()

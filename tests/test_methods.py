@@ -168,6 +168,7 @@ class Shift(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, weight: float = 0.0) -> tuple[torch.Tensor, None]:
         assert x.shape[1:] == (3, 512, 512)
+        assert x.is_contiguous(), "GFPGAN flattens by view"
         self.seen.append((float(x.min()), weight))
         return x + 0.5, None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -119,3 +120,16 @@ def test_setup_refuses_a_missing_or_old_python_in_one_line(tmp_path: Path) -> No
         assert len(errors) == 1
         assert reason in errors[0]
         assert not (tmp_path / "venv").exists()
+
+
+SCRIPTS = sorted(p for folder in ("benchmarks", "experiments") for p in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_script_imports_of_the_package_exists(path: Path) -> None:
+    """Inside of functions too, where nobody notices until they are called."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ipfvr"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"

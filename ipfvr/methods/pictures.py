@@ -108,7 +108,8 @@ class PictureNetwork:
     @torch.no_grad()
     def _restore(self, low: np.ndarray) -> np.ndarray:
         network = self._load()
-        pixels = resize(to_tensor(low).to(self.device), SIDE)
+        # GFPGAN flattens its features by view, which frames that lie channels last do not allow.
+        pixels = resize(to_tensor(low).to(self.device), SIDE).contiguous()
         return to_frames(network(pixels, **dict(self.network.arguments))[0])
 
     def _load(self) -> torch.nn.Module:

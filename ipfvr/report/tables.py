@@ -130,9 +130,9 @@ def missing_note(key: str, reason: str) -> str:
 
 
 def line_notes(line: Line) -> list[str]:
-    """The footnotes of a row."""
+    """The footnotes of a row; what is said of several rows is the same note, to which each of them points."""
     said = [f"{line.title} {line.status}: {reason}" for reason in line.reasons] if line.status != DONE else []
-    return [*said, *(f"{line.title}: {note}" for note in line.notes if note not in "; ".join(line.reasons))]
+    return [*said, *(note for note in line.notes if note not in "; ".join(line.reasons))]
 
 
 def footnotes(results: Results) -> list[str]:
