@@ -21,7 +21,7 @@ from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.report.dashboard import dashboard
 from ipfvr.report.page import Exhibit, page
 from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
-from ipfvr.report.wandb_log import frame_means, log_results, log_row
+from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.results import Difference, Line, Results, verdict
 from ipfvr.study.schema import load_study
@@ -196,6 +196,16 @@ class Run:
     def __init__(self) -> None:
         self.logged: set[str] = set()
         self.summary: dict[str, float] = {}
+        self.closed = False
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+    def log_artifact(self, artifact: object) -> None:
+        self.logged.add("artifact")
 
     def log(self, values: dict) -> None:
         self.logged |= set(values)
@@ -204,7 +214,12 @@ class Run:
 def test_the_dashboard_shows_what_is_logged(results: Results) -> None:
     run = Run()
     wandb = types.SimpleNamespace(Table=Table, Video=str)
-    log_row(run, wandb, results, results.lines[0], results.cells, {"videos/a_0": "x", "videos/a_1": "y"})
+    for cell in results.cells:
+        log_cell(run, wandb, cell, {"a_0": "x", "a_1": "y"})
+    results.cells[0]["scores"]["ids_gt"] = 0.61
+    log_cell(run, wandb, results.cells[0], {})
+    assert run.summary == {"psnr": 1.0, "ids_gt": 0.61}
+    log_row(run, wandb, results, results.lines[0], results.cells, {"a_0": "x", "a_1": "y"})
     spec = dashboard(results)
     assert json.loads(json.dumps(spec)) == spec
     panels = [panel for section in spec["workspace"]["sections"] for panel in section["panels"]]
@@ -227,6 +242,33 @@ class Table:
 
     def add_data(self, *values: object) -> None:
         assert len(values) == len(self.columns)
+
+
+def test_a_cell_is_a_run_and_is_logged_once(results, tmp_path, monkeypatch) -> None:
+    runs: list[tuple[dict, Run]] = []
+
+    def init(**given: object) -> Run:
+        runs.append((given, Run()))
+        return runs[-1][1]
+
+    wandb = types.SimpleNamespace(init=init, Settings=dict, Table=Table, Video=str, Image=str)
+    wandb.Artifact = lambda *_, **__: types.SimpleNamespace(add_file=lambda path: None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}"])
+    common = {"spec": study.experiment.rows["Ours"], "tasks": [], "loras": []}
+    rows = [types.SimpleNamespace(row=line.row, level=line.level, **common) for line in results.lines]
+    assert log_results(results, study, rows, None) == ""
+    assert [given["job_type"] for given, _ in runs] == ["cell", "cell", "report"]
+    assert [given["config"].get("clip") for given, _ in runs[:2]] == ["a_0", "a_1"]
+    assert {given["group"] for given, _ in runs} == {study.name}
+    assert all(run.closed for _, run in runs)
+    assert runs[0][1].summary == {"psnr": 1.0}
+    assert log_results(results, study, rows, None) == ""
+    assert len(runs) == 3
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert log_results(results, study, rows, None) == ""
+    assert [given["job_type"] for given, _ in runs[3:]] == ["row"]
+    assert runs[3][1].summary == {"psnr": 28.123456, "ids_gt": 0.61}
 
 
 def test_a_wandb_that_cannot_be_reached_stops_nothing(results, tmp_path, monkeypatch) -> None:

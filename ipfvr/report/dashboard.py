@@ -22,8 +22,8 @@ PROJECT = "ipfvr"
 def dashboard(results: Results) -> dict[str, Any]:
     """The workspace's sections of panels and the report's blocks, JSON values.
 
-    Panels are ``bars`` (a metric, a bar a row), ``lines`` (over ``frame``, a line a row) or ``media``. Every metric
-    that they name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
+    Panels are ``bars`` (a metric, a bar a row: the mean of its runs), ``lines`` (over ``frame``, a line a row) or
+    ``media``. Every metric that they name is one that :func:`ipfvr.report.wandb_log.log_cell` logs.
     """
     scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
     bars = [{"kind": "bars", "title": COLUMNS[key].heading, "metrics": [key]} for key in scored]
@@ -78,12 +78,13 @@ def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
     except ModuleNotFoundError:
         raise UserError("the dashboard needs wandb-workspaces: pip install wandb-workspaces") from None
     project, chosen = spec["project"], f"Group = '{spec['group']}'"
+    by_row = {"groupby": wr.Config("row"), "groupby_aggfunc": "mean"}
 
     def panel(said: dict[str, Any]) -> Any:
         if said["kind"] == "lines":
-            return wr.LinePlot(title=said["title"], x=said["x"], y=said["metrics"])
+            return wr.LinePlot(title=said["title"], x=said["x"], y=said["metrics"], **by_row)
         if said["kind"] == "bars":
-            return wr.BarPlot(title=said["title"], metrics=said["metrics"])
+            return wr.BarPlot(title=said["title"], metrics=said["metrics"], **by_row)
         return wr.MediaBrowser(title=said["title"], media_keys=said["metrics"])
 
     def block(said: dict[str, Any]) -> Any:

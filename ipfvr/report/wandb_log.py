@@ -1,8 +1,9 @@
-"""Results to Weights & Biases: a run a row in the experiment's group, and one for the report; never required.
+"""Results to Weights & Biases: a run a cell in the experiment's group, and one for the report; never required.
 
-A row's run has each cell as a line of its table, the IDS of every frame as curves and the clips that the page shows as
-videos. The cells themselves take seconds; a run of each would take longer than they do. Offline by default: ``wandb
-sync`` sends what lies in the report's folder later.
+A cell is one clip of a row with one seed: its run has the row, level, clip and options as its configuration, the scores
+as its summary, the numbers of every frame as curves, and the video of a clip that the page shows. Rows are groups of
+cells, by ``row`` and ``level``. Under an agent of a sweep the one run is the row's. Offline by default: ``wandb sync``
+sends what lies in the report's folder later.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -56,16 +57,24 @@ def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Stor
     try:
         for arm, line in zip(arms, results.lines, strict=True):
             cells = [c for c in results.cells if (c["row"], c["level"]) == (arm.row, arm.level)]
-            name = run_id(study, line, [c["cell"] for c in cells])
-            if cells and name not in done:
-                with _run(wandb, study, mode, name, line.title, "row", row_config(study, arm)) as run:
-                    log_row(run, wandb, results, line, cells, videos_of(study, arm, store))
-                done.append(name)
-                write_json(noted, done)
+            videos = videos_of(study, arm, store)
+            if SWEEP in os.environ and cells:
+                with _run(wandb, study, mode, "", line.title, "row", row_config(study, arm)) as run:
+                    log_row(run, wandb, results, line, cells, videos)
+                continue
+            for cell in cells:
+                name = run_id(study, line, [cell["cell"]])
+                if name not in done:
+                    config = row_config(study, arm) | {key: cell[key] for key in ("clip", "person", "seed")}
+                    title = f"{line.title}, {cell['clip']}, seed {cell['seed']}"
+                    with _run(wandb, study, mode, name, title, "cell", config) as run:
+                        log_cell(run, wandb, cell, videos)
+                    done.append(name)
+            write_json(noted, done)
         name = run_id(study, None, [c["cell"] for c in results.cells])
         if name not in done and SWEEP not in os.environ:
             with _run(wandb, study, mode, name, "report", "report", results_json(results)["columns"]) as run:
-                log_page(run, wandb, study, arms, store)
+                log_page(run, wandb, results, study, arms, store)
             write_json(noted, [*done, name])
     except Exception as error:
         # Whatever it is, the results are on disk: a logger is no reason to fail.
@@ -85,19 +94,33 @@ def row_config(study: Study, arm: Arm) -> dict[str, Any]:
     return {"row": arm.row, "level": arm.level, "method": arm.spec.method, "lora": arm.spec.lora, "options": config}
 
 
-def log_row(run: Any, wandb: Any, results: Results, line: Line, cells: Sequence[Any], videos: dict[str, Any]) -> None:
-    """A row's means as the run's summary, its cells as a table, its frames as curves, its clips as videos."""
-    table = wandb.Table(columns=["clip", "person", "seed", *results.columns])
-    for cell in cells:
-        table.add_data(
-            cell["clip"], cell["person"], cell["seed"], *(cell["scores"].get(key) for key in results.columns)
-        )
+def log_cell(run: Any, wandb: Any, cell: Any, videos: Mapping[str, Any]) -> None:
+    """A cell's scores as the run's summary, its frames as curves, its clip as a video where the page shows it."""
+    for frame, values in enumerate(frame_means([cell])):
+        run.log({"frame": frame, **values})
+    if path := videos.get(cell["clip"]):
+        run.log({f"videos/{cell['clip']}": wandb.Video(str(path))})
+    run.summary.update({key: value for key, value in cell["scores"].items() if value is not None})
+
+
+def log_row(
+    run: Any, wandb: Any, results: Results, line: Line, cells: Sequence[Any], videos: Mapping[str, Any]
+) -> None:
+    """A row's means as the run's summary, which a sweep compares; its cells as a table, frames and clips as above."""
     for frame, values in enumerate(frame_means(cells)):
         run.log({"frame": frame, **values})
-    run.log({"cells": table, **{name: wandb.Video(str(path)) for name, path in videos.items()}})
-    for key, summary in line.summaries.items():
-        if summary is not None:
-            run.summary[key] = summary.mean
+    shown = {f"videos/{clip}": wandb.Video(str(path)) for clip, path in videos.items()}
+    run.log({"cells": cell_table(wandb, results, cells), **shown})
+    run.summary.update({key: s.mean for key, s in line.summaries.items() if s is not None})
+
+
+def cell_table(wandb: Any, results: Results, cells: Sequence[Any]) -> Any:
+    """A line a cell: where it is from, and its scores."""
+    columns = ["row", "level", "clip", "person", "seed"]
+    table = wandb.Table(columns=[*columns, *results.columns])
+    for cell in cells:
+        table.add_data(*(cell[key] for key in columns), *(cell["scores"].get(key) for key in results.columns))
+    return table
 
 
 def frame_means(cells: Sequence[Any]) -> list[dict[str, float]]:
@@ -117,14 +140,15 @@ def frame_means(cells: Sequence[Any]) -> list[dict[str, float]]:
 
 
 def videos_of(study: Study, arm: Arm, store: Store) -> dict[str, Any]:
-    """The arm's first clips, at most as many as the page shows."""
+    """Clip to video of the arm's first clips, at most as many as the page shows."""
     there = [task for task in arm.tasks if store.finished(task.restored)][: study.experiment.shown]
-    return {f"videos/{task.clip.name}": store.folder(task.restored) / "clip.mp4" for task in there}
+    return {task.clip.name: store.folder(task.restored) / "clip.mp4" for task in there}
 
 
-def log_page(run: Any, wandb: Any, study: Study, arms: Sequence[Arm], store: Store) -> None:
-    """The report's files, its plots, and the LoRAs as artifacts."""
+def log_page(run: Any, wandb: Any, results: Results, study: Study, arms: Sequence[Arm], store: Store) -> None:
+    """All cells as a table, the report's files, its plots, and the LoRAs as artifacts."""
     output = study.output
+    run.log({"cells": cell_table(wandb, results, results.cells)})
     run.log({path.stem: wandb.Image(_picture(path)) for path in sorted(output.glob("*.png"))})
     report = wandb.Artifact(f"{study.name}_{study.preset}", type="report")
     for name in (PAGE, "results.json", "table.csv", "table.md", "table.tex"):
@@ -142,7 +166,7 @@ def _run(wandb: Any, study: Study, mode: str, name: str, title: str, kind: str, 
         group=study.name,
         job_type=kind,
         name=title,
-        id=None if SWEEP in os.environ else name,
+        id=name or None,
         dir=str(study.output),
         mode=mode,
         config=config,
