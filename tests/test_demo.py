@@ -110,6 +110,19 @@ def test_a_visitors_video_is_degraded_where_it_is_sharp(
     assert not (tmp_path / "out" / "restored.mp4").exists(), "of the run before"
 
 
+def test_without_an_independent_judge_the_shipped_one_scores_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(overrides=["preset=mini"])
+    monkeypatch.setattr(demo, "find", lambda entry: tmp_path)
+    assert demo.judge(config) == (config, "")
+    monkeypatch.setattr(demo, "find", lambda entry: None)
+    judging, remark = demo.judge(config)
+    assert judging.weights.recogniser == "mini/dlib"
+    assert "it flatters" in remark
+    assert "weights fetch mobilefacenet" in remark
+
+
 def test_what_a_visitor_gets_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
     write_video(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 90, np.uint8), 24, 8)

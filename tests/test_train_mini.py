@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from ipfvr.config import load_config
 from ipfvr.errors import UserError
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "mini"))
-
-import train
+# Not by sys.path: beside it lies a dlib.py, which would hide the package.
+_SPEC = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "experiments/mini/train.py")
+train = importlib.util.module_from_spec(_SPEC)
+sys.modules["train"] = train
+_SPEC.loader.exec_module(train)
 
 
 @pytest.fixture
