@@ -23,7 +23,7 @@ from ipfvr.report.page import Exhibit, page
 from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
 from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
-from ipfvr.study.results import Difference, Line, Results, verdict
+from ipfvr.study.results import Difference, Line, Results, merged, verdict
 from ipfvr.study.schema import load_study
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -121,6 +121,11 @@ def test_the_page_is_whole_and_needs_no_network(results: Results, tmp_path: Path
     assert len(reader.addresses) == 4
     assert all(address.startswith("data:") for address in reader.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_notes_that_differ_in_a_list_become_one() -> None:
+    said = ["no room for: Hat, Bald", "seen", "no room for: Bald, Young", "seen", "no face", "no room here for: Hat"]
+    assert merged(said) == ["no room for: Hat, Bald, Young", "seen", "no face", "no room here for: Hat"]
 
 
 def test_a_verdict_is_where_the_interval_lies() -> None:

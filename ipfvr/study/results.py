@@ -186,10 +186,22 @@ def _line(
         summaries,
         missing,
         dict(paper.get(arm.spec.paper or arm.row, {})),
-        [note for note in dict.fromkeys([*([arm.spec.note] if arm.spec.note else []), *notes])],
+        merged([*([arm.spec.note] if arm.spec.note else []), *notes]),
         [records[0]["command"]] if records else [],
     )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else float(np.mean(values))
+
+
+def merged(notes: Sequence[str]) -> list[str]:
+    """Every note once; those that end in a list after `` for: `` and agree before it become one, with all of the list.
+
+    The words of each person are cut at another place: what a reader must know is that they are.
+    """
+    lists: dict[str, list[str]] = {}
+    for note in notes:
+        head, found, tail = note.partition(" for: ")
+        lists.setdefault(head if found else note, []).extend(tail.split(", ") if found else [])
+    return [f"{head} for: {', '.join(dict.fromkeys(tail))}" if tail else head for head, tail in lists.items()]
