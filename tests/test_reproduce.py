@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,6 +213,22 @@ class Deadly:
 
     def __reduce__(self) -> tuple:
         return os._exit, (7,)
+
+
+def test_a_process_ends_with_the_one_that_hired_it(tmp_path: Path) -> None:
+    """Though that was killed and could not tell it."""
+    script = tmp_path / "hire.py"
+    script.write_text(
+        "import os, signal\nfrom ipfvr.study.pool import _hire\n"
+        "if __name__ == '__main__':\n"
+        "    print(_hire(0).process.pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert found.returncode == -signal.SIGKILL
+    pid, last = int(found.stdout), time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < last, "still there"
+        time.sleep(0.2)
 
 
 def test_cells_come_after_those_they_need_and_fail_with_them(say, tmp_path) -> None:

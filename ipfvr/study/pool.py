@@ -5,6 +5,9 @@ from __future__ import annotations
 import glob
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -15,6 +18,7 @@ from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 
 MEMORY = 4 << 30  # bytes that a process takes while it trains a LoRA of mini
 MOST = 4
+GRACE = 60  # seconds that a process has to save what it is at when the one that hired it has gone
 
 
 def choose_jobs(jobs: int) -> int:
@@ -148,7 +152,7 @@ class _Worker:
 def _hire(number: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, number), daemon=True)
+    process = context.Process(target=_serve, args=(there, number, os.getpid()), daemon=True)
     # Numpy's and torch's threads are counted when they are imported.
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update(dict.fromkeys(before, "1"))
@@ -174,8 +178,18 @@ def _ready(waiting: dict[tuple[str, str], Cell], running: set[tuple[str, str]], 
     return None
 
 
-def _serve(pipe: Connection, number: int) -> None:
+def _end_with(parent: int) -> None:
+    """End this process when its parent has gone, however that came about; a training saves what it has at SIGTERM."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+def _serve(pipe: Connection, number: int, parent: int) -> None:
     """A process's life: cells come in, and a word goes back for each."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while True:
         try:
             cell, store = pipe.recv()
