@@ -16,16 +16,18 @@ how much slower it is. Writes ``table.md`` and ``results.json``.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import parse_lists
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,6 +54,7 @@ from ipfvr.restoration import Restorer
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.training.lora import make_lora_training
 
+SECTIONS = ("video", "vae", "text", "image", "image_prompt", "denoiser", "weights")  # that say what is measured
 PARTS = ("vae", "text", "image", "denoiser", "adapter")
 ORIGINAL = 160  # columns of latents: the original pads a square of 720 pixels to 1280
 NARROW = [
@@ -95,10 +98,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lora-steps", type=int, default=0, help="default: 100 at full size, else 2")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="phases whose name begins so")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_intermixed_args(argv)
-    pairs = [*args.overrides, *(word for word in args.only if "=" in word)]
-    only = tuple(word for word in args.only if "=" not in word)
-    config = load_config(None, ["preset=full", *SIZES[args.size], *pairs])
+    args = parse_lists(parser, argv, "only")
+    only, pairs = tuple(args.only), ["preset=full", *SIZES[args.size], *args.overrides]
+    config = load_config(None, pairs)
     device = choose_device(config.device)
     if args.size == "full" and device.type != "cuda":
         raise UserError("--size full needs a GPU, and torch sees none here: --size small runs anywhere")
@@ -107,11 +109,13 @@ def main(argv: list[str] | None = None) -> None:
     found = []
     with tempfile.TemporaryDirectory() as room:
         weights = real_weights(args.weights) if args.weights else random_weights(config, Path(room))
-        config = load_config(None, ["preset=full", *SIZES[args.size], *pairs, *weights])
+        config = load_config(None, [*pairs, *weights])
         bar = tqdm(leave=False, unit="phase")
         learning = not only or any(word.startswith("lora") for word in only)
-        for phases in (restoring_phases, learning_phases) if learning else (restoring_phases,):
-            for name, work, repeats in phases(config, Path(room), args.repeats, steps):
+        phases = [restoring_phases(config, args.repeats)]
+        phases += [learning_phases(config, Path(room), args.repeats, steps)] if learning else []
+        for some in phases:
+            for name, work, repeats in some:
                 if not only or name.startswith(only):
                     bar.set_postfix_str(name)
                     found.append(measure(name, work, repeats, device))
@@ -128,9 +132,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def restoring_phases(
-    config: Config, room: Path, repeats: int, steps: int
-) -> Iterator[tuple[str, Callable[[], Any], int]]:
+def restoring_phases(config: Config, repeats: int) -> Iterator[tuple[str, Callable[[], Any], int]]:
     """Name, work and repeats of every phase of restoring a clip."""
     restorer = Restorer(config)
     device, dtype, size, frames = restorer.device, restorer.dtype, config.video.size, config.video.clip_frames
@@ -180,11 +182,10 @@ def learning_phases(
     """Name, work and repeats of the steps of a LoRA, without and with the reward."""
     write_sample(room / "data")
     file = Path(__file__).parents[1] / "experiments" / "lora.yaml"
-    said = config_to_dict(config)
     pairs = ["preset=full", f"data.root={room / 'data'}", f"data.identity={SAMPLE}", "data.scene_frames=60"]
-    pairs += [f"{s}.{k}={_said(v)}" for s in SECTIONS for k, v in said[s].items()]
-    pairs += ["denoiser.gradient_checkpointing=true", "loss.highest_noise=0", f"device={config.device}"]
-    lora = load_config(file, pairs)
+    lora = load_config(file, [*pairs, "loss.highest_noise=0", f"device={config.device}"])
+    lora = replace(lora, **{name: getattr(config, name) for name in SECTIONS})
+    lora = replace(lora, denoiser=replace(config.denoiser, gradient_checkpointing=True))
     module, data = make_lora_training(lora)
     device = choose_device(config.device)
     module.to(device).log_dict = lambda *_, **__: None  # there is no Trainer
@@ -207,9 +208,6 @@ def learning_phases(
     yield "lora step, no reward", lambda: step(0.0), repeats
     yield "lora step, with the reward", lambda: step(lora.loss.reward or 0.003), repeats
     yield f"lora, {steps} steps with the reward", lambda: [step(lora.loss.reward or 0.003) for _ in range(steps)], 0
-
-
-SECTIONS = ("video", "vae", "text", "image", "image_prompt", "denoiser", "weights")
 
 
 def measure(name: str, work: Callable[[], Any], repeats: int, device: torch.device) -> Phase:
@@ -285,7 +283,7 @@ def table(phases: list[Phase], rate: float) -> str:
 def random_weights(config: Config, room: Path) -> list[str]:
     """Write random files in the official formats; the options that name them."""
     with torch.device("meta"):
-        bare = load_config(None, [f"weights.{part}=" for part in PARTS] + _shape_pairs(config))
+        bare = replace(config, weights=replace(config.weights, **dict.fromkeys(PARTS, "")))
         denoiser = make_denoiser(bare)
         prompt = make_image_prompt(bare, denoiser)
         modules: dict[str, nn.Module] = {
@@ -309,8 +307,6 @@ def random_weights(config: Config, room: Path) -> list[str]:
 
 def real_weights(folder: Path) -> list[str]:
     """The options that take the public weights of a folder; what is missing is named when it is loaded."""
-    import os
-
     os.environ["IPFVR_WEIGHTS"] = f"{folder}{os.pathsep}{os.environ.get('IPFVR_WEIGHTS', '')}"
     return []
 
@@ -322,18 +318,6 @@ def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Te
     if len(shape) == 1:
         return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=torch.float16)
     return (0.02 * torch.randn(shape, generator=generator)).half()
-
-
-def _shape_pairs(config: Config) -> list[str]:
-    """The options that say how large the networks are."""
-    said = config_to_dict(config)
-    pairs = [f"{s}.{k}={_said(v)}" for s in SECTIONS if s != "weights" for k, v in said[s].items()]
-    return ["preset=full", *pairs]
-
-
-def _said(value: Any) -> str:
-    """A value as the command line writes it."""
-    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value).replace("'", "")
 
 
 if __name__ == "__main__":

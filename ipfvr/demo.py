@@ -19,7 +19,7 @@ import numpy as np
 
 from ipfvr.catalogue import ENTRIES
 from ipfvr.config import load_config
-from ipfvr.data.faces import draw_augmentation, warp_frames
+from ipfvr.data.faces import resize_crops
 from ipfvr.data.paired import REAL, low_quality
 from ipfvr.data.quality import detail_side
 from ipfvr.data.sample import portrait, sample_clip
@@ -145,11 +145,10 @@ def visitor(video: Path, references: Sequence[Path], config: Config, frames: int
     cut = scene.frames[start : start + count]
     sharp = detail_side(cut[count // 2]) >= SHARP * cut.shape[1]
     level = level or (config.degradation.level if sharp else REAL)
-    size = config.video.size
-    matrix = draw_augmentation(cut.shape[1], size, None, np.random.default_rng(0))
     done = "taken as it is: there is no ground truth" if level == REAL else f"degraded first (Eq. 13, {level})"
     about = f"{count} frames of {video.name}, the face cut out, aligned, and {done}."
-    return Subject(warp_frames(cut, matrix, size), level, tuple(references), VideoReader(video).info.rate, about)
+    shown = resize_crops(cut, config.video.size)
+    return Subject(shown, level, tuple(references), VideoReader(video).info.rate, about)
 
 
 def run(folder: Path, config: Config, subject: Subject) -> str:

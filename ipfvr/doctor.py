@@ -74,11 +74,12 @@ def packages() -> Iterator[Finding]:
     """Python, this package, and what it needs."""
     yield Finding(OK, "python", platform.python_version())
     yield Finding(OK, "ipfvr", f"{__version__}, commit {git_commit() or 'none: not a checkout'}")
-    lacking = [line for line in map(_trouble, _requirements("")) if line]
+    needed = _requirements("")
+    lacking = [line for line in map(_trouble, needed) if line]
     for requirement, trouble in lacking:
         yield Finding(WRONG, requirement.name, trouble, f"pip install '{requirement}'")
     if not lacking:
-        yield Finding(OK, "packages", f"all {len(_requirements(''))} that are needed")
+        yield Finding(OK, "packages", f"all {len(needed)} that are needed")
 
 
 def extras() -> Iterator[Finding]:

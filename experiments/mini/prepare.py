@@ -15,7 +15,6 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from ipfvr.errors import UserError, run_verb
@@ -25,7 +24,7 @@ from ipfvr.faces.track import track_video
 from ipfvr.files import atomic
 from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader, read_image
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.writer import VideoWriter, write_picture
 
 SIZE = 160  # a margin over mini's 128 pixels, for random zooms
 
@@ -71,8 +70,7 @@ def _crop_photo(file: Path, output: Path, detector) -> None:
     faces = detector.detect(image)
     if faces:
         face = crop(image, crop_matrix(faces[0].landmarks, SIZE), SIZE)
-        with atomic(output) as temporary:
-            Image.fromarray(face).save(temporary)
+        write_picture(output, face, 6)
 
 
 def _crop_clip(file: Path, output: Path, detector) -> None:

@@ -16,7 +16,7 @@ import csv
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ipfvr.config import load_config
@@ -46,7 +46,7 @@ class Stage:
     config: str
     makes: tuple[str, str]
     needs: tuple[str, ...] = ()
-    pairs: tuple[str, ...] = field(default_factory=tuple)
+    pairs: tuple[str, ...] = ()
 
 
 VAE, DENOISER = "weights.vae", "weights.denoiser"

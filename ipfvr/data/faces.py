@@ -179,6 +179,11 @@ def camera_path(matrix: np.ndarray, size: int, frames: int, rng: np.random.Gener
     return path
 
 
+def resize_crops(frames: np.ndarray, size: int) -> np.ndarray:
+    """Square crops (F, S, S, 3) uint8 at another size, (F, size, size, 3): as a training sees them unaugmented."""
+    return warp_frames(frames, draw_augmentation(frames.shape[1], size, None, np.random.default_rng(0)), size)
+
+
 def warp_frames(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Frames (F, S, S, 3) uint8 by one (2, 3) matrix: (F, size, size, 3), blurred first where they shrink much."""
     scale = scale_of(matrix)

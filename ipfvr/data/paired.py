@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from ipfvr.data.faces import draw_augmentation, warp_frames
+from ipfvr.data.faces import resize_crops
 from ipfvr.data.layout import Folder, piece_name, piece_seed, read_root
 from ipfvr.data.scenes import load_scene
 from ipfvr.degradation import Parameters, degrade, sample_parameters
@@ -56,11 +56,10 @@ def cut_pieces(video: Path, detector: Detector, config: Config, count: int) -> P
     """
     frames, size = config.video.clip_frames, config.video.size
     scene = load_scene(video, detector, config)
-    matrix = draw_augmentation(scene.frames.shape[1], size, None, np.random.default_rng(0))
     starts = scene.starts(frames)
     fitting = min(count, max(1, len(scene.runs) // frames))
     chosen = starts[np.unique(np.linspace(0, len(starts) - 1, fitting).round().astype(int))].tolist()
-    cut = [warp_frames(scene.frames[start : start + frames], matrix, size) for start in chosen]
+    cut = [resize_crops(scene.frames[start : start + frames], size) for start in chosen]
     return Pieces(chosen, cut, float(VideoReader(video).info.rate), len(scene.frames))
 
 

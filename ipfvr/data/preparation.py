@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import TWINS, thumbnails, twin_share
@@ -21,10 +20,9 @@ from ipfvr.faces.detect import Detector
 from ipfvr.faces.people import face_vector
 from ipfvr.faces.recognise import Recogniser, reference_face
 from ipfvr.faces.track import FaceTrack, scan_video
-from ipfvr.files import atomic
 from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader, read_image
-from ipfvr.video.writer import VideoWriter
+from ipfvr.video.writer import VideoWriter, write_picture
 
 LOOKED_AT = 5  # frames of a scene whose detail is measured
 SHOWN = 160  # pixels of a report's thumbnail
@@ -110,8 +108,7 @@ def prepare_pictures(
     for index in kept:
         candidate = candidates[index]
         candidate.part, candidate.name = "reference", f"{candidate.source.stem}.png"
-        with atomic(folder / "reference" / candidate.name) as temporary:
-            Image.fromarray(images[index]).save(temporary)
+        write_picture(folder / "reference" / candidate.name, images[index], 6)
     if not kept:
         return candidates, None
     mean = np.mean([vectors[index] for index in kept], axis=0)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ipfvr.data.scenes import SceneDataset
@@ -19,6 +18,7 @@ from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.pixels import resize, to_frames
 from ipfvr.report.pictures import strip
+from ipfvr.video.writer import write_picture
 
 if TYPE_CHECKING:
     from ipfvr.training.lora import LoraTraining
@@ -104,8 +104,7 @@ def summary(rewards: Tensor) -> dict[str, float]:
 
 def write_report(folder: Path, picture: np.ndarray, rewards: dict[str, Tensor], report: dict[str, Any]) -> None:
     """The three files, see :class:`LoraReport`."""
-    with atomic(folder / "strip.png") as temporary:
-        Image.fromarray(picture).save(temporary)
+    write_picture(folder / "strip.png", picture, 6)
     rows = zip(*(row.tolist() for row in rewards.values()), strict=True)
     with atomic(folder / "rewards.csv") as temporary:
         lines = ["frame," + ",".join(name.replace(" ", "_") for name in rewards)]
