@@ -147,7 +147,7 @@ def conclusions(results: Results) -> list[str]:
     paragraphs = []
     for says, differences in results.claims:
         verdicts = {v: sum(d.verdict == v for d in differences) for v in (HOLDS, FAILS, OPEN, NOT_RUN)}
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
+        counted = ", ".join(f"{verdict} in {count}" for verdict, count in verdicts.items() if count)
         sentences = [_sentence(d) for d in differences if d.summary is not None]
         ran = {d.than for d in differences if d.summary is not None}
         absent = [
@@ -157,7 +157,7 @@ def conclusions(results: Results) -> list[str]:
         ]
         if absent:
             sentences.append(f"Not run: {', '.join(dict.fromkeys(absent))}.")
-        paragraphs.append(f"The paper: {says} Here: {counted}. " + " ".join(sentences))
+        paragraphs.append(f"The paper: {says} Here: {counted} of {len(differences)}. " + " ".join(sentences))
     return paragraphs
 
 
