@@ -31,8 +31,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             stage = by_config[Path(command[4])]
             folder = tmp_path / "out" / stage.name
             (folder / "weights").mkdir(parents=True, exist_ok=True)
-            for name in stage.makes:
-                (folder / "weights" / name).write_bytes(stage.name.encode())
+            (folder / "weights" / stage.makes[0]).write_bytes(stage.name.encode())
             log = folder / "log" / "from_0" / "metrics.csv"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("step,loss,val/loss,val/psnr\n1,9,,\n2,,4.0,20\n4,,2.0,25\n")
@@ -64,8 +63,7 @@ def test_each_stage_stands_on_those_before(said: list[list[str]], tmp_path: Path
     assert f"weights.vae={out / 'decoder' / 'weights' / 'vae.safetensors'}" in given["adapter"]
     assert not any(pair.startswith("weights.") for pair in given["landmarks"])
     shipped = {path.name: path.read_bytes() for path in (tmp_path / "shipped" / "mini").iterdir() if path.is_file()}
-    assert f"weights.adapter={out / 'adapter' / 'weights' / 'adapter.safetensors'}" in given["joint"]
-    assert shipped["denoiser.safetensors"] == shipped["adapter.safetensors"] == b"joint"
+    assert shipped["denoiser.safetensors"] == b"base_clips"
     assert shipped["vae.safetensors"] == b"decoder"
     assert (tmp_path / "shipped" / "mini" / "tokenizer" / "vocab.json").is_file()
     assert cv2.imread(str(out / "adapter" / "curves.png")) is not None

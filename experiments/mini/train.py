@@ -37,37 +37,30 @@ class Stage:
     Attributes:
         name: of its folder.
         config: its file, beside this one.
-        makes: the weights' files, which are what is shipped, and the option that later stages name each by.
+        makes: the weights' file, which is what is shipped, and the option that later stages name it by.
         needs: options of ``weights`` that are taken from the stages before, where these have run.
         pairs: options on top of the file.
     """
 
     name: str
     config: str
-    makes: dict[str, str]
+    makes: tuple[str, str]
     needs: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
 
 
-VAE, DENOISER, ADAPTER = "weights.vae", "weights.denoiser", "weights.adapter"
+VAE, DENOISER = "weights.vae", "weights.denoiser"
 TEXT, TOKENIZER = "weights.text", "weights.tokenizer"
-BEFORE = (VAE, TEXT, TOKENIZER)
 STAGES = (
-    Stage("landmarks", "landmarks.yaml", {"landmarks.safetensors": ""}),
-    Stage("recogniser", "recogniser.yaml", {"recogniser.safetensors": ""}),
-    Stage("attributes", "../attributes.yaml", {"attributes.safetensors": "weights.attributes"}),
-    Stage("clip", "clip.yaml", {"text.safetensors": TEXT}),
-    Stage("vae", "vae.yaml", {"vae.safetensors": VAE}, pairs=("optimizer.steps=0",)),
-    Stage("base", "base.yaml", {"denoiser.safetensors": DENOISER}, BEFORE),
-    Stage("base_clips", "base_clips.yaml", {"denoiser.safetensors": DENOISER}, (*BEFORE, DENOISER)),
-    Stage("decoder", "decoder.yaml", {"vae.safetensors": VAE}, (*BEFORE, DENOISER)),
-    Stage("adapter", "adapter.yaml", {"adapter.safetensors": ADAPTER}, (*BEFORE, DENOISER)),
-    Stage(
-        "joint",
-        "joint.yaml",
-        {"denoiser.safetensors": DENOISER, "adapter.safetensors": ADAPTER},
-        (*BEFORE, DENOISER, ADAPTER),
-    ),
+    Stage("landmarks", "landmarks.yaml", ("landmarks.safetensors", "")),
+    Stage("recogniser", "recogniser.yaml", ("recogniser.safetensors", "")),
+    Stage("attributes", "../attributes.yaml", ("attributes.safetensors", "weights.attributes")),
+    Stage("clip", "clip.yaml", ("text.safetensors", TEXT)),
+    Stage("vae", "vae.yaml", ("vae.safetensors", VAE), pairs=("optimizer.steps=0",)),
+    Stage("base", "base.yaml", ("denoiser.safetensors", DENOISER), (VAE, TEXT, TOKENIZER)),
+    Stage("base_clips", "base_clips.yaml", ("denoiser.safetensors", DENOISER), (VAE, TEXT, TOKENIZER, DENOISER)),
+    Stage("decoder", "decoder.yaml", ("vae.safetensors", VAE), (VAE, TEXT, TOKENIZER, DENOISER)),
+    Stage("adapter", "adapter.yaml", ("adapter.safetensors", "weights.adapter"), (VAE, TEXT, TOKENIZER, DENOISER)),
 )
 
 
@@ -90,20 +83,18 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"no stage {', '.join(sorted(unknown))}: there are {', '.join(s.name for s in STAGES)}")
     made: dict[str, Path] = {}
     for stage in STAGES:
+        weights = args.output / stage.name / "weights" / stage.makes[0]
         if not only or stage.name in only:
             train(stage, args.root, args.output, made, args.overrides)
-        folder = args.output / stage.name
-        weights = {folder / "weights" / name: option for name, option in stage.makes.items()}
-        if not all(path.is_file() for path in weights):
+        if not weights.is_file():
             continue
-        words = folder / "tokenizer"
-        made |= {option: path for path, option in weights.items()} | ({TOKENIZER: words} if words.is_dir() else {})
+        words = args.output / stage.name / "tokenizer"
+        made |= {stage.makes[1]: weights} | ({TOKENIZER: words} if words.is_dir() else {})
         if args.ship:
+            shutil.copyfile(weights, SHIPPED / "mini" / stage.makes[0])
             if words.is_dir():
                 shutil.copytree(words, SHIPPED / "mini" / "tokenizer", dirs_exist_ok=True)
-            for path in weights:
-                shutil.copyfile(path, SHIPPED / "mini" / path.name)
-                print(f"shipped: {SHIPPED / 'mini' / path.name}")
+            print(f"shipped: {SHIPPED / 'mini' / stage.makes[0]}")
 
 
 def train(stage: Stage, root: Path, output: Path, made: dict[str, Path], overrides: list[str]) -> None:
@@ -118,7 +109,7 @@ def train(stage: Stage, root: Path, output: Path, made: dict[str, Path], overrid
     """
     folder = output / stage.name
     pairs = [f"data.root={root}", f"train.output={folder}", "train.wandb=disabled"]
-    if stage.name in ("recogniser", "base_clips", "adapter", "joint"):
+    if stage.name in ("recogniser", "base_clips", "adapter"):
         pairs.append(f"data.exclude={root / 'weak.yaml'}")
     pairs += [f"{option}={made[option]}" for option in stage.needs if option in made]
     pairs += [*stage.pairs, *overrides]
