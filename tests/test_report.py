@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from ipfvr import registry
+from ipfvr.errors import UserError
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import all_infos
 from ipfvr.metrics.intervals import Summary, summary_of
@@ -23,6 +25,7 @@ from ipfvr.report.page import Exhibit, page
 from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
 from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
+from ipfvr.study.people import find_people
 from ipfvr.study.results import Difference, Line, Results, merged, verdict
 from ipfvr.study.schema import load_study
 
@@ -155,6 +158,42 @@ def test_an_experiment_resolves_with_every_preset(file: Path) -> None:
     assert set(paper) <= named, "every row of the paper's table is a row here"
     for values in paper.values():
         assert set(values) <= set(study.experiment.columns), "and every column a column"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_an_experiment_of_shared_people_runs_on_other_data_as_it_is(file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    people, root, said = find_people(load_study(file, [f"output={tmp_path / 'out'}"]))
+    assert ([person.name for person in people], "sample" in said) == (["astronaut"], True)
+    mine = [f"output={tmp_path / 'out'}", f"data.root={root}"]
+    assert [person.name for person in find_people(load_study(file, mine))[0]] == ["astronaut"]
+    with pytest.raises(UserError, match="no anna in"):
+        find_people(load_study(file, [*mine, "people=[anna]"]))
+
+
+def test_people_of_the_shared_data_are_those_of_the_file_or_those_asked_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    clips, pictures = (tmp_path / "shared" / "data" / part for part in ("clips", "references"))
+    people = ["ann", "ben", "cat"]
+    for name in people:
+        for file in (clips / name / f"{name}_c01.mp4", pictures / name / f"{name}_p01.png"):
+            file.parent.mkdir(parents=True)
+            file.touch()
+    (tmp_path / "scenes.yaml").write_text(
+        "people:\n" + "".join(f"  {name}: {{train: [c01], test: [c01], reference: [p01]}}\n" for name in people)
+    )
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        'title: "Bicubic"\ncolumns: [psnr]\nrows: {Input: {method: bicubic}}\nscenes: scenes.yaml\n'
+        "mini: {of_shared: [ben, cat]}\n"
+    )
+
+    def names(*more: str) -> list[str]:
+        return [p.name for p in find_people(load_study(file, [f"output={tmp_path / 'out'}", *more]))[0]]
+
+    assert names() == ["ben", "cat"]
+    assert names("people=[ann]") == ["ann"]
+    assert names("of_shared=[]") == people
 
 
 def test_the_papers_tables_are_whole() -> None:

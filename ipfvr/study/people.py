@@ -26,20 +26,21 @@ def find_people(study: Study) -> tuple[list[Folder], Path, str]:
     Raises:
         UserError: a root that is not there or has nobody, somebody who is not in it.
     """
-    config, notes = study.config(), {}
+    config, notes, names = study.config(), {}, study.limits.people
     shared = registry.PACKAGE.parent.parent / "shared" / "data"
     if config.data.root:
         root, said = Path(config.data.root), f"data.root {config.data.root}"
     elif study.preset != "full" and (shared / "clips").is_dir():
         root, said = study.output.parent / "shared", "the shared data beside the checkout"
         notes = link_scenes(shared, root, study.file.parent / study.experiment.scenes)
+        names = names or study.limits.of_shared
     elif study.preset != "full":
         root, said = study.output.parent / "sample", "the embedded sample (the astronaut Eileen Collins, NASA)"
         write_sample(root)
     else:
         raise UserError("preset=full needs data.root=ROOT with ROOT/<identity>/{reference,train,test}")
     people = [replace(person, note=notes.get(person.name, person.note)) for person in read_root(root)]
-    return choose(people, study.limits.people, study.limits.most, root), root, said
+    return choose(people, names, study.limits.most, root), root, said
 
 
 def choose(people: Sequence[Folder], names: Sequence[str], most: int, root: Path) -> list[Folder]:

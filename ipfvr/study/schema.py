@@ -72,7 +72,8 @@ class Limits:
     """How much is run with a preset.
 
     Attributes:
-        people: names; empty: all that the data have.
+        people: names; empty: all that the data have, of the shared data ``of_shared``.
+        of_shared: names in the shared data beside the checkout; other data, one's own or the sample, do not heed them.
         most: people at most; 0: all.
         clips: of each test scene, spread over it; a scene too short for so many gives fewer.
         frames: of a clip.
@@ -81,6 +82,7 @@ class Limits:
     """
 
     people: list[str] = field(default_factory=list)
+    of_shared: list[str] = field(default_factory=list)
     most: int = 0
     clips: int = 2
     frames: int = 24
