@@ -160,12 +160,18 @@ def test_an_experiment_resolves_with_every_preset(file: Path) -> None:
         assert set(values) <= set(study.experiment.columns), "and every column a column"
 
 
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where experiments write; one place for all, as the sample beside it is encoded once."""
+    return f"output={tmp_path_factory.mktemp('reproduce') / 'out'}"
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_an_experiment_of_shared_people_runs_on_other_data_as_it_is(file: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_experiment_of_shared_people_runs_on_other_data_as_it_is(file, output, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
-    people, root, said = find_people(load_study(file, [f"output={tmp_path / 'out'}"]))
+    people, root, said = find_people(load_study(file, [output]))
     assert ([person.name for person in people], "sample" in said) == (["astronaut"], True)
-    mine = [f"output={tmp_path / 'out'}", f"data.root={root}"]
+    mine = [output, f"data.root={root}"]
     assert [person.name for person in find_people(load_study(file, mine))[0]] == ["astronaut"]
     with pytest.raises(UserError, match="no anna in"):
         find_people(load_study(file, [*mine, "people=[anna]"]))
@@ -176,9 +182,9 @@ def test_people_of_the_shared_data_are_those_of_the_file_or_those_asked_for(tmp_
     clips, pictures = (tmp_path / "shared" / "data" / part for part in ("clips", "references"))
     people = ["ann", "ben", "cat"]
     for name in people:
-        for file in (clips / name / f"{name}_c01.mp4", pictures / name / f"{name}_p01.png"):
-            file.parent.mkdir(parents=True)
-            file.touch()
+        for path in (clips / name / f"{name}_c01.mp4", pictures / name / f"{name}_p01.png"):
+            path.parent.mkdir(parents=True)
+            path.touch()
     (tmp_path / "scenes.yaml").write_text(
         "people:\n" + "".join(f"  {name}: {{train: [c01], test: [c01], reference: [p01]}}\n" for name in people)
     )
