@@ -201,7 +201,16 @@ class SamplerConfig:
     batch_streams: str = "auto"
     noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
     residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
-    shrinkage: float = 0.0  # standard deviation of the restoration's own error, latent units; 0: not shrunk
+
+
+@dataclass
+class GainConfig:
+    """How much of what the network changed in a clip is kept (:mod:`ipfvr.faces.gain`)."""
+
+    floor: float = 1.0  # the least share; 1: every change is kept whole, and the rest is not read
+    bias: float = 0.0
+    energy: float = 0.0  # of the logarithm of the change's mean square, grey levels
+    fineness: float = 0.0  # of the logarithm of the fine part's share of it
 
 
 @dataclass
@@ -387,6 +396,7 @@ class Config:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    gain: GainConfig = field(default_factory=GainConfig)
     long_video: LongVideoConfig = field(default_factory=LongVideoConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)

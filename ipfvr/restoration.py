@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.errors import UserError
+from ipfvr.faces.gain import keep_change
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
@@ -38,6 +40,7 @@ class Restorer:
         steps: solver steps a clip takes.
         long_video: what ties clips together.
         lora: the card of the person's LoRA, or None.
+        shows_references: whether somebody's references are the image prompt.
     """
 
     def __init__(self, config: Config) -> None:
@@ -89,11 +92,22 @@ class Restorer:
         """
         self.image_tokens: Tensor | None = None
         self.degraded_tokens: Tensor | None = None
+        self.shows_references = False
         without = self.config.image_prompt.without
         if without not in ("none", "nobody"):
             raise UserError(f"image_prompt.without '{without}' is unknown: use none or nobody")
         if without == "nobody" and self._has_prompt():
             self.image_tokens = self.prompt.nobody().to(self.dtype)
+
+    @contextmanager
+    def showing_nobody(self) -> Iterator[None]:
+        """Inside the block restore without a reference; afterwards the references are shown again."""
+        shown = self.image_tokens, self.degraded_tokens, self.shows_references
+        self.show_nobody()
+        try:
+            yield
+        finally:
+            self.image_tokens, self.degraded_tokens, self.shows_references = shown
 
     @torch.no_grad()
     def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
@@ -112,7 +126,7 @@ class Restorer:
         """
         if not self._has_prompt():
             return None
-        self.image_tokens = self._tokens(np.stack(faces))
+        self.image_tokens, self.shows_references = self._tokens(np.stack(faces)), True
         if NEGATIVE_VISUAL in self.sampler.branches:
             self.degraded_tokens = self._tokens(
                 np.concatenate([degraded_reference(face, self.config) for face in faces])
@@ -157,7 +171,12 @@ class Restorer:
         """
         size, unit = self.config.video.size, self.config.vae.frames_per_chunk
         parts = [low[i : i + unit] for i in range(0, len(low), unit)]
-        z_lq = torch.cat([self.codec.encode(resize(to_tensor(p).to(self.device), size)) for p in parts])
+        z_lq, lows = [], []
+        for part in parts:
+            pixels = resize(to_tensor(part).to(self.device), size)
+            z_lq.append(self.codec.encode(pixels))
+            lows.append(to_frames(pixels))
+        z_lq = torch.cat(z_lq)
         z = self.sampler.restore_latent(
             self.denoiser,
             z_lq.transpose(0, 1)[None],
@@ -172,7 +191,8 @@ class Restorer:
             between=None if memory is None else lambda i, s: self.long_video.blend(s, i, memory, context),
             progress=(lambda done, total: progress(1)) if progress else None,
         )
-        return np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
+        restored = np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
+        return keep_change(restored, np.concatenate(lows), self.config.gain)
 
     def restore_stream(
         self,

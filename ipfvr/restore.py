@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         aligned=args.aligned,
         crop=args.crop,
         scale=args.scale,
+        strength=args.strength,
         face=args.face,
         part=_parse_part(args.frames),
     )
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--others", choices=OTHERS, default="", help="faces of nobody on a reference; with references: leave")
     add("--output", type=Path, required=True, help="OUT.mp4, with OUT.json beside it; a folder for many videos")
     add("--scale", type=int, choices=SCALES, default=1, help="enlarge the frame")
+    add("--strength", type=float, default=1.0, help="share of the restoration's change, 0 (the source) to 1")
     add("--crop", action="store_true", help="write the main face's restored square")
     add("--aligned", action="store_true", help="the input is a square aligned face crop")
     add("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")

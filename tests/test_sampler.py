@@ -69,23 +69,6 @@ def test_restoring_does_not_depend_on_the_cut(schedule, solver):
     torch.testing.assert_close(restore(0, 6), torch.cat([restore(0, 1), restore(1, 6)], 2))
 
 
-def test_shrinkage_lets_be_what_is_not_worth_changing(schedule):
-    z_lq = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    noise = torch.randn(z_lq.shape, generator=torch.Generator().manual_seed(2))
-
-    def shrunk(change: torch.Tensor, error: float) -> torch.Tensor:
-        return Sampler(SamplerConfig(shrinkage=error), schedule).shrunk(z_lq + change, z_lq) - z_lq
-
-    assert torch.equal(shrunk(0.2 * noise, 0.0), (z_lq + 0.2 * noise) - z_lq)
-    assert not shrunk(0.1 * noise, 0.15).any()
-    assert not shrunk(0 * noise, 0.15).any()
-    assert torch.allclose(shrunk(10 * noise, 0.1), 10 * noise, rtol=1e-3, atol=1e-3)
-    # An estimate with an error of the stated size is nearer to the truth once shrunk.
-    truth = 0.3 * torch.randn(z_lq.shape, generator=torch.Generator().manual_seed(3))
-    estimate = truth + 0.3 * noise
-    assert (shrunk(estimate, 0.3) - truth).square().mean() < 0.7 * (estimate - truth).square().mean()
-
-
 @pytest.mark.parametrize("residual_scale", [0.0, 0.4])
 @pytest.mark.parametrize(("solver", "steps", "start"), [("heun", 5, 999), ("dpmpp_2m_sde", 5, 899), ("heun", 1, 499)])
 def test_a_perfect_denoiser_restores_perfectly(schedule, residual_scale, solver, steps, start):
@@ -102,8 +85,6 @@ def test_latent_target_round_trip():
         torch.testing.assert_close(target.decode(target.encode(z_hq, z_lq), z_lq), z_hq)
     assert torch.equal(LatentTarget().guess(z_lq), z_lq)
     assert torch.equal(LatentTarget(0.3).guess(z_lq), torch.zeros_like(z_lq))
-    with pytest.raises(UserError, match="shrinkage"):
-        Sampler(SamplerConfig(shrinkage=-0.1), Schedule(ScheduleConfig()))
     with pytest.raises(UserError, match="residual_scale"):
         LatentTarget(-1.0)
 

@@ -90,8 +90,6 @@ class Sampler:
             raise UserError(
                 f"sampler.hint_step is {config.hint_step}; it must be -1 (no noise) to {schedule.timesteps - 1}"
             )
-        if config.shrinkage < 0:
-            raise UserError(f"sampler.shrinkage is {config.shrinkage}; it must be 0 or above")
         self.config = config
         self.schedule = schedule
         self.solver = make_solver(config)
@@ -104,23 +102,6 @@ class Sampler:
     def branches(self) -> frozenset[str]:
         """The branches that the guider names at any step of the plan."""
         return frozenset(name for step in self.plan.steps for name in self.guider.branches(step))
-
-    def shrunk(self, z: Tensor, z_lq: Tensor) -> Tensor:
-        """What is changed in a clip, z - z_lq, times max(0, 1 - e^2 / mean((z - z_lq)^2)), e = ``sampler.shrinkage``.
-
-        James and Stein's shrinkage (1961): of a change whose mean square is no more than that of the restoration's own
-        error nothing is left, so what was recorded well is let be; a large one hardly loses.
-
-        Args:
-            z: restored latent of one clip, of any shape.
-            z_lq: the low-quality one, of the same shape.
-        """
-        if self.config.shrinkage == 0:
-            return z
-        change = z - z_lq
-        # A change of nothing has no mean square to divide by, and stays nothing.
-        gain = 1 - self.config.shrinkage**2 / change.square().mean().clamp(min=1e-12)
-        return z_lq + gain.clamp(min=0) * change
 
     def restore_latent(
         self,
@@ -226,5 +207,5 @@ class Sampler:
             denoise=guided_denoise(denoiser, self.schedule, self.guider, conditions, hint, self.streams),
             noise=noise,
             state=self.solver.begin(self.plan, start),
-            decode=lambda x: self.shrunk(self.target.decode(x, z), z).to(z_lq.dtype),
+            decode=lambda x: self.target.decode(x, z).to(z_lq.dtype),
         )

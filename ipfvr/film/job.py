@@ -50,6 +50,7 @@ class Job:
         aligned: the source is a square aligned crop.
         crop: write the main face's restored square instead of the whole frame.
         scale: the frame is enlarged by this: 1, 2 or 4.
+        strength: share of the restoration's change that is put onto the frames, 0 to 1.
         face: which face of a reference with several, counted from the left, from 1; 0: there is but one.
         part: (start, stop) frames to restore; None: all.
     """
@@ -62,6 +63,7 @@ class Job:
     aligned: bool = False
     crop: bool = False
     scale: int = 1
+    strength: float = 1.0
     face: int = 0
     part: tuple[int, int] | None = None
 
@@ -103,6 +105,8 @@ def check_job(job: Job, reader: VideoReader) -> None:
         raise UserError("--scale enlarges whole frames: it does not go with --crop or --aligned")
     if job.scale not in SCALES or job.others not in ("", *OTHERS):
         raise UserError(f"--scale {job.scale} --others {job.others}: take one of {SCALES} and of {', '.join(OTHERS)}")
+    if not 0 <= job.strength <= 1:
+        raise UserError(f"--strength {job.strength:g} is not between 0 (nothing is changed) and 1 (all of it)")
     if not job.output.is_dir() and job.output.suffix.lower() not in CONTAINERS:
         raise UserError(f"cannot write {job.output}: its name must end in {', '.join(CONTAINERS)}")
     if job.output.exists() and job.output.samefile(job.source):

@@ -62,6 +62,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         for note in [] if quiet else notes:
             print(f"note: {note}", file=sys.stderr)
         resumed = write_parts(job, config, look, troupe, parts, quiet)
+        notes += _reference_notes(look.plan, reader, troupe, config, quiet)
         damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
         if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
             notes.append(damage(reader, damaged))
@@ -123,6 +124,21 @@ def peak_memory_mb() -> int:
 def _people(plan: Plan, troupe: Troupe) -> dict[str, dict[str, Any]]:
     """Of everybody: where they were found, and how they were restored."""
     return {who: {**found, **troupe.records[who]} for who, found in plan.appearances().items()}
+
+
+def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Config, quiet: bool) -> list[str]:
+    """Measure what each person's references changed, into the records; a line for each that hardly changed anything."""
+    from ipfvr.film.effect import HARDLY, reference_changes
+
+    notes = []
+    for who, change in reference_changes(plan, reader, troupe.restorers, config).items():
+        troupe.records[who]["reference_change"] = round(change, 3)
+        if change < HARDLY:
+            whose = f"the reference of {who}" if who else "the reference"
+            notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it")
+    for note in [] if quiet else notes:
+        print(f"note: {note}", file=sys.stderr)
+    return notes
 
 
 def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ipfvr.faces.align import enlarged
 from ipfvr.faces.paste import paste
 from ipfvr.film.plan import Plan, Role
 from ipfvr.options import Config
+from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
 
@@ -40,29 +41,46 @@ class Restored:
 
 
 class Frames:
-    """Whole frames, enlarged by ``scale``, with the faces pasted in one after the other."""
+    """Whole frames, enlarged by ``scale``, with the change of each face put on one after the other.
 
-    def __init__(self, width: int, height: int, scale: int = 1) -> None:
-        self.scale, self.width, self.height = scale, width * scale, height * scale
+    Args:
+        width, height: of the source's frames.
+        scale: see above.
+        strength: share of the change, 0 to 1.
+    """
+
+    def __init__(self, width: int, height: int, scale: int = 1, strength: float = 1.0) -> None:
+        self.scale, self.width, self.height, self.strength = scale, width * scale, height * scale, strength
 
     def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
         """See :class:`Canvas`. Where no face is pasted the pixels are those of ``image`` (Lanczos where enlarged)."""
         if self.scale > 1:
             image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_LANCZOS4)
         for face in faces:
-            image = paste(image, face.image, face.low, enlarged(face.matrix, self.scale))
+            image = paste(image, face.image, face.low, enlarged(face.matrix, self.scale), self.strength)
         return image
 
 
 class Square:
-    """The restored face alone; a frame without it is shrunk into the square."""
+    """The restored face alone; a frame without it is shrunk into the square.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: side of the square.
+        strength: share of the change, 0 to 1.
+    """
+
+    def __init__(self, size: int, strength: float = 1.0) -> None:
         self.width = self.height = size
+        self.strength = strength
 
     def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
         """See :class:`Canvas`."""
-        return faces[0].image if faces else letterbox(image, self.width)
+        if not faces:
+            return letterbox(image, self.width)
+        face = faces[0]
+        if face.low.shape != face.image.shape:  # an aligned crop of another size
+            face = Restored(face.image, to_frames(resize(to_tensor(face.low[None]), self.width))[0], face.matrix)
+        return cv2.addWeighted(face.image, self.strength, face.low, 1 - self.strength, 0)
 
 
 class FilmStream:

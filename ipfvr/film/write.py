@@ -27,8 +27,8 @@ NOTE = "AI-restored with ipfvr"  # stands in the comment of every file that is w
 def canvas_for(job: Job, config: Config, reader: VideoReader) -> Canvas:
     """What frames are written."""
     if job.square:
-        return Square(config.video.size)
-    return Frames(reader.info.width, reader.info.height, job.scale)
+        return Square(config.video.size, job.strength)
+    return Frames(reader.info.width, reader.info.height, job.scale, job.strength)
 
 
 def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Parts, quiet: bool) -> int | None:

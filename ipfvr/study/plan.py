@@ -19,9 +19,9 @@ from ipfvr.study.cells import Cell, Store
 from ipfvr.study.schema import Row, Study
 
 # Sections of the configuration that a training's result does not depend on.
-NOT_TRAINED = ("device", "methods", "people", "train", "degradation", "long_video")
+NOT_TRAINED = ("device", "methods", "people", "train", "degradation", "gain", "long_video")
 NOT_TRAINED_SAMPLER = ("solver", "steps", "eta", "guider", "negative_text", "negative_visual", "guidance")
-NOT_TRAINED_SAMPLER += ("guidance_rescale", "guidance_interval", "batch_streams", "shrinkage")
+NOT_TRAINED_SAMPLER += ("guidance_rescale", "guidance_interval", "batch_streams")
 
 
 @dataclass(frozen=True)
