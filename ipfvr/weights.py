@@ -3,18 +3,21 @@
 python -m ipfvr.weights                       the table
 python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
 python -m ipfvr.weights fetch yunet niqe      download into the cache folder
+python -m ipfvr.weights fetch --if-possible yunet niqe    the same; no error where there is no network
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import textwrap
+import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from ipfvr.entry import said_size
 from ipfvr.errors import UserError, run_verb
 
 TIMEOUT = 30.0  # seconds without a byte after which a download is given up
+PROBE = 4.0  # seconds that --if-possible waits for an answer before it goes on without
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -35,7 +39,11 @@ def main(argv: list[str] | None = None) -> None:
     fetch_parser = verbs.add_parser("fetch", help="download weights into the cache folder")
     fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
     fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
+    fetch_parser.add_argument("--if-possible", action="store_true", help="a file that cannot be fetched is no error")
     arguments = parser.parse_args(argv)
+    if arguments.verb == "fetch" and arguments.if_possible:
+        fetch_if_possible(arguments.names)
+        return
     if arguments.verb == "fetch":
         for name in arguments.names:
             print(f"{name}: {fetch(name, arguments.accept_licence)}")
@@ -123,6 +131,47 @@ def fetch(name: str, accept_licence: bool = False) -> Path:
         for file in entry.files:
             os.replace(folder / file.name, target / file.name if entry.folder else target)
     return target
+
+
+def fetch_if_possible(names: Sequence[str]) -> None:
+    """Fetch what is missing and has a free licence; where nothing answers within seconds, go on after one line.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    failed = ""
+    for name in names:
+        if name not in ENTRIES:
+            raise UserError(f"no weights named '{name}': python -m ipfvr.weights prints the names")
+        if registry.find(ENTRIES[name]) is not None:
+            continue
+        # After one that does not come the others are not waited for.
+        if not failed and not _answers(ENTRIES[name].files[0].source):
+            failed = "no network"
+        try:
+            if not failed:
+                print(f"{name}: {fetch(name)}")
+        except UserError as error:
+            failed = str(error)
+    if failed:
+        print(f"not fetched: {', '.join(n for n in names if registry.find(ENTRIES[n]) is None)} ({failed})")
+
+
+def _answers(address: str) -> bool:
+    """Whether there is anything at an address, asked for no longer than :data:`PROBE` seconds."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        # What goes wrong here goes wrong for the download too.
+        with contextlib.suppress(OSError, ValueError):
+            urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PROBE).close()
+            answered.append(True)
+
+    # In a thread: looking up a name knows no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE)
+    return bool(answered)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ipfvr.restore import Job, restore
 from ipfvr.restore import main as restore_main
 from ipfvr.video.writer import VideoWriter
 
-CASCADE = "faces.detector=cascade"  # needs no file
+SHIPPED = "faces.detector=centerface"  # needs no file
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def low(tmp_path_factory) -> Path:
 
 def test_describe_prints_everything_and_writes_what_restore_takes(picture, low, tmp_path, capsys):
     file = tmp_path / "prompt.yaml"
-    main([str(picture), "--output", str(file), CASCADE])
+    main([str(picture), "--output", str(file), SHIPPED])
     out = capsys.readouterr().out
     assert all(name in out for name in WORDS)
     assert "positive prompt," in out
@@ -63,13 +63,13 @@ def test_describe_prints_everything_and_writes_what_restore_takes(picture, low, 
 
 
 def test_the_words_of_a_reference_reach_the_restoration(picture, low, tmp_path):
-    config = load_config(None, ["preset=tiny", CASCADE, "weights.emotion=''"])
+    config = load_config(None, ["preset=tiny", SHIPPED, "weights.emotion=''"])
     job = Job(low, tmp_path / "a.mp4", (picture,), aligned=True)
     report = restore(job, config, quiet=True)
     assert set(report["words"]["attributes"]) == set(WORDS)
     assert len(report["weights"]["attributes"]["sha256"]) == 64
     assert report["configuration"]["prompt"]["positive"] != config.prompt.positive
-    config = load_config(None, ["preset=tiny", CASCADE, "prompt.describe=false"])
+    config = load_config(None, ["preset=tiny", SHIPPED, "prompt.describe=false"])
     report = restore(job, config, quiet=True)
     assert report["words"] == {}
     assert report["configuration"]["prompt"]["positive"] == config.prompt.positive
@@ -82,6 +82,6 @@ def test_a_wrong_prompt_is_refused_before_anything_is_made(picture, low, tmp_pat
         restore_main([str(low), "--aligned", "--prompt", str(file), "--output", str(tmp_path / "b.mp4"), "preset=tiny"])
     assert not (tmp_path / "b.mp4").exists()
     with pytest.raises(UserError, match="Smilling"):
-        main([str(picture), f"prompt.file={file}", CASCADE])
+        main([str(picture), f"prompt.file={file}", SHIPPED])
     with pytest.raises(UserError, match="no picture"):
-        main([CASCADE])
+        main([SHIPPED])

@@ -18,22 +18,16 @@ from ipfvr import registry
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import (
-    apply,
     crop,
     crop_matrix,
     face_template,
     invert,
-    scale_of,
-    similarity_transform,
 )
-from ipfvr.faces.detect import CascadeDetector, Face, YuNetDetector, box_overlap, make_detector
+from ipfvr.faces.detect import CenterFaceDetector, Face, YuNetDetector, box_overlap, make_detector
 from ipfvr.faces.landmarks import (
     PATCH,
     LandmarkNet,
-    box_matrix,
-    landmark_box,
     load_landmarks,
-    patch_template,
 )
 from ipfvr.faces.track import build_track, smooth_landmarks, track_video
 from ipfvr.options import FacesConfig
@@ -41,14 +35,14 @@ from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 
 SHARED = Path(__file__).parents[2] / "shared"
-CASCADE = FacesConfig(detector="cascade")
+SHIPPED = FacesConfig(detector="centerface")
 # The portrait's landmarks as read off by eye, pixels.
 ASTRONAUT = np.array([(203, 104), (247, 104), (223, 128), (204, 144), (242, 144)])
 
 
 @pytest.fixture(scope="module")
-def cascade():
-    return CascadeDetector(CASCADE)
+def shipped():
+    return CenterFaceDetector(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -139,58 +133,51 @@ def test_box_overlap():
     assert box_overlap(a, np.array([20, 0, 10, 10.0])) == 0
 
 
-def test_box_of_landmarks_and_back():
-    points = face_template(200) + 40
-    matrix = box_matrix(landmark_box(points))
-    assert np.allclose(apply(matrix, points).mean(axis=0), (PATCH - 1) / 2, atol=1e-9)
-    assert scale_of(matrix) == pytest.approx(scale_of(similarity_transform(points, patch_template())), rel=1e-3)
-
-
-def test_cascade_finds_the_astronaut(cascade, astronaut):
-    faces = cascade.detect(astronaut)
+def test_what_is_shipped_finds_the_astronaut(shipped, astronaut):
+    faces = shipped.detect(astronaut)
     assert len(faces) == 1
     assert np.abs(faces[0].landmarks - ASTRONAUT).max() < 6
     assert 0.6 <= faces[0].score <= 1
-    assert list(cascade.weights) == ["landmarks"]
+    assert list(shipped.weights) == ["centerface", "landmarks"]
 
 
-def test_landmarks_move_with_the_picture(cascade, astronaut):
-    at = cascade.detect(astronaut)[0].landmarks
-    moved = cascade.detect(np.roll(astronaut, (23, 31), axis=(0, 1)))[0].landmarks
+def test_landmarks_move_with_the_picture(shipped, astronaut):
+    at = shipped.detect(astronaut)[0].landmarks
+    moved = shipped.detect(np.roll(astronaut, (23, 31), axis=(0, 1)))[0].landmarks
     assert np.abs(moved - at - (31, 23)).max() < 1.5
 
 
-def test_landmarks_are_in_whole_frame_pixels(cascade, astronaut):
-    at = cascade.detect(astronaut)[0].landmarks
+def test_landmarks_are_in_whole_frame_pixels(shipped, astronaut):
+    at = shipped.detect(astronaut)[0].landmarks
     large = cv2.resize(astronaut, (1500, 1500), interpolation=cv2.INTER_CUBIC)
-    assert np.abs(cascade.detect(large)[0].landmarks * 512 / 1500 - at).max() < 2
+    assert np.abs(shipped.detect(large)[0].landmarks * 512 / 1500 - at).max() < 2
 
 
-def test_degraded_face_is_still_found(cascade, astronaut):
+def test_degraded_face_is_still_found(shipped, astronaut):
     small = cv2.resize(astronaut, (160, 160), interpolation=cv2.INTER_AREA)
     noisy = np.clip(small + np.random.default_rng(0).normal(0, 10, small.shape), 0, 255).astype(np.uint8)
     poor = cv2.resize(noisy, (512, 512), interpolation=cv2.INTER_CUBIC)
-    assert np.abs(cascade.detect(poor)[0].landmarks - ASTRONAUT).max() < 8
+    assert np.abs(shipped.detect(poor)[0].landmarks - ASTRONAUT).max() < 8
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea", "immunohistochemistry"])
-def test_no_face_where_there_is_none(cascade, name):
-    assert cascade.detect(getattr(skimage.data, name)()) == []
+def test_no_face_where_there_is_none(shipped, name):
+    assert shipped.detect(getattr(skimage.data, name)()) == []
 
 
-def test_tiny_and_flat_pictures_have_no_face(cascade):
-    assert cascade.detect(np.zeros((5, 7, 3), np.uint8)) == []
-    assert cascade.detect(np.full((200, 300, 3), 128, np.uint8)) == []
+def test_tiny_and_flat_pictures_have_no_face(shipped):
+    assert shipped.detect(np.zeros((5, 7, 3), np.uint8)) == []
+    assert shipped.detect(np.full((200, 300, 3), 128, np.uint8)) == []
 
 
 def test_unknown_detector():
-    with pytest.raises(UserError, match="auto, yunet or cascade"):
+    with pytest.raises(UserError, match="auto, yunet or centerface"):
         make_detector(FacesConfig(detector="retina"))
 
 
 def test_without_yunets_file(monkeypatch):
     monkeypatch.setattr(registry, "search_folders", lambda package="": [])
-    assert make_detector(FacesConfig(detector="auto")).name == "cascade"
+    assert make_detector(FacesConfig(detector="auto")).name == "centerface"
     with pytest.raises(UserError, match=r"yunet_n_640_640\.onnx"):
         make_detector(FacesConfig(detector="yunet"))
 
@@ -218,10 +205,10 @@ def test_landmark_network_ignores_exposure():
     assert a[1].shape == (3,)
 
 
-def test_yunet_and_cascade_agree(cascade, astronaut):
+def test_yunet_and_centerface_agree(shipped, astronaut):
     if registry.find(registry.ENTRIES["yunet"]) is None:
         pytest.skip("YuNet's file is not here")
-    ours = cascade.detect(astronaut)[0].landmarks
+    ours = shipped.detect(astronaut)[0].landmarks
     for refine, tolerance in ((False, 8), (True, 2)):
         found = make_detector(FacesConfig(detector="yunet", refine=refine)).detect(astronaut)
         assert len(found) == 1
@@ -233,13 +220,13 @@ class Picture:
     image: np.ndarray
 
 
-def test_real_clip_is_followed(cascade):
+def test_real_clip_is_followed(shipped):
     clip = SHARED / "data/clips/id06/id06_c01.mp4"
     if not clip.is_file():
         pytest.skip("no ../shared/data here")
     frames = [frame for frame in VideoReader(clip) if frame.index % 15 == 0]
     done = []
-    track = track_video(frames, cascade, CASCADE, done.append)
+    track = track_video(frames, shipped, SHIPPED, done.append)
     assert track.present.all()
     assert done == list(range(1, len(frames) + 1))
     eyes = np.linalg.norm(track.landmarks[:, 0] - track.landmarks[:, 1], axis=1)
@@ -263,11 +250,11 @@ def film(tmp_path_factory, astronaut):
 
 def test_crop_verb(film, tmp_path):
     out = tmp_path / "crop.mp4"
-    pairs = ["preset=tiny", "video.size=96", "faces.detector=cascade", "faces.max_gap=1"]
+    pairs = ["preset=tiny", "video.size=96", "faces.detector=centerface", "faces.max_gap=1"]
     assert run_verb(verb.main, [str(film), str(out), *pairs]) == 0
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["without_face"] == [9, 10, 11]
-    assert (report["frames"], report["cropped"], report["detector"]) == (12, 9, "cascade")
+    assert (report["frames"], report["cropped"], report["detector"]) == (12, 9, "centerface")
     frames, source = list(VideoReader(out)), list(VideoReader(film))
     assert [frame.time for frame in frames] == pytest.approx([frame.time for frame in source[:9]])
     for frame, record in zip(frames, report["transforms"], strict=True):
@@ -288,13 +275,13 @@ def test_crop_verb_refuses(film, tmp_path, capsys):
     text.write_text("not a video")
     out = tmp_path / "out.mp4"
     for arguments, message in [
-        ([str(blank), str(out), "faces.detector=cascade"], "no face found"),
+        ([str(blank), str(out), "faces.detector=centerface"], "no face found"),
         ([str(tmp_path / "none.mp4"), str(out)], "none.mp4"),
         ([str(text), str(out)], "text.mp4"),
         ([str(film), str(film)], "is the input itself"),
         ([str(film), str(tmp_path)], "it is a folder"),
         ([str(film), str(out), "faces.detecter=yunet"], "faces.detector"),
-        ([str(film), str(out), "faces.detector=none"], "auto, yunet or cascade"),
+        ([str(film), str(out), "faces.detector=none"], "auto, yunet or centerface"),
     ]:
         assert run_verb(verb.main, [*arguments, "preset=tiny"]) == 2
         error = capsys.readouterr().err.strip().splitlines()

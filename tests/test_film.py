@@ -21,7 +21,7 @@ from ipfvr.faces.paste import blend_mask
 from ipfvr.film.cast import hire
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job, Person
-from ipfvr.film.look import look_at
+from ipfvr.film.look import faceless, look_at
 from ipfvr.film.run import restore
 from ipfvr.film.stream import FilmStream, Frames
 from ipfvr.options import Config
@@ -177,6 +177,25 @@ def test_one_frame_and_no_face(tmp_path: Path) -> None:
     assert (report["frames"], report["restored"], report["sound"]) == (300, 0, "copied")
     assert any("no face found" in note for note in report["notes"])
     assert times_of(tmp_path / "b.mp4") == times_of(none)
+
+
+def test_frames_without_a_face_are_told(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every frame that no track covers, of a whole film and of a part of it; nothing where there is a face in each."""
+    for part, stretches, says in (
+        (None, [[19, 24]], "5 of 32 frames have no face: 19-23"),
+        ((0, 20), [[19, 20]], "1 of 20 frames has no face: 19"),
+        ((0, 9), [], ""),
+    ):
+        out = tmp_path / f"{len(says)}.mp4"
+        restore(Job(film, out, part=part), tiny())
+        report, told = json.loads(out.with_suffix(".json").read_text()), capsys.readouterr().err
+        assert report["faceless"] == stretches
+        covered = {t for track in report["tracks"] for t in range(track["start"], track["stop"])}
+        assert not covered & {t for start, stop in stretches for t in range(start, stop)}
+        assert (says in told) if says else "no face" not in told
+    many = faceless([(10 * n, 10 * n + 2) for n in range(30)], 300)
+    assert many.startswith("60 of 300 frames have no face: 0-1, 10-11,")
+    assert many.endswith("and 22 more stretches")
 
 
 def test_a_damaged_film_goes_on_in_step(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
 
 
 def test_killed_by_the_system_it_ends_in_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--kills", "2", "--frames", "30", "--seed", "1", "--output", str(tmp_path), "faces.detector=cascade"]
+    command = ["--kills", "2", "--frames", "30", "--seed", "1", "--output", str(tmp_path), "faces.detector=centerface"]
     assert kills.main(command) == 0
     assert "2 kills" in capsys.readouterr().out
 

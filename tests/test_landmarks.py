@@ -15,7 +15,7 @@ from ipfvr import fit
 from ipfvr.config import load_config
 from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, face_template
-from ipfvr.faces.detect import CascadeDetector
+from ipfvr.faces.detect import CenterFaceDetector
 from ipfvr.faces.landmarks import PATCH, UNIT, LandmarkNet, load_landmarks, patch_template
 from ipfvr.options import FacesConfig
 from ipfvr.training import landmarks as training
@@ -44,7 +44,7 @@ def dots():
 def picture_root(tmp_path):
     """One picture set: ca001 is in training, ca010 is held out."""
     image = skimage.data.astronaut()
-    found = CascadeDetector(FacesConfig()).detect(image)[0].landmarks
+    found = CenterFaceDetector(FacesConfig()).detect(image)[0].landmarks
     square = crop(image, crop_matrix(found, 256), 256)
     entries = []
     for name in ("ca001", "ca010"):
@@ -81,7 +81,7 @@ def test_batches_depend_on_the_seed_and_their_number_alone(dots):
 
 
 def test_people_held_out_are_left_out(picture_root, monkeypatch):
-    monkeypatch.setattr(training, "make_detector", lambda _: CascadeDetector(FacesConfig()))
+    monkeypatch.setattr(training, "make_detector", lambda _: CenterFaceDetector(FacesConfig()))
     data = landmark_data(picture_root, picture_root / "heldout.yaml")
     assert len(data.faces) == 1
     assert data.faces.shape[1:] == (STORE, STORE)
@@ -91,7 +91,7 @@ def test_people_held_out_are_left_out(picture_root, monkeypatch):
 
 def test_labels_are_the_detectors(picture_root):
     image = skimage.data.astronaut()
-    detector = CascadeDetector(FacesConfig())
+    detector = CenterFaceDetector(FacesConfig())
     found = training.label(image, detector)
     assert np.abs(found - detector.detect(image)[0].landmarks).max() < 2
     assert training.label(skimage.data.coffee(), detector) is None

@@ -12,7 +12,7 @@ import torch
 from ipfvr import registry
 from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template, warp_faces
-from ipfvr.faces.detect import CascadeDetector, Face
+from ipfvr.faces.detect import CenterFaceDetector, Face
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
 from ipfvr.options import FacesConfig
@@ -120,7 +120,7 @@ def test_parity_with_onnx(real):
 
 def test_same_face_is_nearer_than_another_picture(real):
     portrait = skimage.data.astronaut()
-    found = CascadeDetector(FacesConfig()).detect(portrait)[0]
+    found = CenterFaceDetector(FacesConfig()).detect(portrait)[0]
     dim = (portrait * 0.6).astype(np.uint8)
     frames, landmarks = np.stack([portrait, dim, portrait[::-1]]), np.stack([found.landmarks] * 3)
     a, b, c = embed_faces(frames, landmarks, real)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -139,6 +141,39 @@ def test_fetch_verifies_and_leaves_nothing_else(bare: Path, monkeypatch: pytest.
     put(bare / "server" / "thing.bin", b"gone")
     assert weights.fetch("thing") == path  # already there: the network is not asked
     assert [p.name for p in registry.cache_folder().rglob("*") if p.is_file()] == ["thing.bin"]
+
+
+def test_what_may_be_missing_is_fetched_where_it_can_be(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No network, one that is silent, a wrong file: soon over, one line, no error; a right one is fetched."""
+    serve(monkeypatch, put(bare / "server" / "thing.bin"))
+    monkeypatch.setattr(weights, "PROBE", 0.2)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise weights.urllib.error.URLError("no such host")
+
+    silent = threading.Event()
+
+    def wait(*_: object, **__: object) -> None:
+        silent.wait(20)
+        refuse()
+
+    for answer in (refuse, wait):
+        with monkeypatch.context() as patch:
+            patch.setattr(weights.urllib.request, "urlopen", answer)
+            began = time.monotonic()
+            assert run_verb(weights.main, ["fetch", "--if-possible", "thing", "niqe"]) == 0
+            assert time.monotonic() - began < 2
+        assert capsys.readouterr().out == "not fetched: thing, niqe (no network)\n"
+    silent.set()
+    put(bare / "server" / "thing.bin", CONTENT[::-1])
+    assert run_verb(weights.main, ["fetch", "--if-possible", "thing"]) == 0
+    assert "not kept" in capsys.readouterr().out
+    put(bare / "server" / "thing.bin")
+    assert run_verb(weights.main, ["fetch", "--if-possible", "thing"]) == 0
+    assert registry.locate("thing") == registry.cache_folder() / "thing.bin"
+    assert run_verb(weights.main, ["fetch", "--if-possible", "nothing"]) == 2
 
 
 def test_fetch_keeps_nothing_of_a_wrong_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:

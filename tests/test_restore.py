@@ -148,7 +148,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_without_a_face_pass_through(scene: Path) -> None:
     output = scene.with_name("out.mp4")
     job = Job(scene, output, crop=True)
-    report = restore(job, tiny("faces.detector=cascade", "faces.max_gap=1", "video.crf=0"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface", "faces.max_gap=1", "video.crf=0"), quiet=True)
     frames = read_frames(output)
     assert len(frames) == report["frames"] == 12
     assert report["restored"] == 8
@@ -161,7 +161,7 @@ def test_a_reference_is_accepted_and_encoded(scene: Path, tmp_path: Path) -> Non
 
     Image.fromarray(astronaut()).save(tmp_path / "ref.png")
     job = Job(scene, tmp_path / "out.mp4", references=(tmp_path / "ref.png",))
-    report = restore(job, tiny("faces.detector=cascade"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface"), quiet=True)
     assert report["reference_tokens"] is None  # tiny has no adapter
 
 
@@ -175,17 +175,17 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(low.read_bytes()[:700])
     out = tmp_path / "out.mp4"
-    cascade = "faces.detector=cascade"
+    shipped = "faces.detector=centerface"
     cases = [
         (Job(tmp_path / "none.mp4", out), (), "none.mp4"),
         (Job(text, out), (), "text.mp4"),
         (Job(cut, out, aligned=True), (), "cut.mp4"),
-        (Job(nothing, out, crop=True), (cascade,), "no face found"),
+        (Job(nothing, out, crop=True), (shipped,), "no face found"),
         (Job(nothing, out, aligned=True), (), "not a square"),
         (Job(low, low, aligned=True), (), "input itself"),
         (Job(low, tmp_path, aligned=True), (), "folder"),
         (Job(low, out, references=(tmp_path / "none.jpg",), aligned=True), (), "none.jpg"),
-        (Job(low, out, references=(tmp_path / "grey.png",), aligned=True), (cascade,), "in the reference"),
+        (Job(low, out, references=(tmp_path / "grey.png",), aligned=True), (shipped,), "in the reference"),
         (Job(low, out, aligned=True), ("weights.denoiser=nowhere.safetensors",), "nowhere.safetensors"),
         (Job(low, out, aligned=True), ("weights.denoiser=mini/vae",), "vae.safetensors"),
         (Job(low, out, aligned=True), ("device=cuda:99",), "cuda:99"),

@@ -1,7 +1,6 @@
 """This project's own landmark network: five points and a verdict from a small grey patch.
 
-It needs a rough square only (a cascade's box) and is run a second time on the patch that its first answer
-aligns, which is where it is precise.
+It needs a detector's points to align the patch by, and says where they are more precisely.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, face_template, invert, similarity_transform
 
 PATCH = 64  # side of the patch, pixels
-_SPREAD = PATCH / 5.2  # root mean square distance of the five points to their mean in an aligned patch, pixels
-# Medians over 195 aligned pictures of CelebA, frontalface_alt2: the box's side is 4.12 spreads, and the points'
-# mean lies 0.376 spreads below its centre.
-_CASCADE_SIDE = 4.12
-_CASCADE_LOWER = 0.376 / 4.12
+SPREAD = PATCH / 5.2  # root mean square distance of the five points to their mean in an aligned patch, pixels
 UNIT = PATCH / 4  # the network's outputs are displacements in this unit
 
 
@@ -31,23 +26,7 @@ def patch_template() -> np.ndarray:
     """Where the five points lie in an aligned patch: (5, 2) float64, pixels; their mean is the patch's centre."""
     points = face_template(PATCH)
     points -= points.mean(axis=0)
-    return points * (_SPREAD / np.sqrt((points**2).sum(axis=1).mean())) + (PATCH - 1) / 2
-
-
-def landmark_box(landmarks: np.ndarray) -> np.ndarray:
-    """The box (x, y, w, h) about (5, 2) landmarks that a cascade would have drawn: brow to chin, square."""
-    centre = landmarks.mean(axis=0)
-    spread = np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())
-    side = _CASCADE_SIDE * spread
-    return np.array([centre[0] - side / 2, centre[1] - side / 2 - _CASCADE_LOWER * side, side, side])
-
-
-def box_matrix(box: np.ndarray) -> np.ndarray:
-    """The transform from the frame to the upright patch of a cascade's box (x, y, w, h): (2, 3)."""
-    x, y, w, h = np.asarray(box, dtype=np.float64)
-    scale = _SPREAD * _CASCADE_SIDE / w
-    centre = np.array([x + w / 2, y + h / 2 + _CASCADE_LOWER * h])
-    return np.hstack([np.eye(2) * scale, ((PATCH - 1) / 2 - scale * centre)[:, None]])
+    return points * (SPREAD / np.sqrt((points**2).sum(axis=1).mean())) + (PATCH - 1) / 2
 
 
 class LandmarkNet(nn.Module):
@@ -82,23 +61,6 @@ class LandmarkModel:
 
     net: LandmarkNet
     path: Path
-
-    def locate(self, image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
-        """Five points near a rough box.
-
-        Args:
-            image: (H, W, 3) RGB or (H, W) grey, uint8.
-            box: (x, y, w, h) as of OpenCV's frontal cascades, pixels.
-
-        Returns:
-            landmarks (5, 2) float32, pixels of the image, in the order of :class:`ipfvr.faces.detect.Face`; and the
-            probability that this is a face, the lesser of the two looks.
-        """
-        points, first = self._look(image, box_matrix(box))
-        if not _plausible(points):
-            return points.astype(np.float32), 0.0
-        points, second = self._look(image, similarity_transform(points, patch_template()))
-        return points.astype(np.float32), min(first, second) if _plausible(points) else 0.0
 
     def refine(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, float]:
         """Like :meth:`locate`, by one look, from approximate landmarks (5, 2) of a face turned any way."""

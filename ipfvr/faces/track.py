@@ -74,6 +74,14 @@ class Scan:
     tracks: list[FaceTrack]
     damaged: list[int]
 
+    def faceless(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The stretches (first frame, frame after the last) of ``start`` to ``stop`` in which no face was found."""
+        seen = np.zeros(self.frames, dtype=bool)
+        for track in self.tracks:
+            seen[track.start : track.stop] = True
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], seen[start:stop], [True]]))) + start
+        return [(int(first), int(after)) for first, after in edges.reshape(-1, 2)]
+
 
 @dataclass(frozen=True)
 class Track:

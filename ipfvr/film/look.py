@@ -20,6 +20,7 @@ from ipfvr.film.plan import Plan, make_plan
 from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader
 
+_SHOWN = 8  # stretches without a face that are named one by one
 _LARGER = 1.5  # a square of so many times video.size loses detail that the source may have
 
 
@@ -110,6 +111,20 @@ def damage(reader: VideoReader, frames: Sequence[int]) -> str:
     )
 
 
+def faceless(stretches: Sequence[tuple[int, int]], frames: int) -> str:
+    """A line on the frames in which no face was found: how many, and which.
+
+    Args:
+        stretches: (first frame, frame after the last) of each stretch, rising.
+        frames: how many were looked through.
+    """
+    count = sum(stop - start for start, stop in stretches)
+    shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in stretches]
+    more = f" and {len(shown) - _SHOWN} more stretches" if len(shown) > _SHOWN else ""
+    verb = "has" if count == 1 else "have"
+    return f"{count} of {frames} frames {verb} no face: {', '.join(shown[:_SHOWN])}{more}"
+
+
 def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
     """What a person would want to know of the plan."""
     notes = []
@@ -117,6 +132,8 @@ def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[
         notes.append(
             f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
         )
+    elif plan.scan is not None and (empty := plan.scan.faceless(plan.start, plan.stop)):
+        notes.append(faceless(empty, plan.stop - plan.start))
     if plan.scan is not None and plan.scan.damaged:
         notes.append(damage(reader, plan.scan.damaged))
     if config.weights.lora and not job.cast:

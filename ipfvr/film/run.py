@@ -83,6 +83,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             "left_out": list(extras.left_out),
             "cuts": plan.scan.cuts if plan.scan else [],
             "damaged_frames": damaged,
+            "faceless": plan.scan.faceless(plan.start, plan.stop) if plan.scan else [],
             "people": _people(plan, troupe),
             "tracks": _tracks(plan, config.video.size),
             "notes": notes,

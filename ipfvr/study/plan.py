@@ -94,7 +94,7 @@ def plan_clips(study: Study, people: Sequence[Folder]) -> list[tuple[Folder, Cel
                 "size": config.video.size,
                 "scene_frames": config.data.scene_frames,
                 "faces": faces,
-                "detector": _digest("yunet"),
+                "detector": _digest("yunet") or sha256(locate("mini/centerface")),
             }
             given = {"video": str(video), "pairs": list(study.pairs)}
             found.append((person, Cell("clips", f"scene {video.stem}", key, given)))
