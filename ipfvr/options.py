@@ -37,7 +37,11 @@ class FacesConfig:
 
 @dataclass
 class PeopleConfig:
-    """Who is who in a video: tracks against reference pictures, by weights.recogniser."""
+    """Who is who in a video: tracks against reference pictures."""
+
+    recogniser: str = (
+        "mini/dlib"  # tells people apart; shipped, so that who is found does not depend on what was fetched
+    )
 
     # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
     # for the recogniser on degraded faces, ipfvr.catalogue.LIKENESS.
@@ -236,8 +240,9 @@ class PromptConfig:
     )
     describe: bool = True  # False: positive and negative as they stand here
     file: str = ""  # a prompt.yaml; empty: the one in the person's folder, where there is one
-    true_from: float = 0.5  # attributes at least this probable are said
-    false_to: float = 0.2  # those at most this probable are denied in the negative prompt
+    true_from: float = 0.9  # attributes at least this probable are said
+    false_to: float = 0.1  # those at most this probable are denied in the negative prompt
+    sex_from: float = 0.97  # man or woman is said from this probability on, else person; at least 0.9
     compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
     model: str = ""  # transformers: a folder or a name; openai: the model's name
     address: str = ""  # openai: such as http://127.0.0.1:8000/v1

@@ -28,7 +28,8 @@ from ipfvr.data.preparation import Candidate, Networks, prepare_pictures, prepar
 from ipfvr.data.scenes import SCENES
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.detect import make_detector
-from ipfvr.faces.people import people_recogniser, with_bounds
+from ipfvr.faces.people import with_bounds
+from ipfvr.faces.recognise import load_recogniser
 from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     pictures = args.pictures or args.videos
     names = find_people(args.videos, args.people.split(",") if args.people else None)
     detector = make_detector(config.faces)
-    recogniser, remark = people_recogniser(config.weights.recogniser)
+    recogniser = load_recogniser(config.people.recogniser)
     config = replace(config, people=with_bounds(config.people, recogniser.name))
     networks = Networks(detector, recogniser)
     people: dict[str, list[Candidate]] = {}
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         files = _files(pictures / name, PICTURES), _files(args.videos / name, CLIPS)
         people[name] = prepare_person(*files, args.root / name, networks, config)
     remarks = {name: remarks_of(candidates) for name, candidates in people.items()}
-    print(summary(people, remarks) + (f"\n{remark}" if remark else ""))
+    print(summary(people, remarks))
     with atomic(args.root / "prepare.html") as temporary:
         temporary.write_text(contact_sheet(people, remarks))
     weights = {**detector.weights, "recogniser": recogniser.path}

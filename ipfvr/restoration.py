@@ -13,16 +13,13 @@ import torch
 from torch import Tensor
 
 from ipfvr.degradation import degrade, sample_parameters
-from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
 from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.errors import UserError
 from ipfvr.faces.gain import keep_change
-from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
-from ipfvr.models.image_prompt import ImagePrompt
-from ipfvr.models.lora import load_lora
+from ipfvr.models.networks import Networks
 from ipfvr.options import Config, PromptConfig
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow, clip_windows
@@ -33,38 +30,40 @@ _DEGRADED_SEED = 0  # of every degraded reference; it draws two rounds
 
 
 class Restorer:
-    """The networks of a configuration, loaded once, and what they do to a clip.
+    """What the networks of a configuration do to a clip, for one person: with whose words and references.
 
     Attributes:
-        files: the weights that were loaded, for provenance.
+        networks: see :class:`~ipfvr.models.networks.Networks`.
         steps: solver steps a clip takes.
         long_video: what ties clips together.
         lora: the card of the person's LoRA, or None.
         shows_references: whether somebody's references are the image prompt.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Load the weights; a LoRA (``weights.lora``) is merged into them.
+    def __init__(self, config: Config, networks: Networks | None = None) -> None:
+        """Restore by a configuration.
+
+        Args:
+            config: how.
+            networks: of the same weights, to share them with others; None: they are loaded.
 
         Raises:
-            UserError: weights that are not there or do not fit, a LoRA of other weights, a device that is not there, an
-                unknown type.
+            UserError: as :class:`~ipfvr.models.networks.Networks`; an option without meaning.
         """
         self.config = config
         self.long_video = make_long_video(config.long_video, config.video.overlap)
-        self.device = choose_device(config.device)
-        self.dtype = choose_dtype(config.dtype, self.device)
-        torch.manual_seed(config.seed)  # where a preset names no weights they are random, and the same each time
-        self.codec = make_codec(config).to(self.device)
-        self._encoder = make_text_encoder(config)
+        self.networks = Networks(config) if networks is None else networks
+        self.device, self.dtype = self.networks.device, self.networks.dtype
+        self.codec, self.denoiser, self.lora = self.networks.codec, self.networks.denoiser, self.networks.lora
         self.say(config.prompt)
-        self.denoiser = make_denoiser(config, self.dtype).to(self.device)
-        self.lora = load_lora(self.denoiser, Path(config.weights.lora), config) if config.weights.lora else None
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
         self.steps = len(self.sampler.plan)
-        self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
-        self.prompt: ImagePrompt | None = None  # made when it is needed
         self.show_nobody()
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The weights that were loaded, for provenance."""
+        return self.networks.files
 
     @property
     def notes(self) -> list[str]:
@@ -79,7 +78,7 @@ class Restorer:
     @torch.no_grad()
     def say(self, prompt: PromptConfig) -> None:
         """Restore by these words from now on: ``positive`` and ``negative`` as they stand."""
-        words = self._encoder([prompt.positive, prompt.negative])
+        words = self.networks.text_encoder([prompt.positive, prompt.negative])
         self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
         self.config = replace(self.config, prompt=prompt)
 
@@ -96,8 +95,8 @@ class Restorer:
         without = self.config.image_prompt.without
         if without not in ("none", "nobody"):
             raise UserError(f"image_prompt.without '{without}' is unknown: use none or nobody")
-        if without == "nobody" and self._has_prompt():
-            self.image_tokens = self.prompt.nobody().to(self.dtype)
+        if without == "nobody" and self.networks.image_prompt() is not None:
+            self.image_tokens = self.networks.image_prompt().nobody().to(self.dtype)
 
     @contextmanager
     def showing_nobody(self) -> Iterator[None]:
@@ -124,7 +123,7 @@ class Restorer:
         Raises:
             UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
         """
-        if not self._has_prompt():
+        if self.networks.image_prompt() is None:
             return None
         self.image_tokens, self.shows_references = self._tokens(np.stack(faces)), True
         if NEGATIVE_VISUAL in self.sampler.branches:
@@ -133,19 +132,9 @@ class Restorer:
             )
         return self.image_tokens
 
-    def _has_prompt(self) -> bool:
-        if self.prompt is None and self.config.weights.adapter:
-            self.prompt = make_image_prompt(self.config, self.denoiser)
-            if self.prompt is not None:
-                self.prompt.to(self.device)
-                encoders = {"image": self.prompt.image, "face_encoder": self.prompt.recogniser}
-                there = (part for part, encoder in encoders.items() if encoder is not None)
-                self.files.update(weight_files(self.config, ("adapter", *there)))
-        return self.prompt is not None
-
     def _tokens(self, faces: np.ndarray) -> Tensor:
         pixels = resize(to_tensor(faces).to(self.device), self.config.video.size)
-        return self.prompt(pixels).to(self.dtype)
+        return self.networks.image_prompt()(pixels).to(self.dtype)
 
     @torch.no_grad()
     def restore_clip(

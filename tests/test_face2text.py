@@ -105,14 +105,40 @@ def test_the_last_of_the_order_goes_first_and_no_more_than_needed():
 
 
 def test_sure_enough_by_the_thresholds():
-    description = Description(attributes={"Smiling": 0.5, "Bangs": 0.49, "Big_Nose": 0.21, "Bald": 0.2})
+    description = Description(attributes={"Smiling": 0.9, "Bangs": 0.89, "Big_Nose": 0.11, "Bald": 0.1})
     prompts = compose(description, config())
     assert (prompts.said, prompts.denied, prompts.unsure) == (["Smiling"], ["Bald"], ["Bangs", "Big_Nose"])
-    for probability, word in ((0.4, "woman"), (0.6, "man")):
+    for probability, word in ((0.03, "woman"), (0.97, "man"), (0.0, "woman"), (1.0, "man")):
         who = compose(Description(attributes={"Male": probability}), config())
         assert (who.positive, who.said, who.denied) == (f"a {word}", ["Male"], [])
     wider = compose(description, config("prompt.true_from=0.4", "prompt.false_to=0.3"))
     assert wider.unsure == []
+
+
+@pytest.mark.parametrize("options", [(), ("prompt.sex_from=0.9",), ("prompt.true_from=0.5", "prompt.false_to=0.5")])
+def test_sex_is_never_said_below_nine_tenths(options: tuple[str, ...]) -> None:
+    """Whatever else is known, and however low the other bounds are."""
+    for probability in np.linspace(0.101, 0.899, 41):
+        others = {"Young": 1.0, "No_Beard": 0.95, "Goatee": 0.02, "Wearing_Lipstick": 0.97}
+        prompts = compose(Description(attributes={"Male": float(probability), **others}), config(*options))
+        assert not {"man", "woman"} & set(prompts.positive.replace(",", " ").split())
+        assert "Male" in prompts.unsure
+    with pytest.raises(UserError, match=r"prompt\.sex_from"):
+        compose(Description(attributes={"Male": 0.8}), config("prompt.sex_from=0.7"))
+
+
+def test_the_samples_woman_is_not_called_a_man() -> None:
+    """The shipped network is unsure of her (Male 0.62): then nothing is said, and nothing that follows from it."""
+    from ipfvr.data.sample import portrait
+    from ipfvr.faces.align import crop, crop_matrix
+    from ipfvr.faces.detect import make_detector
+    from ipfvr.identity.face2text import describe
+
+    picture, settings = portrait(), load_config(None, [])
+    found = make_detector(settings.faces).detect(picture)[0]
+    face = crop(picture, crop_matrix(found.landmarks, settings.video.size), settings.video.size)
+    words = compose(describe([face], settings), settings).positive.replace(",", " ").split()
+    assert "man" not in words
 
 
 def test_nothing_known_is_the_presets_own_words():

@@ -44,7 +44,7 @@ def parts_that_cost_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, req
     recogniser.path = tmp_path / "recogniser"
     recogniser.path.write_text("weights")
     monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
-    monkeypatch.setattr("ipfvr.film.look.people_recogniser", lambda name: (recogniser, ""))
+    monkeypatch.setattr("ipfvr.film.look.load_recogniser", lambda name: recogniser)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_who_is_not_there_and_who_is_named_twice(film: Path, tmp_path: Path) -> 
     again = Person("ann", (picture_of(tmp_path / "ann.png", "red"),))
     anna, _ = pictures(tmp_path)
     cases = [
-        ((green,), r"cleo is not in the video: the best cosine of 4 faces is -?\d"),
+        ((green,), r"cleo is not in the video: the likest of 4 faces has a likeness of -?\d"),
         ((anna, again), "anna and ann look like one person"),
         ((Person("eve"),), "eve has no reference"),
     ]

@@ -10,7 +10,7 @@ from ipfvr.catalogue import LIKENESS
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, crop_matrix, enlarged, face_template
 from ipfvr.faces.detect import Face
-from ipfvr.faces.paste import blend_mask, match_colours, paste
+from ipfvr.faces.paste import blend_mask, change_of, paste
 from ipfvr.faces.people import check_distinct, match_people, with_bounds
 from ipfvr.faces.track import FaceTrack, main_tracks, scan_video
 from ipfvr.options import FacesConfig, PeopleConfig
@@ -58,12 +58,56 @@ def test_a_square_at_or_beyond_the_border_of_the_frame() -> None:
 def test_colours_are_those_of_the_crop() -> None:
     low = smooth_picture(SIZE, SIZE)
     shifted = np.clip(low.astype(int) + np.array([25, -20, 15]), 0, 255).astype(np.uint8)
-    assert np.abs(match_colours(shifted, low).astype(int) - low).mean() < 1.5
+    assert np.abs(change_of(shifted, low)).mean() < 1.5
     rng = np.random.default_rng(1)
     detail = rng.integers(-20, 21, low.shape)
     sharp = np.clip(low.astype(int) + detail, 0, 255).astype(np.uint8)
-    kept = match_colours(sharp, low).astype(int) - low
+    kept = change_of(sharp, low)
     assert np.corrcoef(kept.ravel(), detail.ravel())[0, 1] > 0.97  # what is fine is the restored square's
+
+
+def sharp_frame(seed: int = 0) -> np.ndarray:
+    """A frame with detail finer than any square."""
+    noise = np.random.default_rng(seed).integers(-25, 26, (300, 400, 3))
+    return np.clip(smooth_picture(400, 300).astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", [60, 128, 200, 290])
+def test_the_sources_detail_stays_whatever_the_size_of_the_face(side: float) -> None:
+    """A network that blurs its square takes no more than the square can hold from the frame."""
+    frame, matrix = sharp_frame(), somewhere(side, 0.1, 60, 5)
+    low = crop(frame, matrix, SIZE)
+    brighter = np.clip(low.astype(int) + 12 * np.sin(np.arange(SIZE) / 6)[:, None, None], 0, 255).astype(np.uint8)
+    result = paste(frame, brighter, low, matrix)
+    fine = [cv2.Laplacian(f.astype(np.float32), cv2.CV_32F) for f in (result, frame)]
+    touched = np.abs(result.astype(int) - frame).sum(-1) > 0
+    assert touched.any()
+    assert fine[0][touched].var() > 0.95 * fine[1][touched].var()
+
+
+@pytest.mark.parametrize("side", [50, 100, 128])
+def test_up_to_the_squares_own_size_the_face_is_the_restored_one(side: float) -> None:
+    """Where the square is as large as its place or larger, pasting the change and pasting the square are the same."""
+    frame = smooth_picture(400, 300)
+    matrix = somewhere(side, 0.0, 100, 60)
+    low, other = crop(frame, matrix, SIZE), smooth_picture(SIZE, SIZE, seed=5)
+    restored = np.clip(low.astype(float) + (other.astype(float) - 128) / 4, 0, 255).astype(np.uint8)
+    result = paste(frame, restored, low, matrix)
+    wanted = low + change_of(restored, low)
+    middle = slice(SIZE // 2 - 20, SIZE // 2 + 20)
+    found = crop(result, matrix, SIZE)[middle, middle]
+    assert np.abs(found - wanted[middle, middle]).mean() < 1.5
+
+
+def test_strength_scales_the_change_and_none_leaves_every_byte() -> None:
+    frame = sharp_frame()
+    matrix = somewhere(150, 0.2, 80, 50)
+    low = crop(frame, matrix, SIZE)
+    restored = smooth_picture(SIZE, SIZE, seed=3)
+    assert np.array_equal(paste(frame, restored, low, matrix, 0.0), frame)
+    changes = [paste(frame, restored, low, matrix, s).astype(float) - frame for s in (0.25, 0.5)]
+    free = (np.abs(changes[1]) > 8) & (frame > 90) & (frame < 160)  # far from black and white
+    assert np.abs(changes[1][free] / changes[0][free] - 2).mean() < 0.25
 
 
 def test_a_frame_made_larger_holds_the_same_points() -> None:
@@ -102,7 +146,10 @@ def test_the_likest_track_is_the_person() -> None:
     cast = match_people(tracks, {"anna": anna, "ben": ben}, PeopleConfig(same=0.5))
     # The second is like anna too, but she is the first at that time, and it is not like ben.
     assert cast.names == ["anna", None, "ben", "anna"]
-    with pytest.raises(UserError, match=r"cleo is not in the video: the best cosine of 4 faces is 0\.09"):
+    with pytest.raises(
+        UserError,
+        match=r"cleo is not in the video: the likest of 4 faces has a likeness of 0\.09, the bound is 0\.5; .*same=0\.08",
+    ):
         match_people(tracks, {"cleo": np.array([0, 0, 1.0])}, PeopleConfig(same=0.5))
     with pytest.raises(UserError, match="it shows no face"):
         match_people([], {"anna": anna}, PeopleConfig())

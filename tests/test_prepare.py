@@ -27,7 +27,7 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = ColourRecogniser()
     recogniser.path = Path("/dev/null")
     monkeypatch.setattr(prepare, "make_detector", lambda _: StubDetector())
-    monkeypatch.setattr(prepare, "people_recogniser", lambda _: (recogniser, ""))
+    monkeypatch.setattr(prepare, "load_recogniser", lambda _: recogniser)
 
 
 @pytest.fixture

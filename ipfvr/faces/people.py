@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from ipfvr.catalogue import ENTRIES, LIKENESS, LIKENESS_OF_OTHERS
+from ipfvr.catalogue import LIKENESS, LIKENESS_OF_OTHERS
 from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, Face
-from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
+from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.faces.track import FaceTrack
 from ipfvr.options import PeopleConfig
-from ipfvr.registry import find
 from ipfvr.video.reader import read_image
 
-_OWN = "mini/recogniser"  # shipped; stands in where the configured one has no file
 _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that a whole frame is not converted
 
 
@@ -33,15 +31,6 @@ class Cast:
 
     names: list[str | None]
     cosines: list[dict[str, float]]
-
-
-def people_recogniser(name: str) -> tuple[Recogniser, str]:
-    """The recogniser ``weights.recogniser``, or mini's own where its file is not there; and the remark that says so."""
-    entry = ENTRIES.get(name)
-    if entry is not None and find(entry) is None:
-        remark = f"people are told apart by {_OWN}; by what was asked for: python -m ipfvr.weights fetch {name}"
-        return load_recogniser(_OWN), remark
-    return load_recogniser(name), ""
 
 
 def face_vector(image: np.ndarray, face: Face, recogniser: Recogniser) -> np.ndarray:
@@ -74,7 +63,7 @@ def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Reco
 def with_bounds(config: PeopleConfig, recogniser: str) -> PeopleConfig:
     """The options with the bounds of the recogniser of that name in place of zeros."""
     own = LIKENESS.get(recogniser, LIKENESS_OF_OTHERS)
-    return PeopleConfig(config.same or own.same, config.distinct or own.distinct)
+    return replace(config, same=config.same or own.same, distinct=config.distinct or own.distinct)
 
 
 def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> None:
@@ -130,7 +119,15 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
             best = max((row[name] for row in cosines), default=None)
             raise UserError(
                 f"{name or 'the person of the reference'} is not in the video: "
-                + ("it shows no face" if best is None else f"the best cosine of {len(tracks)} faces is {best:.2f}")
-                + f"; give another reference, or lower people.same ({config.same})"
+                + ("it shows no face" if best is None else _nearest(best, len(tracks), config.same))
             )
     return Cast(names, cosines)
+
+
+def _nearest(best: float, faces: int, bound: float) -> str:
+    """What is told of the likest face, and what to do about it."""
+    advice = "give a picture of the person that is larger, sharper or more from the front"
+    if best > 0:  # below it, people.same would take anybody
+        advice += f", or accept this one with people.same={max(0.0, best - 0.005):.2f}"
+    likest = f"the likest of {faces} faces has" if faces > 1 else "the only face has"
+    return f"{likest} a likeness of {best:.2f}, the bound is {bound:g}; {advice}"

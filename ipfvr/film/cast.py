@@ -17,6 +17,7 @@ from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
 from ipfvr.identity.face2text import with_words
 from ipfvr.identity.prompt_file import read_by_hand
+from ipfvr.models.networks import load_networks
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
@@ -33,17 +34,19 @@ class Troupe:
         words: by who is restored: the prompts and what they were made of.
         records: by who is restored, for the report.
         notes: what a person should know, a line each.
+        readers: the weights that read the persons' words, by their part.
     """
 
     restorers: dict[str, Restorer] = field(default_factory=dict)
     words: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    readers: dict[str, Path] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, Path]:
         """The weights that were loaded; a person's own, such as the LoRA, under the person's name where they differ."""
-        found: dict[str, Path] = {}
+        found = dict(self.readers)
         for who, restorer in self.restorers.items():
             for part, path in restorer.files.items():
                 found[part if found.get(part, path) == path else f"{part} of {who}"] = path
@@ -71,7 +74,7 @@ def hire(
 ) -> Troupe:
     """Load what restores each person of the plan.
 
-    People without weights of their own share one network.
+    Networks are loaded once; people with a LoRA of their own have a denoiser of their own.
 
     Args:
         job, plan, config: the job.
@@ -82,7 +85,7 @@ def hire(
     Raises:
         UserError: weights, LoRA or prompt file that cannot be used.
     """
-    troupe = Troupe()
+    troupe, loaded = Troupe(), []
     people = {person.name: person for person in job.cast}
     expressions = {} if words is not None else _expressions(plan, reader, config, people)
     for who in plan.people:
@@ -99,10 +102,9 @@ def hire(
             own = replace(own, prompt=replace(own.prompt, **spoken))
         troupe.words[who] = record
         troupe.notes += record.get("notes", [])
-        restorer = Restorer(own)
-        restorer.files.update({name: Path(path) for name, path in record.get("files", {}).items()})
+        restorer = Restorer(own, load_networks(own, loaded))
+        troupe.readers |= {name: Path(path) for name, path in record.get("files", {}).items()}
         troupe.records[who] = _show(restorer, person, faces, record)
-        _share(restorer, troupe.restorers.values())
         troupe.restorers[who] = restorer
     if any(record.get("image_prompt", "").startswith("not used") for record in troupe.records.values()):
         troupe.notes.append("without weights.adapter the network does not see the reference")
@@ -137,15 +139,6 @@ def _show(restorer: Restorer, person: Person, faces: Sequence[np.ndarray], words
     card = restorer.lora
     record["lora"] = card and {"person": card["identity"], "sha256": card["adapter_sha256"]}
     return record
-
-
-def _share(restorer: Restorer, others: Sequence[Restorer] | Any) -> None:
-    """Let a restorer use the networks of another that has the same; its own are freed."""
-    for other in others:
-        same = restorer.config.weights.lora == other.config.weights.lora
-        if same and (restorer.prompt is None) == (other.prompt is None):
-            restorer.codec, restorer.denoiser, restorer.prompt = other.codec, other.denoiser, other.prompt
-            return
 
 
 def _expressions(

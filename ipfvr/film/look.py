@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.people import face_vector, people_recogniser, with_bounds
-from ipfvr.faces.recognise import Recogniser
+from ipfvr.faces.people import face_vector, with_bounds
+from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.faces.track import Scan, scan_video
 from ipfvr.film.cast import known_people, reference_crops
 from ipfvr.film.job import Job
@@ -64,9 +64,8 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
         detector = make_detector(config.faces)
         files.update(detector.weights)
     if job.cast and not job.aligned:
-        recogniser, remark = people_recogniser(config.weights.recogniser)
+        recogniser = load_recogniser(config.people.recogniser)
         files["people"] = recogniser.path
-        notes += [remark] if remark else []
         config = replace(config, people=with_bounds(config.people, recogniser.name))
         people = known_people(job, detector, recogniser, config)
     references = reference_crops(job, detector, config)

@@ -15,6 +15,7 @@ from ipfvr.models.text import byte_tokenizer, load_tokenizer
 from ipfvr.options import Config, PromptConfig
 from ipfvr.registry import locate
 
+LEAST_SURE_OF_SEX = 0.9  # the lowest prompt.sex_from
 PERSON = ("Male", "Young")  # said as the sentence's noun, never dropped
 # What is said first when there is no room for all: what tells people apart before what many have, judgements and
 # what the picture shows rather than the person at the end. Attributes are dropped from the end.
@@ -55,15 +56,23 @@ class Description:
     def truths(self, settings: PromptConfig) -> dict[str, bool]:
         """The attributes that are sure enough to be said, in CelebA's order, to their truth.
 
-        True from ``true_from`` on, false up to ``false_to``. Male is said either way, by man or woman: false up to
-        ``1 - true_from``.
+        True from ``true_from`` on, false up to ``false_to``; man from ``sex_from`` on, woman up to ``1 - sex_from``.
+
+        Raises:
+            UserError: ``prompt.sex_from`` is below 0.9.
         """
+        if settings.sex_from < LEAST_SURE_OF_SEX:
+            raise UserError(
+                f"prompt.sex_from is {settings.sex_from}; below {LEAST_SURE_OF_SEX} it would often be wrong"
+            )
         truths = {}
         for name in WORDS:
+            sex = name == "Male"
+            true_from = settings.sex_from if sex else settings.true_from
+            false_to = 1 - settings.sex_from if sex else settings.false_to
             probability = self.attributes.get(name)
-            bound = 1 - settings.true_from if name == "Male" else settings.false_to
-            if probability is not None and (probability >= settings.true_from or probability <= bound):
-                truths[name] = probability >= settings.true_from
+            if probability is not None and (probability >= true_from or probability <= false_to):
+                truths[name] = probability >= true_from
         return truths
 
 
