@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from ipfvr.catalogue import ENTRIES
-from ipfvr.config import all_keys
+from ipfvr.config import all_keys, load_config
+from ipfvr.diffusion.sampler import Sampler
+from ipfvr.diffusion.schedule import Schedule
+from ipfvr.diffusion.streams import Streams
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +36,16 @@ def test_verbs_options_and_files_exist(path: Path) -> None:
         )
     for names in re.findall(r"ipfvr\.weights fetch ((?:[a-z0-9_-]+ ?)+)", text):
         assert {name for name in names.split() if not name.startswith("--")} <= set(ENTRIES), names
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_overrides_in_documents_are_taken(path: Path) -> None:
+    """What a document tells a reader to write is of the right type, and the sampler takes it."""
+    for key, value in re.findall(r"(?<![\w./{-])((?:[a-z_]+\.)+[a-z_]+)=([\w.,\[\]/-]+)", path.read_text()):
+        if key in all_keys() and "..." not in value:
+            config = load_config(None, [f"{key}={value.rstrip('.,')}"])
+            Sampler(config.sampler, Schedule(config.schedule))
+            Streams(config.sampler.batch_streams)
 
 
 def test_every_equation_lives_where_the_table_says_and_is_tested() -> None:

@@ -238,6 +238,19 @@ def test_who_is_not_there_and_who_is_named_twice(film: Path, tmp_path: Path) -> 
         with pytest.raises(UserError, match=says):
             restore(Job(film, tmp_path / "a.mp4", people=people), tiny(), quiet=True)
         assert not (tmp_path / "a.mp4").exists()
+        assert not list(tmp_path.glob(".*"))  # a refusal leaves no hidden folder
+
+
+def test_the_networks_are_loaded_once_however_many_people(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ipfvr.models import networks
+
+    made, make = [], networks.make_denoiser
+    monkeypatch.setattr(networks, "make_denoiser", lambda *given: made.append(given) or make(*given))
+    restore(Job(film, tmp_path / "a.mp4", people=pictures(tmp_path), others="restore"), tiny(), quiet=True)
+    assert len(made) == 1
+    assert not list(tmp_path.glob(".*"))  # nor does a finished job
 
 
 def test_the_command_line_names_people(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

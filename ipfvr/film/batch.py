@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import shutil
@@ -60,13 +61,31 @@ def sources_of(path: Path) -> list[Path] | None:
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS and not p.name.startswith("."))
     elif path.suffix.lower() == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        found = [path.parent / line for line in lines if line and not line.startswith("#")]
+        found = [path.parent / name for name in read_list(path)]
     else:
         return None
     if not found:
         raise UserError(f"no video in {path}")
     return found
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a list of files: one a line, ``#`` begins a remark, quotes around a name are left out.
+
+    The list may come from any system: with or without a byte order mark, in UTF-8 or UTF-16, with any line ends.
+
+    Raises:
+        UserError: it is not text in either encoding.
+    """
+    content = path.read_bytes()
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")
+    try:
+        lines = content.decode(encoding).splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8 or UTF-16: save the list in one of them") from None
+    names = [line.strip().strip("\"'").strip() for line in lines]
+    return [name for name in names if name and not name.startswith("#")]
 
 
 def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False) -> None:

@@ -115,9 +115,15 @@ class Parts:
         with np.load(path) as arrays:
             return _from_arrays(dict(arrays))
 
-    def close(self, finished: bool) -> None:
-        """Let go of the folder; it is removed where the job is finished, or has come to nothing worth keeping."""
-        if finished or not any(path.suffix in (".npz", ".mp4") for path in self.folder.iterdir()):
+    def close(self, finished: bool, refused: bool = False) -> None:
+        """Let go of the folder; it is removed where the job is finished, or has come to nothing worth keeping.
+
+        Args:
+            finished: the output is whole.
+            refused: the job cannot be done as it is asked for; then a scan is not worth keeping, restored parts are.
+        """
+        worth = (".mp4",) if refused else (".npz", ".mp4")
+        if finished or not any(path.suffix in worth for path in self.folder.iterdir()):
             shutil.rmtree(self.folder)
         self._lock.close()
 

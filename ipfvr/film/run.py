@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ipfvr.errors import UserError
 from ipfvr.files import check_writable, write_json
 from ipfvr.film.job import Job, check_job
 from ipfvr.film.parts import Parts
@@ -51,7 +52,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
 
     asked = what_is_asked(job, config)
     parts = Parts(job.output, asked)
-    finished = False
+    finished = refused = False
     try:
         look = look_at(job, config, reader, parts, quiet)
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
@@ -98,8 +99,11 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         write_json(job.output.with_suffix(".json"), report)
         finished = True
         return report
+    except UserError:
+        refused = True
+        raise
     finally:
-        parts.close(finished)
+        parts.close(finished, refused)
 
 
 def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
