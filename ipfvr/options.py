@@ -134,7 +134,9 @@ class ImagePromptConfig:
     ``step_scales``.
     """
 
-    source: str = "none"  # clip (weights.image) | recogniser (weights.face_encoder) | both | none: no image prompt
+    # clip (weights.image) | recogniser (weights.face_encoder) | both | appearance (the reference's own latents, and
+    # weights.face_encoder) | none: no image prompt
+    source: str = "none"
     # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (a token each state)
     projection: str = "resampler"
     train_encoder: bool = False  # clip's encoder learns with the adapter and lies in its file
@@ -268,9 +270,15 @@ class DataConfig:
     workers: int = 0
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
+    # Of Eq. 13, and the film faults of ipfvr.data.faults; a level that stands twice is drawn twice as often.
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
+    min_side: int = 0  # smaller pictures are references only: their detail is no truth at a larger size; 0: none is
+    face_only: list[str] = field(default_factory=list)  # beginnings of names of people around whose faces is no truth
+    validation: str = ""  # a YAML file that lists who of the people held out validates; empty: all of them
     references: int = 0  # adapter: other pictures of the same person that an item carries
     own_reference: float = 0.0  # adapter: share of pictures whose reference is themselves, as IP-Adapter has it
+    reference_variation: float = 0.0  # warp of a reference, as a share of its side, with other colours; 0: as it is
+    face_motion: float = 0.0  # moving pictures: warp of the face to and fro, as a share of the side
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
@@ -342,7 +350,7 @@ class RewardConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # what is trained: vae | clip | base | adapter | lora | landmarks | attributes | recogniser
+    module: str = "base"  # what is trained: vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
