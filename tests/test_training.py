@@ -108,7 +108,7 @@ def test_an_item_is_a_pair_at_the_configured_sizes(root: Path) -> None:
     for index, frames in ((0, 1), (len(data.train.pictures), 3)):
         item, again = data.train[Draw(index, 5)], data.train[Draw(index, 5)]
         assert item["pixels"].shape == (frames, 3, 32, 32)
-        assert item["low"].shape == (frames, 3, 16, 16)
+        assert item["low"].shape == (frames, 3, 32, 32)
         assert torch.equal(item["pixels"], again["pixels"])
         assert torch.equal(item["low"], again["low"])
         assert not torch.equal(item["pixels"], data.train[Draw(index, 6)]["pixels"])

@@ -60,8 +60,9 @@ class FaceDataset(Dataset):
     """Pictures (one frame) or clips of faces with their low-quality twins.
 
     An item is a dictionary: ``pixels`` and ``low``, both (F, 3, size, size), float32 in [-1, 1]; ``weight`` (1, size,
-    size), 0 where the picture is no truth to learn from; ``landmarks`` (5, 2), pixels, where the augmentation has moved the template's; ``text``, the caption;
-    ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3, size, size), clean pictures of the person.
+    size), 0 where the picture is no truth to learn from; ``landmarks`` (5, 2), pixels, where the augmentation has
+    moved the template's; ``text``, the caption; ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3,
+    size, size), clean pictures of the person.
 
     References are other pictures of the person than the item's own, and not cut from its own clip, where there are
     such; of a clip of a person without pictures, frames far from the item's; a share ``data.own_reference`` of the

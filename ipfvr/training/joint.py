@@ -16,7 +16,7 @@ from ipfvr.training.adapter import AdapterTraining, exchange_references
 
 
 class JointTraining(AdapterTraining):
-    """The adapter's losses (see :class:`~ipfvr.training.adapter.AdapterTraining`) for U-Net, ControlNet and image prompt.
+    """The losses of :class:`~ipfvr.training.adapter.AdapterTraining` for U-Net, ControlNet and image prompt.
 
     A base that learns without references learns to do without them, and a prompt that is added to it afterwards can
     only correct what it makes. Here the base learns to look at the reference. A share ``loss.drop_image`` of the

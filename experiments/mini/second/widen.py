@@ -1,12 +1,12 @@
 """Start weights of mini's second generation: the denoiser of the first, widened to 256 pixels.
 
-    python experiments/mini/second/widen.py --vae runs/mini2/vae/weights/vae.safetensors --output runs/mini2/start.safetensors
+    python experiments/mini/second/widen.py --vae CODEC.safetensors --output runs/mini2/start.safetensors
 
-Both linear codecs project patches on principal components: the first 4 x 4 patches of 128 pixels on 12, the second 8 x 8
-patches of 256 pixels on 48, both on a grid of 32 x 32. Halving a picture of 256 pixels maps the latents of the second
-to those of the first, z = A z', and A has nearly orthonormal rows where the second's scaling factor is half of the
-first's; the nearest matrix that has them is taken. So noise stays noise, and a network that reads A z' and writes A^T v does to the coarse half of the latents what the
-first does; the detail starts from nothing.
+Both linear codecs project patches on principal components: the first 4 x 4 patches of 128 pixels on 12, the second 8
+x 8 patches of 256 pixels on 48, both on a grid of 32 x 32. Halving a picture of 256 pixels maps the latents of the
+second to those of the first, z = A z', and A has nearly orthonormal rows where the second's scaling factor is half of
+the first's; the nearest matrix that has them is taken. So noise stays noise, and a network that reads A z' and writes
+A^T v does to the coarse half of the latents what the first does; the detail starts from nothing.
 """
 
 from __future__ import annotations
