@@ -350,9 +350,9 @@ class RewardConfig:
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = (
-        "base"  # what is trained: vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
-    )
+    module: str = "base"  # vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
+    # adapter, joint: whose cosines validation reports; it has no part in the losses. Empty: the identity loss's own.
+    judge: str = ""
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32

@@ -105,6 +105,7 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
             "data.levels=[heavy,clean,small]",
             "loss.drop_image=0.5",
             "loss.strangers=0.5",
+            "train.judge=mini/recogniser",
             "optimizer.steps=4",
             "optimizer.lr=0.01",
             "train.wandb=disabled",
@@ -119,7 +120,8 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
     weights = {part: tmp_path / "run" / "weights" / f"{part}.safetensors" for part in ("denoiser", "adapter")}
     assert load_file(weights["adapter"])["image_proj.places"].any()
     logged = (tmp_path / "run" / "log" / "from_0" / "metrics.csv").read_text().splitlines()[0]
-    assert {"val/psnr_right", "val/psnr_none", "val/psnr_wrong"} <= set(logged.split(","))
+    wanted = {f"val/{kind}_{whose}" for kind in ("psnr", "identity") for whose in ("right", "none", "wrong")}
+    assert wanted <= set(logged.split(","))
     torch.manual_seed(0)
     pairs = [f"weights.{part}={path}" for part, path in weights.items()]
     restorer = Restorer(load_config(None, [*APPEARANCE, face_encoder, *pairs]))

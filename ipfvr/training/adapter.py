@@ -39,6 +39,7 @@ class AdapterTraining(BaseTraining):
         if config.data.references < 1:
             raise UserError("train.module adapter needs references: data.references=1 or more")
         self.judge: Recogniser | None = load_recogniser(config.loss.recogniser) if config.loss.identity else None
+        self.validator = load_recogniser(config.train.judge) if config.train.judge else self.judge
 
     def build(self) -> None:
         """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""
@@ -76,8 +77,8 @@ class AdapterTraining(BaseTraining):
         everyone = torch.ones_like(step, dtype=torch.bool)
         text, real = self.embed(batch["text"]), batch["pixels"].flatten(0, 1)
         metrics = {}
-        if self.judge is not None:
-            truth = self.wanted(self.judge, batch, batch["reference"], ~everyone)
+        if self.validator is not None:
+            truth = self.wanted(self.validator, batch, batch["reference"], ~everyone)
         with exchanged(self.network, self.ema):
             right = self.image_tokens(batch["reference"], everyone)
             # Neighbours of a sorted batch are often one person: half a batch away is another.
@@ -87,8 +88,8 @@ class AdapterTraining(BaseTraining):
                 metrics[f"val/loss_{name}"] = loss
                 pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
                 metrics[f"val/psnr_{name}"] = mean_psnr(pixels, real)
-                if self.judge is not None:
-                    similarity = self.similarity(self.judge, restored, batch["landmarks"], truth)
+                if self.validator is not None:
+                    similarity = self.similarity(self.validator, restored, batch["landmarks"], truth)
                     metrics[f"val/identity_{name}"] = similarity.mean()
         self.log_dict(metrics, batch_size=len(z_hq))
 
