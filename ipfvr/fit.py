@@ -30,7 +30,7 @@ def fit(config: Config, restart: bool = False) -> Path:
     """Train what ``config.train.module`` names.
 
     Args:
-        config: see :class:`ipfvr.options.TrainConfig`.
+        config: see :class:`ipfvr.training_options.TrainConfig`.
         restart: begin anew though there is a checkpoint.
 
     Returns:

@@ -17,10 +17,10 @@ from ipfvr.data.sample import sample_clip
 from ipfvr.errors import UserError
 from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser
-from ipfvr.options import OptimizerConfig
 from ipfvr.training.base import correlated_noise
 from ipfvr.training.common import learning_rate
 from ipfvr.training.vae import PatchDiscriminator, high_frequency_loss
+from ipfvr.training_options import OptimizerConfig
 from ipfvr.video.writer import VideoWriter
 
 

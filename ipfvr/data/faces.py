@@ -26,8 +26,9 @@ from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
-from ipfvr.options import Config, DataConfig
+from ipfvr.options import Config
 from ipfvr.pixels import resize, to_tensor
+from ipfvr.training_options import DataConfig
 from ipfvr.video.reader import read_frames, read_image
 
 CAMERA = 0.006  # of camera_path: aligned faces hardly move
