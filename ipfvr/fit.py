@@ -30,7 +30,7 @@ def fit(config: Config, restart: bool = False) -> Path:
     """Train what ``config.train.module`` names.
 
     Args:
-        config: see :class:`ipfvr.options.TrainConfig`.
+        config: see :class:`ipfvr.training_options.TrainConfig`.
         restart: begin anew though there is a checkpoint.
 
     Returns:
@@ -99,6 +99,10 @@ def make_training(config: Config):
         from ipfvr.training.adapter import AdapterTraining
 
         return AdapterTraining(config), FaceData(config)
+    if config.train.module == "joint":
+        from ipfvr.training.joint import JointTraining
+
+        return JointTraining(config), FaceData(config)
     if config.train.module == "lora":
         from ipfvr.training.lora import make_lora_training
 
@@ -125,7 +129,7 @@ def make_training(config: Config):
         return make_recogniser_training(config)
     raise UserError(
         f"train.module '{config.train.module}' is unknown: "
-        "use vae, clip, base, adapter, lora, landmarks, attributes or recogniser"
+        "use vae, clip, base, adapter, joint, lora, landmarks, attributes or recogniser"
     )
 
 

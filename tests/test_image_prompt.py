@@ -287,7 +287,7 @@ def test_our_file_comes_back_and_says_what_it_is_for(tmp_path: Path, recogniser:
 @pytest.mark.parametrize(
     ("pairs", "says"),
     [
-        (["image_prompt.source=words"], "clip, recogniser, both or none"),
+        (["image_prompt.source=words"], "clip, recogniser, both, appearance or none"),
         (["image_prompt.source=both"], "weights.face_encoder"),
         (["image_prompt.projection=square"], "linear, resampler or patches"),
         (["image_prompt.references=best"], "concat or mean"),

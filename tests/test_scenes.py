@@ -166,6 +166,6 @@ def test_an_item_has_the_sizes_of_the_preset_and_repeats(tmp_path: Path) -> None
     data.setup()
     batch = next(iter(data.train_dataloader()))
     assert batch["pixels"].shape == (1, 6, 3, 32, 32)
-    assert batch["low"].shape == (1, 6, 3, 16, 16)
+    assert batch["low"].shape == (1, 6, 3, 32, 32)
     assert batch["landmarks"].shape == (1, 6, 5, 2)
     assert np.array_equal(batch["low"], next(iter(data.train_dataloader()))["low"])

@@ -17,10 +17,10 @@ from ipfvr.data.sample import sample_clip
 from ipfvr.errors import UserError
 from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser
-from ipfvr.options import OptimizerConfig
 from ipfvr.training.base import correlated_noise
 from ipfvr.training.common import learning_rate
 from ipfvr.training.vae import PatchDiscriminator, high_frequency_loss
+from ipfvr.training_options import OptimizerConfig
 from ipfvr.video.writer import VideoWriter
 
 
@@ -108,7 +108,7 @@ def test_an_item_is_a_pair_at_the_configured_sizes(root: Path) -> None:
     for index, frames in ((0, 1), (len(data.train.pictures), 3)):
         item, again = data.train[Draw(index, 5)], data.train[Draw(index, 5)]
         assert item["pixels"].shape == (frames, 3, 32, 32)
-        assert item["low"].shape == (frames, 3, 16, 16)
+        assert item["low"].shape == (frames, 3, 32, 32)
         assert torch.equal(item["pixels"], again["pixels"])
         assert torch.equal(item["low"], again["low"])
         assert not torch.equal(item["pixels"], data.train[Draw(index, 6)]["pixels"])

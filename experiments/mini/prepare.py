@@ -4,7 +4,9 @@
 
 Source holds ``images/<set>/<identity>/*`` (aligned to the 512 px face template unless the manifest calls them
 photos), ``references/<identity>/*`` (photos of the people of the clips, and frames called ``<clip>_f<frame>``) and
-``clips/<identity>/*.mp4``. Faces in clips, photos and references are found, aligned and cropped at 160 pixels.
+``clips/<identity>/*.mp4``. A picture that lies in a set itself, ``images/<set>/<name>.jpg``, is the only one of its
+person, who is called ``<set>_<name>``. Faces in clips, photos and references are found, aligned and cropped at
+``--size`` pixels.
 ``ROOT/weak.yaml`` lists the people whom a manifest marks ``weak_identity``: some of their pictures may be of others.
 """
 
@@ -26,7 +28,7 @@ from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import VideoWriter, write_picture
 
-SIZE = 160  # a margin over mini's 128 pixels, for random zooms
+SIZE = 320  # a margin over 256 pixels, for random zooms
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--root", type=Path, default=Path("data/mini"))
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the crops that are made here, pixels")
     args = parser.parse_args(argv)
     manifest = args.source / "manifest.json"
     if not manifest.is_file():
@@ -48,11 +51,18 @@ def main(argv: list[str] | None = None) -> None:
         output = args.root / file.parent.name / "reference" / file.with_suffix(".png" if picture else file.suffix).name
         if not output.exists():
             output.parent.mkdir(parents=True, exist_ok=True)
-            _crop_photo(file, output, detector) if picture else output.write_bytes(file.read_bytes())
+            if picture:
+                _crop_photo(file, output, detector, args.size)
+            else:
+                output.write_bytes(file.read_bytes())
+    for file in tqdm(sorted(args.source.glob("images/*/*.jpg")), desc="single pictures"):
+        output = args.root / f"{file.parent.name}_{file.stem}" / "reference" / file.name
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(file.read_bytes())
     for file in tqdm(sorted(args.source.glob("clips/*/*.mp4")), desc="clips"):
         output = args.root / file.parent.name / "train" / file.name
         if not output.exists():
-            _crop_clip(file, output, detector)
+            _crop_clip(file, output, detector, args.size)
 
 
 def write_weak(source: Path, output: Path) -> None:
@@ -65,22 +75,22 @@ def write_weak(source: Path, output: Path) -> None:
         temporary.write_text("identities: [" + ", ".join(sorted(weak)) + "]\n")
 
 
-def _crop_photo(file: Path, output: Path, detector) -> None:
+def _crop_photo(file: Path, output: Path, detector, size: int) -> None:
     image = read_image(file)
     faces = detector.detect(image)
     if faces:
-        face = crop(image, crop_matrix(faces[0].landmarks, SIZE), SIZE)
+        face = crop(image, crop_matrix(faces[0].landmarks, size), size)
         write_picture(output, face, 6)
 
 
-def _crop_clip(file: Path, output: Path, detector) -> None:
+def _crop_clip(file: Path, output: Path, detector, size: int) -> None:
     reader = VideoReader(file)
     track = track_video(reader, detector, FacesConfig())
-    with VideoWriter(output, SIZE, SIZE, rate=Fraction(reader.info.rate), crf=12) as writer:
+    with VideoWriter(output, size, size, rate=Fraction(reader.info.rate), crf=12) as writer:
         for frame in VideoReader(file):
-            matrix = track.matrix(frame.index, SIZE)
+            matrix = track.matrix(frame.index, size)
             if matrix is not None:
-                writer.write(crop(frame.image, matrix, SIZE))
+                writer.write(crop(frame.image, matrix, size))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ipfvr.data.faults import FAULTS, film_fault
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.variation import move_face, vary
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
-from ipfvr.options import Config, DataConfig
-from ipfvr.pixels import to_tensor
+from ipfvr.options import Config
+from ipfvr.pixels import resize, to_tensor
+from ipfvr.training_options import DataConfig
 from ipfvr.video.reader import read_frames, read_image
 
 CAMERA = 0.006  # of camera_path: aligned faces hardly move
@@ -43,12 +48,22 @@ def chosen_people(data: DataConfig, held: bool = False) -> list[Path]:
     return [p for p in list_identities(data.root, data.heldout, held) if p.name not in unsure]
 
 
+def _validating(data: DataConfig) -> list[Path]:
+    """People held out who validate; where references are shown, those with a second picture."""
+    people = chosen_people(data, held=True)
+    if data.validation:
+        chosen = read_identities(data.validation, "data.validation")
+        people = [p for p in people if p.name in chosen]
+    return [p for p in people if not data.references or len(list_files([p], "reference", PICTURES)) > 1]
+
+
 class FaceDataset(Dataset):
     """Pictures (one frame) or clips of faces with their low-quality twins.
 
-    An item is a dictionary: ``pixels`` (F, 3, size, size) and ``low`` (F, 3, size / r, size / r), float32 in
-    [-1, 1]; ``landmarks`` (5, 2), pixels, where the augmentation has moved the template's; ``text``, the caption;
-    ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3, size, size), clean pictures of the person.
+    An item is a dictionary: ``pixels`` and ``low``, both (F, 3, size, size), float32 in [-1, 1]; ``weight`` (1, size,
+    size), 0 where the picture is no truth to learn from; ``landmarks`` (5, 2), pixels, where the augmentation has
+    moved the template's; ``text``, the caption; ``identity``; with ``data.references`` R > 0, ``reference`` (R, 3,
+    size, size), clean pictures of the person.
 
     References are other pictures of the person than the item's own, and not cut from its own clip, where there are
     such; of a clip of a person without pictures, frames far from the item's; a share ``data.own_reference`` of the
@@ -87,6 +102,8 @@ class FaceDataset(Dataset):
         matrix = draw_augmentation(frames.shape[1], size, config.data if self.augment else None, rng)
         if _is_picture(file) and self.frames > 1:
             sharp = np.concatenate([warp_frames(frames, m, size) for m in camera_path(matrix, size, self.frames, rng)])
+            if self.augment and config.data.face_motion:
+                sharp = move_face(sharp, config.data.face_motion, rng)
         else:
             sharp = warp_frames(frames, matrix, size)
         level = str(rng.choice(config.data.levels)) if self.augment else config.degradation.level
@@ -96,10 +113,17 @@ class FaceDataset(Dataset):
             "landmarks": torch.from_numpy(moved_template(matrix, frames.shape[1])).float(),
             "text": compose_sentence(attributes) if attributes else config.prompt.positive,
             "identity": _identity(file),
+            "weight": self._weight(_identity(file)),
         }
         if config.data.references:
             item["reference"] = self._references(file, start, is_mirrored(matrix), rng)
         return item
+
+    def _weight(self, identity: str) -> torch.Tensor:
+        """(1, size, size): 1 where the picture is a truth to learn from; of ``data.face_only`` the face alone."""
+        size = self.config.video.size
+        alone = identity.startswith(tuple(self.config.data.face_only)) if self.config.data.face_only else False
+        return torch.from_numpy(face_ellipse(size))[None] if alone else torch.ones(1, size, size)
 
     def _read(self, file: Path) -> np.ndarray:
         if file not in self._cache:
@@ -134,7 +158,17 @@ class FaceDataset(Dataset):
             warp_frames(c, draw_augmentation(c.shape[1], size, augmentation, rng), size)[:, :, :: -1 if mirrored else 1]
             for c in crops
         ]
-        return to_tensor(np.concatenate(warped))
+        pictures = np.concatenate(warped)
+        if self.augment and data.reference_variation:
+            pictures = vary(np.ascontiguousarray(pictures), data.reference_variation, rng)
+        return to_tensor(pictures)
+
+
+@lru_cache(maxsize=2)
+def face_ellipse(size: int) -> np.ndarray:
+    """1 inside an ellipse about the template's face, 0 around it: (size, size) float32."""
+    x, y = (((np.arange(size) + 0.5) / size - m) / r for m, r in ((0.5, 0.31), (0.55, 0.4)))
+    return (x[None] ** 2 + y[:, None] ** 2 < 1).astype(np.float32)
 
 
 def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.random.Generator) -> np.ndarray:
@@ -206,10 +240,17 @@ def moved_template(matrix: np.ndarray, side: int) -> np.ndarray:
 
 
 def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-    """``pixels`` and ``low`` of a clip (F, size, size, 3): float32 in [-1, 1], the latter degraded by Eq. 13."""
-    scale_sigma, seed = config.degradation.scale_sigma, int(rng.integers(2**31))
-    parameters = sample_parameters(level, config.video.scale, config.video.size, seed, scale_sigma)
-    return {"pixels": to_tensor(sharp), "low": to_tensor(degrade(sharp, parameters))}
+    """``pixels`` and ``low`` of a clip (F, size, size, 3): float32 in [-1, 1], of one size, the latter degraded.
+
+    ``level`` is one of Eq. 13 or a film fault (:mod:`ipfvr.data.faults`); they differ in how small they make a frame.
+    """
+    video = config.video
+    if level in FAULTS:
+        low = film_fault(sharp, level, rng)
+    else:
+        seed = int(rng.integers(2**31))
+        low = degrade(sharp, sample_parameters(level, video.scale, video.size, seed, config.degradation.scale_sigma))
+    return {"pixels": to_tensor(sharp), "low": resize(to_tensor(low), video.size)}
 
 
 class PictureAndClipSampler(Sampler):
@@ -280,12 +321,13 @@ class FaceData(pl.LightningDataModule):
         if not pictures and not clips:
             raise UserError(f"no pictures in {data.root}/<identity>/reference and no clips in .../train")
         self.clips = len(clips)
-        moving = pictures if data.moving_pictures else []
+        truths = [p for p in pictures if not data.min_side or picture_side(p) >= data.min_side]
+        moving = truths if data.moving_pictures else []
         self.train = PicturesThenClips(
-            FaceDataset(pictures, self.config, 1, True, pictures),
+            FaceDataset(truths, self.config, 1, True, pictures),
             FaceDataset([*clips, *moving], self.config, data.clip_frames, True, pictures),
         )
-        held = list_files(chosen_people(data, held=True), "reference", PICTURES) if data.heldout else []
+        held = list_files(_validating(data), "reference", PICTURES) if data.heldout else []
         self.validation = FaceDataset(held, self.config, 1, False, held)
 
     def train_dataloader(self) -> DataLoader:
@@ -313,6 +355,12 @@ class FaceData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
+
+
+def picture_side(file: Path) -> int:
+    """The shorter side of a picture, pixels; only its header is read."""
+    with Image.open(file) as picture:
+        return min(picture.size)
 
 
 def _is_picture(file: Path) -> bool:

@@ -71,9 +71,21 @@ class Schedule:
         alpha, sigma = self._coefficients(step, z_t)
         return sigma * z_t + alpha * v
 
-    def loss(self, prediction: Tensor, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
-        """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar."""
-        return functional.mse_loss(prediction, self.velocity(z, noise, step))
+    def loss(
+        self, prediction: Tensor, z: Tensor, noise: Tensor, step: int | Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar.
+
+        Args:
+            prediction, z, noise: (B, C, F, h, w).
+            step: one step, or one for each of the batch, (B,).
+            weight: how much each place counts, it broadcasts to ``z``; None: all alike.
+        """
+        target = self.velocity(z, noise, step)
+        if weight is None:
+            return functional.mse_loss(prediction, target)
+        weight = weight.expand_as(target)
+        return (weight * (prediction - target).square()).sum() / weight.sum().clamp(min=1)
 
     def sigma_ve(self, step: float) -> float:
         """sigma / sqrt(1 - sigma^2) at a step that may lie between two of the table (log-linear in between).

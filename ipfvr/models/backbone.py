@@ -13,6 +13,7 @@ from ipfvr.errors import UserError
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.files import atomic
 from ipfvr.models.adapter import load_adapter
+from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.attention import scale_schedule
 from ipfvr.models.checkpoints import load_denoiser
 from ipfvr.models.image import ImageEncoder
@@ -85,12 +86,12 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
     section, sampler = config.image_prompt, config.sampler
     if section.source == "none":
         return None
-    with_clip, with_recogniser = SOURCES.get(section.source, (False, False))
+    with_look, with_recogniser = SOURCES.get(section.source, (False, False))
     if with_recogniser and not config.weights.face_encoder:
         raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/dlib")
     prompt = ImagePrompt(
         section,
-        make_image_encoder(config) if with_clip else None,
+        _look_encoder(config) if with_look else None,
         load_recogniser(config.weights.face_encoder) if with_recogniser else None,
     )
     denoiser.add_image_prompt(section.width)
@@ -104,6 +105,12 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
         load_adapter(prompt, denoiser, locate(config.weights.adapter))
     _frozen(denoiser)
     return _frozen(prompt)
+
+
+def _look_encoder(config: Config) -> ImageEncoder | AppearanceEncoder:
+    if config.image_prompt.source == "appearance":
+        return AppearanceEncoder(make_codec(config), config.video.size)
+    return make_image_encoder(config)
 
 
 def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDenoiser:

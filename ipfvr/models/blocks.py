@@ -30,6 +30,29 @@ def zero_module(module: nn.Module) -> nn.Module:
     return module
 
 
+class FrameConvolution(nn.Conv3d):
+    """A convolution over frames alone, (3, 1, 1), run as a 2-D one over (frames, places).
+
+    On a processor PyTorch runs such a 3-D convolution in single precision by ``slow_conv3d``; the numbers are the same
+    up to rounding, and so are the names and shapes of the weights.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, F, h, w) to (B, C_out, F, h, w)."""
+        places = F.conv2d(x.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))
+        return places.unflatten(3, x.shape[3:])
+
+
+class TemporalConvolution(TemporalConvLayer):
+    """diffusers' temporal convolutions of a clip, by :class:`FrameConvolution`."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__(channels, norm_num_groups=groups)
+        for layers in (self.conv1, self.conv2, self.conv3, self.conv4):
+            layers[-1] = FrameConvolution(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        zero_module(self.conv4[-1])
+
+
 class NumberEmbedding(nn.Module):
     """A number (a diffusion step, an upscaling factor) as a vector.
 
@@ -145,7 +168,7 @@ class VideoBlock(nn.Module):
             in_channels=channels_in, out_channels=channels_out, temb_channels=4 * config.width, groups=groups, eps=1e-5
         )
         zero_module(self.residual.conv2)
-        self.temporal_conv = TemporalConvLayer(channels_out, norm_num_groups=groups)
+        self.temporal_conv = TemporalConvolution(channels_out, groups)
         self.spatial = self.temporal = self.upsample = None
         if attention:
             heads = channels_out // config.head_dim

@@ -35,6 +35,11 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(CLIP_STD)[:, None, None], persistent=False)
 
     @property
+    def width(self) -> int:
+        """Channels of a hidden state."""
+        return self.config.width
+
+    @property
     def states(self) -> int:
         """Hidden states of a picture: one a patch, and one of the whole."""
         return 1 + (self.config.size // self.config.patch_size) ** 2

@@ -7,6 +7,8 @@ the eye is. With ``train_encoder`` the encoder itself learns to say what a resto
 no pretrained one.
 
 A recogniser's embedding says who it is and little else, CLIP's hidden states say how the face looks, tattoos and all.
+With ``source: appearance`` the hidden states are the reference's own latents (:mod:`ipfvr.models.appearance`), with
+learned places, beside a recogniser's vector: how the face looks, and who it is.
 With ``source: both`` the linear projection reads the two vectors as one, while the resampler reads CLIP's states alone
 and the embedding becomes image tokens of its own beside the resampler's. It must not be read through the resampler:
 there a few tokens drown among CLIP's many. Measured on mini's training people before any training, nearest neighbours
@@ -24,11 +26,13 @@ from torch import Tensor, nn
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser
+from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.attention import attend
 from ipfvr.models.image import ImageEncoder
 from ipfvr.options import ImagePromptConfig
 
-SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True)}  # CLIP's model, a recogniser
+# Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
+SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True), "appearance": (True, True)}
 
 
 class LinearProjection(nn.Module):
@@ -57,16 +61,20 @@ class PatchProjection(nn.Module):
     Args:
         features: channels of the sequence.
         width: channels of a token.
+        places: length of the sequence where the states do not say themselves where in the picture they lie; each place
+            then has a vector of its own. 0: they do.
     """
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, places: int = 0) -> None:
         super().__init__()
         self.proj = nn.Linear(features, width)
+        self.places = nn.Parameter(torch.randn(places, width) / width**0.5) if places else None
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(N, L, features) to (N, L, width)."""
-        return self.norm(self.proj(sequence))
+        tokens = self.proj(sequence)
+        return self.norm(tokens if self.places is None else tokens + self.places)
 
 
 class Resampler(nn.Module):
@@ -124,17 +132,23 @@ class ImagePrompt(nn.Module):
 
     Args:
         config: which encoders, which projection.
-        image: CLIP's vision model, where ``config.source`` has it.
+        image: CLIP's vision model or an :class:`AppearanceEncoder`, where ``config.source`` has one.
         recogniser: a face recogniser, where ``config.source`` has it.
 
     Raises:
         UserError: an option without meaning.
     """
 
-    def __init__(self, config: ImagePromptConfig, image: ImageEncoder | None, recogniser: Recogniser | None) -> None:
+    def __init__(
+        self, config: ImagePromptConfig, image: ImageEncoder | AppearanceEncoder | None, recogniser: Recogniser | None
+    ) -> None:
         super().__init__()
         if (image is not None, recogniser is not None) != SOURCES.get(config.source):
-            raise UserError(f"image_prompt.source '{config.source}' is unknown: use clip, recogniser, both or none")
+            raise UserError(f"image_prompt.source '{config.source}' is unknown: use {', '.join(SOURCES)} or none")
+        if isinstance(image, AppearanceEncoder) and (config.projection != "patches" or config.train_encoder):
+            raise UserError(
+                "image_prompt.source appearance needs image_prompt.projection=patches and train_encoder=false"
+            )
         if config.references not in ("concat", "mean"):
             raise UserError(f"image_prompt.references '{config.references}' is unknown: use concat or mean")
         self.config, self.image, self.recogniser = config, image, recogniser
@@ -146,9 +160,10 @@ class ImagePrompt(nn.Module):
             self.image_proj = LinearProjection(vector, config.tokens, config.width)
         elif config.projection in ("resampler", "patches"):
             if image is not None and config.projection == "patches":
-                self.image_proj = PatchProjection(image.config.width, config.width)
+                places = image.states if isinstance(image, AppearanceEncoder) else 0
+                self.image_proj = PatchProjection(image.width, config.width, places)
             elif image is not None:
-                self.image_proj = Resampler(image.config.width, config)
+                self.image_proj = Resampler(image.width, config)
             if recogniser is not None:
                 self.face_proj = FaceTokens(embedding, config.face_tokens, config.width)
         else:

@@ -17,7 +17,7 @@ from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt, save_module
 from ipfvr.options import Config
-from ipfvr.training.base import BaseTraining, correlated_noise
+from ipfvr.training.base import BaseTraining, correlated_noise, latent_weight
 from ipfvr.training.common import mean_psnr
 
 
@@ -39,6 +39,7 @@ class AdapterTraining(BaseTraining):
         if config.data.references < 1:
             raise UserError("train.module adapter needs references: data.references=1 or more")
         self.judge: Recogniser | None = load_recogniser(config.loss.recogniser) if config.loss.identity else None
+        self.validator = load_recogniser(config.train.judge) if config.train.judge else self.judge
 
     def build(self) -> None:
         """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""
@@ -54,10 +55,9 @@ class AdapterTraining(BaseTraining):
         z_hq, z_lq = self.latents(batch)
         text = self.embed(self.drop_text(batch["text"]))
         step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
-        kept = torch.rand(len(z_hq), device=z_hq.device) >= self.config.loss.drop_image
-        shown, strange = exchange_references(batch["reference"], kept, self.config.loss.strangers)
-        tokens = self.image_tokens(shown, kept)
-        loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
+        tokens, shown, strange = self.show(batch)
+        weight = latent_weight(batch, z_hq)
+        loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens, weight)
         kind = "clips" if z_hq.shape[2] > 1 else "pictures"
         self.log(f"loss/{kind}", loss, prog_bar=True, batch_size=len(z_hq))
         noisy = step >= self.config.loss.identity_from
@@ -77,20 +77,19 @@ class AdapterTraining(BaseTraining):
         everyone = torch.ones_like(step, dtype=torch.bool)
         text, real = self.embed(batch["text"]), batch["pixels"].flatten(0, 1)
         metrics = {}
-        if self.judge is not None:
-            truth = self.wanted(self.judge, batch, batch["reference"], ~everyone)
+        if self.validator is not None:
+            truth = self.wanted(self.validator, batch, batch["reference"], ~everyone)
         with exchanged(self.network, self.ema):
             right = self.image_tokens(batch["reference"], everyone)
             # Neighbours of a sorted batch are often one person: half a batch away is another.
             wrong = right.roll(len(right) // 2, 0)
-            nobody = self.image_tokens(batch["reference"], ~everyone)
-            for name, tokens in (("right", right), ("none", nobody), ("wrong", wrong)):
+            for name, tokens in (("right", right), ("none", self.nobody(batch["reference"])), ("wrong", wrong)):
                 loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens)
                 metrics[f"val/loss_{name}"] = loss
                 pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
                 metrics[f"val/psnr_{name}"] = mean_psnr(pixels, real)
-                if self.judge is not None:
-                    similarity = self.similarity(self.judge, restored, batch["landmarks"], truth)
+                if self.validator is not None:
+                    similarity = self.similarity(self.validator, restored, batch["landmarks"], truth)
                     metrics[f"val/identity_{name}"] = similarity.mean()
         self.log_dict(metrics, batch_size=len(z_hq))
 
@@ -99,6 +98,22 @@ class AdapterTraining(BaseTraining):
         file = folder / "adapter.safetensors"
         save_module(self.ema.state_dict(), file, self.metadata() | adapter_header(self.prompt))
         return [file]
+
+    def show(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Choose what a batch is shown: some items see another person's references, some nobody's.
+
+        Returns:
+            Image tokens (B, N, D) or None, the references (B, R, 3, S, S) that were shown, and (B,) bool, which items
+            have another person's.
+        """
+        references = batch["reference"]
+        kept = torch.rand(len(references), device=references.device) >= self.config.loss.drop_image
+        shown, strange = exchange_references(references, kept, self.config.loss.strangers)
+        return self.image_tokens(shown, kept), shown, strange
+
+    def nobody(self, references: Tensor) -> Tensor | None:
+        """Image tokens of items that have no reference, for validation."""
+        return self.image_tokens(references, torch.zeros(len(references), dtype=torch.bool, device=references.device))
 
     def image_tokens(self, references: Tensor, kept: Tensor) -> Tensor:
         """Image tokens (B, N, D) of references (B, R, 3, S, S); of nobody where ``kept`` (B,) is False."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
@@ -42,7 +43,8 @@ class BaseTraining(Trained):
         z_hq, z_lq = self.latents(batch)
         text = self.embed(self.drop_text(batch["text"]))
         noise = correlated_noise(z_hq, self.config.sampler.noise_correlation)
-        loss, _ = self.estimate(self.network, text, z_hq, z_lq, self.draw_steps(len(z_hq)), noise)
+        step, weight = self.draw_steps(len(z_hq)), latent_weight(batch, z_hq)
+        loss, _ = self.estimate(self.network, text, z_hq, z_lq, step, noise, weight=weight)
         self.log("loss/clips" if z_hq.shape[2] > 1 else "loss/pictures", loss, prog_bar=True, batch_size=len(z_hq))
         return loss
 
@@ -105,6 +107,7 @@ class BaseTraining(Trained):
         step: Tensor,
         noise: Tensor,
         image_tokens: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Eq. 3's loss and the one-step estimate of the restored latents.
 
@@ -116,6 +119,7 @@ class BaseTraining(Trained):
             step: (B,).
             noise: like ``z_hq``.
             image_tokens: (B, N, D'), or None.
+            weight: of places in the loss, see :func:`latent_weight`; None: all alike.
 
         Returns:
             a scalar, and (B, C, F, h, w).
@@ -124,7 +128,7 @@ class BaseTraining(Trained):
         z_t = self.schedule.add_noise(x, noise, step)
         v = self._predict(network, z_t, step, text, z_lq, image_tokens)
         restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
-        return self.schedule.loss(v, x, noise, step), restored
+        return self.schedule.loss(v, x, noise, step, weight), restored
 
     def _predict(
         self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor, image_tokens: Tensor | None
@@ -135,6 +139,13 @@ class BaseTraining(Trained):
         hint = z_lq if level < 0 else self.schedule.add_noise(z_lq, torch.randn_like(z_lq), t_hint)
         scale = torch.full((count,), self.config.video.scale, device=z_t.device)
         return network(z_t, step, text, hint, t_hint, scale, z_t.new_zeros(count, frames), image_tokens=image_tokens)
+
+
+def latent_weight(batch: dict[str, Any], latents: Tensor) -> Tensor | None:
+    """How much each place of a batch's latents counts, (B, 1, 1, h, w); None where a batch does not say."""
+    if "weight" not in batch:
+        return None
+    return functional.adaptive_avg_pool2d(batch["weight"], latents.shape[-2:])[:, :, None]
 
 
 def correlated_noise(like: Tensor, correlation: float) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ipfvr.config import config_to_dict
 from ipfvr.metrics.fidelity import psnr
-from ipfvr.options import Config, OptimizerConfig
+from ipfvr.options import Config
 from ipfvr.provenance import versions
+from ipfvr.training_options import OptimizerConfig
 
 
 class Trained(pl.LightningModule):

@@ -1,0 +1,76 @@
+"""Film faults beside Eq. 13's, for training: what is wrong with clips that people bring, and clips with nothing wrong.
+
+A network that has seen mild and no degradation leaves good input alone; one that has seen compression alone, blur alone
+and coloured noise does not take every fault for all of them.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ipfvr.degradation import RESIZES, Parameters, Round, degrade
+from ipfvr.errors import UserError
+
+FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
+_CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 scale
+_CHROMA_GRAIN = 4  # pixels across one grain of it
+
+
+def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
+    """A clip with one fault.
+
+    Args:
+        sharp: (F, S, S, 3) uint8 RGB.
+        fault: ``clean``: nothing; ``mild``: a little of everything; ``compressed``: H.264 alone; ``blurred``: blur
+            alone; ``chroma``: coloured noise, as of analogue tape, and H.264; ``small``: a face of fewer pixels than
+            the square has.
+        rng: draws how much of it; one draw for the whole clip.
+
+    Returns:
+        (F, h, w, 3) uint8 RGB, h = w = S over the factor that was drawn.
+
+    Raises:
+        UserError: an unknown fault.
+    """
+    if fault not in FAULTS:
+        raise UserError(f"unknown film fault '{fault}': known ones are {', '.join(FAULTS)}")
+    if fault == "clean":
+        return sharp
+    if fault == "chroma":
+        sharp = _with_coloured_noise(sharp, float(rng.uniform(*_CHROMA)), rng)
+    size = sharp.shape[1]
+    this = _draw_round(fault, size, rng)
+    return degrade(sharp, Parameters(fault, int(rng.integers(2**31)), size, (this,)))
+
+
+def _draw_round(fault: str, size: int, rng: np.random.Generator) -> Round:
+    """How much of a fault, as one round of Eq. 13; sigma grows with the square, as the paper's does."""
+    unit = size / 256
+    sigma, delta, crf, scales = {
+        "mild": ((0.0, 0.8), (0.0, 3.0), (18, 28), (1, 2)),
+        "compressed": ((0.0, 0.0), (0.0, 0.0), (26, 40), (1, 2)),
+        "blurred": ((1.0, 4.0), (0.0, 0.0), (12, 18), (1,)),
+        "chroma": ((0.0, 0.8), (0.0, 2.0), (18, 28), (1, 2)),
+        "small": ((0.0, 0.8), (0.0, 3.0), (18, 30), (3, 4, 5, 6)),
+    }[fault]
+    return Round(
+        sigma=float(rng.uniform(*sigma)) * unit,
+        delta=float(rng.uniform(*delta)),
+        crf=int(rng.integers(crf[0], crf[1] + 1)),
+        scale=int(rng.choice(scales)),
+        resize=str(rng.choice(RESIZES)),
+    )
+
+
+def _with_coloured_noise(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """Frames (F, S, S, 3) with coarse noise in Cb and Cr; luma is left as it is."""
+    result = np.empty_like(frames)
+    side = max(1, frames.shape[1] // _CHROMA_GRAIN)
+    for index, frame in enumerate(frames):
+        grain = rng.standard_normal((side, side, 2), dtype=np.float32) * spread
+        noise = cv2.resize(grain, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        colours = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+        colours[..., 1:] += noise
+        result[index] = cv2.cvtColor(np.rint(colours).clip(0, 255).astype(np.uint8), cv2.COLOR_YCrCb2RGB)
+    return result
