@@ -127,7 +127,7 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
     restorer = Restorer(load_config(None, [*APPEARANCE, face_encoder, *pairs]))
     face = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     tokens = restorer.show_references([face, face[::-1]])
-    assert tokens.shape[1] == 2 * restorer.prompt.count  # several references lie side by side
+    assert tokens.shape[1] == 2 * restorer.networks.image_prompt().count  # several references lie side by side
 
 
 def widen() -> ModuleType:
