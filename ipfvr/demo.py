@@ -21,7 +21,6 @@ from ipfvr.catalogue import ENTRIES
 from ipfvr.config import load_config
 from ipfvr.data.faces import resize_crops
 from ipfvr.data.paired import REAL, low_quality
-from ipfvr.data.quality import detail_side
 from ipfvr.data.sample import portrait, sample_clip
 from ipfvr.data.scenes import load_scene
 from ipfvr.describe import describe_pictures
@@ -44,7 +43,6 @@ FRAMES = 48
 READ = 300  # frames of a visitor's video that are looked at
 RATE = Fraction(24)
 INPUT_CRF = 8  # the degraded clip as a file: Eq. 13's own compression is the one that should show
-SHARP = 0.6  # share of a crop's side: a visitor's face with more detail than this is degraded first
 SHIPPED_JUDGE = "mini/dlib"
 TILE = 256  # pixels a frame is shown at
 COLUMNS = 6  # frames in the picture
@@ -86,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="your own: its first face is followed for two seconds")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], help="pictures of the person in it")
-    parser.add_argument("--level", default="", help="light, heavy, severe: degrade the clip first; real: as it is")
+    parser.add_argument("--level", default="", help="light, heavy, severe or real (not degraded); your own: real")
     parser.add_argument("--frames", type=int, default=FRAMES, help=f"length of the clip (default: {FRAMES})")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--config", type=Path, help="an experiment file")
@@ -122,14 +120,14 @@ def sample(folder: Path, config: Config, frames: int = FRAMES, level: str = "") 
 
 
 def visitor(video: Path, references: Sequence[Path], config: Config, frames: int = FRAMES, level: str = "") -> Subject:
-    """The face of somebody's own video, followed and aligned; degraded first where it is sharp, else taken as it is.
+    """The face of somebody's own video, followed, aligned and taken as it is.
 
     Args:
         video: any video with a face.
         references: pictures of the person.
         config: ``video.size`` and ``faces``.
         frames: at most so many.
-        level: of the degradation; empty: chosen by how much detail the face has.
+        level: of a degradation that is wanted first; empty: none.
 
     Raises:
         UserError: a file that is not there, a video without a face.
@@ -143,8 +141,7 @@ def visitor(video: Path, references: Sequence[Path], config: Config, frames: int
     longest = int(np.argmax(lengths))
     start, count = int(first[longest]), min(frames, int(lengths[longest]))
     cut = scene.frames[start : start + count]
-    sharp = detail_side(cut[count // 2]) >= SHARP * cut.shape[1]
-    level = level or (config.degradation.level if sharp else REAL)
+    level = level or REAL
     done = "taken as it is: there is no ground truth" if level == REAL else f"degraded first (Eq. 13, {level})"
     about = f"{count} frames of {video.name}, the face cut out, aligned, and {done}."
     shown = resize_crops(cut, config.video.size)
