@@ -153,11 +153,12 @@ class YuNetDetector(_NetworkDetector):
 class CenterFaceDetector(_NetworkDetector):
     """CenterFace (MIT), whose weights are shipped with mini: what a machine without YuNet's file has.
 
-    A look takes four times YuNet's time at one size, and finds faces of half the size: so it looks at smaller images.
+    A look takes about four times YuNet's at one size, so it looks at smaller images: at 0.6 of the side it missed a
+    tenth of the faces that are 33 pixels wide in 640, at 0.75 none.
     """
 
     name = "centerface"
-    share = 0.6
+    share = 0.75
 
     def __init__(self, config: FacesConfig) -> None:
         super().__init__(locate("mini/centerface"), config)
