@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     for kind in KINDS:
         row = [s for s, out in zip(samples, kept_out, strict=True) if out and s.kind == kind]
         gains = gain(row, fitted)
-        errors = [float(np.mean(error(row, g))) for g in (torch.zeros(len(row)), torch.ones(len(row)), gains)]
+        errors = [float(error(row, g).mean()) for g in (torch.zeros(len(row)), torch.ones(len(row)), gains)]
         print(f"| {kind} | {errors[0]:.1f} | {errors[1]:.1f} | {errors[2]:.1f} | {float(gains.mean()):.2f} |")
     bias, energy, fineness = (round(float(n), 2) for n in fit(samples))
     print(f"gain: {{floor: {_FLOOR}, bias: {bias}, energy: {energy}, fineness: {fineness}}}")
