@@ -21,7 +21,6 @@ from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader
 
 _SHOWN = 8  # stretches without a face that are named one by one
-_LARGER = 1.5  # a square of so many times video.size loses detail that the source may have
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,4 @@ def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[
         notes.append(damage(reader, plan.scan.damaged))
     if config.weights.lora and not job.cast:
         notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
-    size = config.video.size
-    widest = max((role.width(size) for role in plan.roles), default=0.0)
-    if widest > _LARGER * size and not job.square:
-        notes.append(
-            f"the largest face square is {widest:.0f} pixels wide and is restored at {size}: where the source is sharp "
-            "it gets softer"
-        )
     return notes
