@@ -21,12 +21,13 @@ from ipfvr.data.layout import CLIPS, list_files
 from ipfvr.demo import INPUT_CRF, RATE
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
+from ipfvr.film.job import Job
+from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.protocol import protocol
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.report.pictures import strip
-from ipfvr.restore import Job, restore
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
 

@@ -27,6 +27,8 @@ from ipfvr.describe import describe_pictures
 from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.detect import make_detector
 from ipfvr.files import atomic, write_json
+from ipfvr.film.job import Job
+from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
@@ -35,7 +37,6 @@ from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.registry import find
 from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
-from ipfvr.restore import Job, restore
 from ipfvr.video.reader import VideoReader, read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
 

@@ -15,18 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ipfvr.config import all_keys, load_config
 from ipfvr.errors import UserError, run_verb
-from ipfvr.film.batch import restore_many, sources_of
-from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import OTHERS, SCALES, Job, Person
-from ipfvr.film.run import restore
 from ipfvr.options import Config
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     args = _parser().parse_intermixed_args(argv)
+    # Imported here and below: --help needs none of the seconds that this takes.
+    from ipfvr.config import load_config
+
     # A list option takes all that follows it, the configuration's pairs too.
     pairs = [r for r in args.reference if _is_pair(r)]
     people = _people([r for r in args.reference if r not in pairs], args.lora, args.prompt)
@@ -52,16 +51,22 @@ def main(argv: list[str] | None = None) -> None:
         face=args.face,
         part=_parse_part(args.frames),
     )
+    from ipfvr.film.batch import restore_many, sources_of
+
     with _ended_by_term():
         if sources_of(job.source) is not None:
             restore_many(job, config, args.devices, args.nodes, args.dry_run)
         elif args.dry_run:
+            from ipfvr.film.estimate import describe_plan
+
             print(describe_plan(job, config))
         else:
             _restore_one(job, config)
 
 
 def _restore_one(job: Job, config: Config) -> None:
+    from ipfvr.film.run import restore
+
     try:
         report = restore(job, config)
     except KeyboardInterrupt:
@@ -112,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _is_pair(text: str) -> bool:
     """Whether an argument is ``key=value`` of the configuration, and not a picture or ``name=picture``."""
+    from ipfvr.config import all_keys
+
     key, equals, _ = text.partition("=")
     return bool(equals) and not Path(text).exists() and ("." in key or key in all_keys())
 

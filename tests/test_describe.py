@@ -14,9 +14,10 @@ from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.describe import main
 from ipfvr.errors import UserError
+from ipfvr.film.job import Job
+from ipfvr.film.run import restore
 from ipfvr.identity.attributes import WORDS
 from ipfvr.identity.prompt_file import read_prompt
-from ipfvr.restore import Job, restore
 from ipfvr.restore import main as restore_main
 from ipfvr.video.writer import VideoWriter
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.errors import UserError
+from ipfvr.film.job import Job
+from ipfvr.film.run import restore
 from ipfvr.film.stream import letterbox
 from ipfvr.options import Config
 from ipfvr.restoration import Restorer, plan_windows, segments_of
-from ipfvr.restore import Job, main, restore
+from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
 
@@ -197,3 +201,15 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
             restore(job, tiny(*overrides), quiet=True)
         assert not out.exists()
         assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_help_comes_without_anything_heavy() -> None:
+    """``--help`` is what a stranger types first: nothing that takes seconds is imported for it."""
+    code = (
+        "import sys, ipfvr.restore as verb\n"
+        "try:\n    verb.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'cv2', 'numpy', 'av', 'omegaconf'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--strength" in done.stdout
+    assert done.stderr.strip() == "[]"

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from ipfvr.film.job import Job, check_job
+from ipfvr.film.check import check_job
+from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
 from ipfvr.options import Config
 from ipfvr.video.mux import find_extras

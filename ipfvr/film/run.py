@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipfvr.errors import UserError
 from ipfvr.files import check_writable, write_json
-from ipfvr.film.job import Job, check_job
+from ipfvr.film.check import check_job
+from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
