@@ -47,7 +47,7 @@ SMALL, CANVAS = 8.0, (640, 360)  # the small face's spread (32 pixels from ear t
 CROP, AROUND = 128, 192  # the crop of the degraded face, and the square about it that is degraded
 FACELESS = ("brick", "clock", "coins", "grass", "gravel", "hubble_deep_field", "page", "rocket", "text")
 FACELESS += ("chelsea", "coffee", "immunohistochemistry", "retina", "cell")
-PICTURES = 150  # with known landmarks, of people held out
+PICTURES = 150  # about so many with known landmarks, of people held out
 
 # An image to the centres (K, 2) of its faces and, where the detector has them, their landmarks (K, 5, 2).
 Find = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
