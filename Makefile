@@ -48,7 +48,7 @@ help:  ## print this list
 
 setup: $(STAMP)  ## make .venv and install the pinned packages into it; fetch small weights where there is a network
 
-demo: $(STAMP)  ## restore a sample clip, or VIDEO=... REFERENCE=..., and compare: writes demo/index.html
+demo: $(STAMP)  ## degrade and restore a sample clip, or restore VIDEO=... REFERENCE=... as it is: writes demo/index.html
 	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(if $(VIDEO),--video "$(VIDEO)") \
 	  $(if $(REFERENCE),--reference $(REFERENCE)) $(ARGS)
 

@@ -2,7 +2,8 @@
 
 A sharp sample clip is made from what installed packages carry (:mod:`ipfvr.data.sample`), degraded by Eq. 13,
 restored by the same function as ``python -m ipfvr.restore --aligned``, without and with a reference, and compared with
-bicubic enlargement on one HTML page. ``--video`` and ``--reference`` do the same with your own.
+bicubic enlargement on one HTML page. With ``--video`` and ``--reference`` your own film is restored as it is, and the
+page is that of ``python -m ipfvr.restore``: frames before and after.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,10 @@ import numpy as np
 
 from ipfvr.catalogue import ENTRIES
 from ipfvr.config import load_config
-from ipfvr.data.faces import resize_crops
 from ipfvr.data.paired import REAL, low_quality
 from ipfvr.data.sample import portrait, sample_clip
-from ipfvr.data.scenes import load_scene
 from ipfvr.describe import describe_pictures
 from ipfvr.errors import UserError, run_verb
-from ipfvr.faces.detect import make_detector
 from ipfvr.files import atomic, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
@@ -37,19 +35,24 @@ from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.registry import find
 from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
+from ipfvr.video.mux import CONTAINERS
 from ipfvr.video.reader import VideoReader, read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
 
 FRAMES = 48
-READ = 300  # frames of a visitor's video that are looked at
 RATE = Fraction(24)
 INPUT_CRF = 8  # the degraded clip as a file: Eq. 13's own compression is the one that should show
 SHIPPED_JUDGE = "mini/dlib"
 TILE = 256  # pixels a frame is shown at
 COLUMNS = 6  # frames in the picture
 BICUBIC, ALONE, SHOWN, TRUTH = "bicubic", "no reference", "with reference", "original"
+ABOUT = (
+    "The sample: a camera moves over a portrait of the astronaut Eileen Collins (NASA, public domain). The "
+    "reference is that same portrait, so it flatters: your own --video and --reference say more."
+)
+PAGE = "index.html"
 FILES = {
-    "index.html": "all of it on one page, to open in a browser",
+    PAGE: "all of it on one page, to open in a browser",
     "restored.mp4": "the clip restored with the reference; restored.json says what made it",
     "no_reference.mp4": "the same without the reference",
     "comparison.mp4": "all versions side by side",
@@ -60,33 +63,14 @@ FILES = {
 }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Whom the demo is about.
-
-    Attributes:
-        frames: (F, size, size, 3) uint8 RGB, aligned.
-        level: of the degradation; ``real``: the frames are taken as they are, and there is no ground truth.
-        references: pictures of the person; may be none.
-        rate: frames a second.
-        about: where the clip comes from, a sentence.
-    """
-
-    frames: np.ndarray
-    level: str
-    references: tuple[Path, ...]
-    rate: Fraction
-    about: str
-
-
 def main(argv: list[str] | None = None) -> None:
     """The verb; the module's docstring shows its use."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
-    parser.add_argument("--video", type=Path, help="your own: its first face is followed for two seconds")
+    parser.add_argument("--video", type=Path, help="your own: restored as it is")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], help="pictures of the person in it")
-    parser.add_argument("--level", default="", help="light, heavy, severe or real (not degraded); your own: real")
-    parser.add_argument("--frames", type=int, default=FRAMES, help=f"length of the clip (default: {FRAMES})")
+    parser.add_argument("--level", default="", help="how the sample is degraded: light, heavy, severe")
+    parser.add_argument("--frames", type=int, help=f"only so many (default: {FRAMES} of the sample, all of your own)")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as sampler.steps=8")
@@ -95,87 +79,79 @@ def main(argv: list[str] | None = None) -> None:
     references = [word for word in args.reference if str(word) not in pairs]
     if references and not args.video:
         raise UserError("--reference is whom? give --video too")
-    if args.frames < 1:
+    if args.video and args.level:
+        raise UserError("--level degrades the sample; your own --video is taken as it is: leave --level out")
+    if args.level == REAL:
+        raise UserError(f"--level {REAL}: the sample is sharp; give light, heavy or severe")
+    if args.frames is not None and args.frames < 1:
         raise UserError(f"--frames {args.frames}: give 1 or more")
     config = load_config(args.config, [*args.overrides, *pairs])
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file; name a folder")
     if args.video:
-        subject = visitor(args.video, references, config, args.frames, args.level)
+        print(run_own(args.output, config, args.video, references, args.frames))
     else:
-        subject = sample(args.output, config, args.frames, args.level)
-    print(run(args.output, config, subject))
+        print(run(args.output, config, args.frames or FRAMES, args.level or config.degradation.level))
     if args.open:
-        webbrowser.open((args.output / "index.html").resolve().as_uri())
+        webbrowser.open((args.output / PAGE).resolve().as_uri())
 
 
-def sample(folder: Path, config: Config, frames: int = FRAMES, level: str = "") -> Subject:
-    """The embedded sample; its portrait is written to ``folder`` as the reference."""
-    write_picture(folder / "reference.png", portrait(), 9)
-    about = (
-        "The sample: a camera moves over a portrait of the astronaut Eileen Collins (NASA, public domain). The "
-        "reference is that same portrait, so it flatters: your own --video and --reference say more."
-    )
-    clip = sample_clip(frames, config.video.size)
-    return Subject(clip, level or config.degradation.level, (folder / "reference.png",), RATE, about)
-
-
-def visitor(video: Path, references: Sequence[Path], config: Config, frames: int = FRAMES, level: str = "") -> Subject:
-    """The face of somebody's own video, followed, aligned and taken as it is.
+def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path], frames: int | None = None) -> str:
+    """Restore somebody's own video, as it is, and show it before and after.
 
     Args:
-        video: any video with a face.
-        references: pictures of the person.
-        config: ``video.size`` and ``faces``.
-        frames: at most so many.
-        level: of a degradation that is wanted first; empty: none.
+        folder: gets the restored film, its JSON and the page.
+        config: how to restore.
+        video: any video.
+        references: pictures of the person; without any every face is restored.
+        frames: only the first so many; None: all.
+
+    Returns:
+        Where each file lies, as text.
 
     Raises:
-        UserError: a file that is not there, a video without a face.
+        UserError: as :func:`ipfvr.film.run.restore`.
     """
-    for path in references:
-        if not path.is_file():
-            raise UserError(f"no reference picture {path}")
-    data, clip = replace(config.data, scene_frames=READ), replace(config.video, clip_frames=1, overlap=0)
-    scene = load_scene(video, make_detector(config.faces), replace(config, data=data, video=clip))
-    _, first, lengths = np.unique(scene.runs, return_index=True, return_counts=True)
-    longest = int(np.argmax(lengths))
-    start, count = int(first[longest]), min(frames, int(lengths[longest]))
-    cut = scene.frames[start : start + count]
-    level = level or REAL
-    done = "taken as it is: there is no ground truth" if level == REAL else f"degraded first (Eq. 13, {level})"
-    about = f"{count} frames of {video.name}, the face cut out, aligned, and {done}."
-    shown = resize_crops(cut, config.video.size)
-    return Subject(shown, level, tuple(references), VideoReader(video).info.rate, about)
+    part = None if frames is None else (0, min(frames, len(VideoReader(video))))
+    # Matroska carries whatever sound the others have.
+    suffix = video.suffix.lower() if video.suffix.lower() in CONTAINERS else ".mkv"
+    job = Job(video, folder / f"restored{suffix}", references=tuple(references), part=part)
+    _clear(folder, video)
+    report = restore(job, config, page=folder / PAGE)
+    text = f"{report['restored']} of {report['frames']} frames restored in {report['seconds']:.1f} s"
+    shown = {PAGE: "frames before and after, to open in a browser"}
+    return f"{text}\n{where(folder, {**shown, job.output.name: 'the film; restored.json says what made it'})}"
 
 
-def run(folder: Path, config: Config, subject: Subject) -> str:
-    """Make every file of the demo.
+def run(folder: Path, config: Config, frames: int, level: str) -> str:
+    """Make every file of the demo of the sample.
 
     Args:
         folder: gets :data:`FILES`.
         config: how to degrade and restore.
-        subject: whom.
+        frames: length of the clip.
+        level: of the degradation: ``light``, ``heavy`` or ``severe``.
 
     Returns:
         The table and where each file lies, as text.
 
     Raises:
-        UserError: a folder that cannot be written, weights that are not there, a reference without a face.
+        UserError: a folder that cannot be written, weights that are not there, an unknown level.
     """
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)  # of an earlier run, about somebody else
-    size, scale, sharp = config.video.size, config.video.scale, subject.frames
-    low, parameters = low_quality(sharp, subject.level, scale, config.seed, config.degradation.scale_sigma)
-    write_video(folder / "low_quality.mp4", low, subject.rate, INPUT_CRF)
+    _clear(folder)
+    size, scale = config.video.size, config.video.scale
+    sharp, reference = sample_clip(frames, size), folder / "reference.png"
+    low, parameters = low_quality(sharp, level, scale, config.seed, config.degradation.scale_sigma)
+    write_picture(reference, portrait(), 9)
     files = {"low quality": folder / "low_quality.mp4"}
-    if parameters is not None:
-        write_json(folder / "low_quality.json", parameters.to_dict())
-        write_video(folder / "original.mp4", sharp, subject.rate, config.video.crf)
     source = files["low quality"]
-    jobs = {ALONE: Job(source, folder / "no_reference.mp4", aligned=True)}
-    if subject.references:
-        jobs[SHOWN] = Job(source, folder / "restored.mp4", references=subject.references, aligned=True)
+    write_video(source, low, RATE, INPUT_CRF)
+    write_json(folder / "low_quality.json", parameters and parameters.to_dict())
+    write_video(folder / "original.mp4", sharp, RATE, config.video.crf)
+    jobs = {
+        ALONE: Job(source, folder / "no_reference.mp4", aligned=True),
+        SHOWN: Job(source, folder / "restored.mp4", references=(reference,), aligned=True),
+    }
     reports = {name: restore(job, config) for name, job in jobs.items()}
 
     # From the files: what is scored and shown is what a person has in hand.
@@ -183,28 +159,25 @@ def run(folder: Path, config: Config, subject: Subject) -> str:
     clips = {"low quality": shown, BICUBIC: to_frames(resize(to_tensor(shown), size))}
     for name, job in jobs.items():
         clips[name], files[name] = read_frames(job.output), job.output
-    if parameters is not None:
-        clips[TRUTH], files[TRUTH] = sharp, folder / "original.mp4"
+    clips[TRUTH], files[TRUTH] = sharp, folder / "original.mp4"
     tiles = [side_by_side({name: clip[i] for name, clip in clips.items()}, TILE) for i in range(len(sharp))]
-    write_video(folder / "comparison.mp4", tiles, subject.rate, config.video.crf)
+    write_video(folder / "comparison.mp4", tiles, RATE, config.video.crf)
     columns = np.linspace(0, len(sharp) - 1, min(COLUMNS, len(sharp))).round().astype(int)
-    frames = strip(clips, columns.tolist(), TILE)
-    write_picture(folder / "comparison.png", frames, 9)
+    picture = strip(clips, columns.tolist(), TILE)
+    write_picture(folder / "comparison.png", picture, 9)
 
     judging, remark = judge(config)
     scorer = make_scorer(judging, aligned=True)
-    pictures = {str(path): read_image(path) for path in subject.references}
-    reference = scorer.embed_reference(pictures) if pictures else None
-    truth = sharp if parameters is not None else None
-    rows = [evaluate_clip(clips[n], truth, reference, scorer, name=n) for n in (BICUBIC, *jobs)]
+    person = scorer.embed_reference({str(reference): read_image(reference)})
+    rows = [evaluate_clip(clips[n], sharp, person, scorer, name=n) for n in (BICUBIC, *jobs)]
     lines = table(rows, scorer)
     notes = [made(reports), *([remark] if remark else []), *notes_of(rows, scorer)]
     text = "\n".join([markdown(lines), "", *(f"- {note}" for note in notes), ""])
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(text)
-    words = describe_pictures(subject.references, config) if subject.references else ""
-    with atomic(folder / "index.html") as temporary:
-        temporary.write_text(demo_page(subject.about, files, frames, lines, notes, rows, words))
+    words = describe_pictures((reference,), config)
+    with atomic(folder / PAGE) as temporary:
+        temporary.write_text(demo_page(ABOUT, files, picture, lines, notes, rows, words))
     return f"{text}\n{where(folder)}"
 
 
@@ -278,11 +251,19 @@ def best(rows: Sequence[ClipScores], info: MetricInfo) -> str:
     return ", ".join(row.name for row, value in zip(rows, values, strict=True) if value == wanted)
 
 
-def where(folder: Path) -> str:
+def where(folder: Path, files: Mapping[str, str] = FILES) -> str:
     """What lies where, of what there is."""
-    there = {name: what for name, what in FILES.items() if (folder / name).exists()}
+    there = {name: what for name, what in files.items() if (folder / name).exists()}
     width = max(len(str(folder / name)) for name in there)
     return "\n".join(f"{folder / name!s:<{width}}  {what}" for name, what in there.items())
+
+
+def _clear(folder: Path, kept: Path | None = None) -> None:
+    """Remove what an earlier run left, which was about somebody else; not ``kept``, which is this run's input."""
+    for name in (*FILES, "low_quality.json", *(f"restored{suffix}" for suffix in (*CONTAINERS, ".json"))):
+        path = folder / name
+        if path.exists() and not (kept and kept.exists() and path.samefile(kept)):
+            path.unlink()
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def show(description: Description, prompts: Prompts) -> str:
         lines += ["", f"{stream} prompt, {prompts.tokens[stream]} of {prompts.limit} tokens:", f"  {text}"]
     unspoken = [("unsure, in neither", prompts.unsure), ("false, but telling nothing, in neither", prompts.implied)]
     lines += ["", *(f"{why}: {', '.join(names)}" for why, names in unspoken if names)]
-    lines += [f"note: {note}" for note in prompts.notes]
+    lines += [f"note: {note}" for note in [*prompts.notes, *prompts.asides]]
     return "\n".join(lines).rstrip()
 
 

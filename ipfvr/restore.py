@@ -1,7 +1,8 @@
 """Restore the faces of a video: ``python -m ipfvr.restore IN.mp4 --reference REF.jpg --output OUT.mp4``.
 
 Every face (with references: everybody who is on them) is found, followed, aligned, restored and put back into the
-frame; sound, subtitles, chapters and times are the source's, and a JSON with all that made it lies beside the output.
+frame; sound, subtitles, chapters and times are the source's. A JSON with all that made it lies beside the output, and
+an HTML page of frames before and after (``--no-page`` leaves it out).
 ``--crop`` writes the main face's restored square instead; ``--aligned`` says that the input already is such a square.
 A folder of videos, or a list of them, gives a folder of restored ones.
 """
@@ -55,20 +56,20 @@ def main(argv: list[str] | None = None) -> None:
 
     with _ended_by_term():
         if sources_of(job.source) is not None:
-            restore_many(job, config, args.devices, args.nodes, args.dry_run)
+            restore_many(job, config, args.devices, args.nodes, args.dry_run, not args.no_page)
         elif args.dry_run:
             from ipfvr.film.estimate import describe_plan
 
             print(describe_plan(job, config))
         else:
-            _restore_one(job, config)
+            _restore_one(job, config, not args.no_page)
 
 
-def _restore_one(job: Job, config: Config) -> None:
+def _restore_one(job: Job, config: Config, with_page: bool) -> None:
     from ipfvr.film.run import restore
 
     try:
-        report = restore(job, config)
+        report = restore(job, config, page=job.page if with_page else None)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped: the same command goes on where it stopped; what is done lies in {job.output.parent}"
@@ -77,6 +78,8 @@ def _restore_one(job: Job, config: Config) -> None:
         f"{job.output}: {report['frames']} frames ({report['restored']} restored) in {report['seconds']:.1f} s, "
         f"peak memory {report['peak_memory_mb']} MB"
     )
+    if with_page:
+        print(f"{job.page}: before and after, to open in a browser")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--aligned", action="store_true", help="the input is a square aligned face crop")
     add("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")
     add("--dry-run", action="store_true", help="print who is found, the clips, time and memory; write nothing")
+    add("--no-page", action="store_true", help="write no HTML page of frames before and after")
     add("--devices", type=int, default=1, help="many videos: processes of this machine that share them, one a GPU")
     add("--nodes", type=int, default=1, help="many videos: machines that share them")
     add("--config", type=Path, help="an experiment file")

@@ -64,7 +64,7 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     """The whole way with random tiny networks: the numbers mean nothing, the files must be there and fit."""
     config = load_config(overrides=["preset=tiny", "device=cpu"])
     size, scale, frames = config.video.size, config.video.scale, 5
-    text = demo.run(tmp_path / "out", config, demo.sample(tmp_path / "out", config, frames))
+    text = demo.run(tmp_path / "out", config, frames, "heavy")
     promised = [line.split()[0] for line in demo.where(tmp_path / "out").splitlines()]
     assert len(promised) == 8
     assert all(Path(path).stat().st_size > 0 and path in text for path in promised)
@@ -96,19 +96,20 @@ def test_a_visitors_video_is_never_degraded(tmp_path: Path, side: int) -> None:
     small = np.stack([cv2.resize(cv2.resize(f, (side, side), interpolation=cv2.INTER_AREA), (256, 256)) for f in sharp])
     write_video(tmp_path / "own.mp4", small, 24, 8)
     write_picture(tmp_path / "me.png", sample.portrait())
-    given = ["--video", str(tmp_path / "own.mp4"), "--output", str(tmp_path / "out"), "--frames", "3"]
-    demo.main([*given, "--reference", str(tmp_path / "me.png"), "preset=tiny", "device=cpu"])
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert "3 frames of own.mp4" in page
-    assert "Eq. 13" not in page
-    assert not (tmp_path / "out" / "original.mp4").exists()
-    assert not (tmp_path / "out" / "low_quality.json").exists()
-    assert "IDS to the truth" not in page
-    assert "IDS to the reference" in page
-    demo.main([*given, "preset=tiny", "device=cpu", "--level", "light"])
-    assert (tmp_path / "out" / "original.mp4").exists(), "degraded where it is asked for"
-    assert "with reference" not in (tmp_path / "out" / "table.md").read_text()
-    assert not (tmp_path / "out" / "restored.mp4").exists(), "of the run before"
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in demo.FILES:
+        (out / name).write_text("of the run before, about somebody else")
+    given = ["--video", str(tmp_path / "own.mp4"), "--output", str(out), "--frames", "3", "preset=tiny", "device=cpu"]
+    demo.main([*given, "--reference", str(tmp_path / "me.png"), "people.same=-1"])
+    assert {path.name for path in out.iterdir()} == {"restored.mp4", "restored.json", "index.html"}
+    report = json.loads((out / "restored.json").read_text())
+    assert report["input"] == str(tmp_path / "own.mp4")
+    assert report["frames"] == report["restored"] == 3
+    page = (out / "index.html").read_text()
+    assert page.count("class=slider") == 3
+    assert "me.png" in page
+    assert "original" not in page.split("</style>")[1]
 
 
 def test_without_an_independent_judge_the_shipped_one_scores_and_it_is_said(
@@ -126,19 +127,23 @@ def test_without_an_independent_judge_the_shipped_one_scores_and_it_is_said(
 
 def test_what_a_visitor_gets_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
+    write_picture(tmp_path / "me.png", sample.portrait())
     write_video(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 90, np.uint8), 24, 8)
     for given, says in (
         (["--output", str(tmp_path / "file")], "is a file"),
         (["--reference", "a.jpg"], "give --video"),
         (["--frames", "0"], "give 1 or more"),
         (["--video", str(tmp_path / "none.mp4")], "none.mp4"),
-        (["--video", str(tmp_path / "grey.mp4")], "no face"),
+        (["--video", str(tmp_path / "grey.mp4"), "--level", "light"], "leave --level out"),
+        (["--video", str(tmp_path / "grey.mp4"), "--reference", str(tmp_path / "me.png")], "it shows no face"),
+        (["--level", "real"], "the sample is sharp"),
         (["--video", str(tmp_path / "grey.mp4"), "--reference", "none.png"], "no reference picture none.png"),
         (["--level", "awful"], "awful"),
     ):
         output = [] if "--output" in given else ["--output", str(tmp_path / "out")]
         assert run_verb(demo.main, [*given, *output, "preset=tiny"]) == 2
-        error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1
-        assert says in error[0]
+        said = capsys.readouterr().err.split("error: ")
+        assert len(said) == 2
+        assert len(said[1].strip().splitlines()) == 1
+        assert says in said[1]
     assert (tmp_path / "file").read_text() == "mine"

@@ -85,7 +85,7 @@ def test_no_attribute_is_lost_silently_and_all_fits(preset, quality):
         for stream, text in (("positive", prompts.positive), ("negative", prompts.negative)):
             assert count_tokens(tokenizer, text) == prompts.tokens[stream] <= 77
             if prompts.dropped[stream]:
-                assert any(stream in n and prompts.dropped[stream][0] in n for n in prompts.notes)
+                assert any(stream in n and prompts.dropped[stream][0] in n for n in prompts.asides)
 
 
 def test_the_last_of_the_order_goes_first_and_no_more_than_needed():

@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ipfvr.errors import UserError
 from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
 from ipfvr.options import Config
+from ipfvr.report.restored import batch_page
 from ipfvr.video.mux import CONTAINERS
 
-REPORT = "report.csv"
+REPORT, INDEX = "report.csv", "report.html"
 # A folder's files that are taken for videos.
 _ENDINGS = {
     *CONTAINERS,
@@ -88,8 +90,12 @@ def read_list(path: Path) -> list[str]:
     return [name for name in names if name and not name.startswith("#")]
 
 
-def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False) -> None:
+def restore_many(
+    job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False, page: bool = False
+) -> None:
     """Restore every video of ``job.source`` into the folder ``job.output``; one row a file in its ``report.csv``.
+
+    ``report.html`` has the same rows, with links to the pages of the files.
 
     Process r of n takes every n-th file from the r-th on. A file that fails does not stop the others.
 
@@ -99,6 +105,7 @@ def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry
         devices: processes on this machine; with GPUs, one each.
         nodes: machines (the environment says which this one is: Slurm's, or torchrun's variables).
         dry_run: print each file's plan instead.
+        page: write each file's page too.
 
     Raises:
         UserError: an output that is no folder; at the end, files that failed.
@@ -119,7 +126,7 @@ def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry
     rows = folder / f".{REPORT}.rows"
     for number in range(fabric.global_rank, len(sources), fabric.world_size):
         one = replace(job, source=sources[number], output=outputs[number])
-        row = _restore_one(one, config, quiet=fabric.world_size > 1)
+        row = _restore_one(one, config, fabric.world_size > 1, page)
         write_json(rows / f"{number:06d}.json", asdict(row))
         print(f"{row.file}: {row.status}{f', {row.error}' if row.error else f' in {row.seconds:.1f} s'}", flush=True)
     fabric.barrier()
@@ -127,6 +134,8 @@ def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry
         return
     done = [Row(**json.loads((rows / f"{number:06d}.json").read_text())) for number in range(len(sources))]
     _write_report(folder / REPORT, done)
+    with atomic(folder / INDEX) as temporary:
+        temporary.write_text(batch_page([{**asdict(row), "page": _page_of(row)} for row in done]))
     shutil.rmtree(rows)
     failed = [row for row in done if row.status == "failed"]
     print(f"{folder / REPORT}: {len(done) - len(failed)} of {len(done)} videos done")
@@ -134,12 +143,18 @@ def restore_many(job: Job, config: Config, devices: int = 1, nodes: int = 1, dry
         raise UserError(f"{len(failed)} of {len(done)} videos failed, the first is {failed[0].file}: {failed[0].error}")
 
 
-def _restore_one(job: Job, config: Config, quiet: bool) -> Row:
+def _page_of(row: Row) -> str:
+    """The address of a file's page from the folder's; empty: it has none."""
+    page = row.output and Path(row.output).with_suffix(".html")
+    return quote(page.name) if page and page.is_file() else ""
+
+
+def _restore_one(job: Job, config: Config, quiet: bool, page: bool) -> Row:
     began = time.monotonic()
     try:
         report = is_finished(job, config)
         status = "kept" if report else "done"
-        report = report or restore(job, config, quiet)
+        report = report or restore(job, config, quiet, job.page if page else None)
         return Row(
             str(job.source),
             str(job.output),
@@ -162,9 +177,10 @@ def _outputs(sources: list[Path], folder: Path) -> list[Path]:
     for source in sources:
         # Matroska carries whatever sound the others have.
         suffix = source.suffix.lower() if source.suffix.lower() in CONTAINERS else ".mkv"
-        stems = [source.stem, *(f"{source.stem}-{n}" for n in range(2, len(sources) + 2))]
-        # Their reports are told apart by the stem.
-        found.append(next(folder / f"{s}{suffix}" for s in stems if all(p.stem != s for p in found)))
+        stems = [source.stem, *(f"{source.stem}-{n}" for n in range(2, len(sources) + 3))]
+        # Their reports and pages, and the folder's, are told apart by the stem.
+        taken = {Path(INDEX).stem, *(p.stem for p in found)}
+        found.append(next(folder / f"{s}{suffix}" for s in stems if s not in taken))
     return found
 
 

@@ -33,7 +33,8 @@ class Troupe:
         restorers: by who is restored.
         words: by who is restored: the prompts and what they were made of.
         records: by who is restored, for the report.
-        notes: what a person should know, a line each.
+        notes: what a restorer can act upon, a line each.
+        asides: what a restorer can do nothing about, a line each.
         readers: the weights that read the persons' words, by their part.
     """
 
@@ -41,6 +42,7 @@ class Troupe:
     words: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    asides: list[str] = field(default_factory=list)
     readers: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -102,6 +104,7 @@ def hire(
             own = replace(own, prompt=replace(own.prompt, **spoken))
         troupe.words[who] = record
         troupe.notes += record.get("notes", [])
+        troupe.asides += record.get("asides", [])
         restorer = Restorer(own, load_networks(own, loaded))
         troupe.readers |= {name: Path(path) for name, path in record.get("files", {}).items()}
         troupe.records[who] = _show(restorer, person, faces, record)

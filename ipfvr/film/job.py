@@ -39,7 +39,7 @@ class Job:
 
     Attributes:
         source: the low-quality video.
-        output: the restored video; its JSON lies beside it.
+        output: the restored video; its JSON lies beside it, and its page where one is written.
         references: pictures of the one person without a name.
         people: people with names; not together with ``references``.
         others: what becomes of faces of nobody that was named: ``leave`` or ``restore``; empty: left alone where
@@ -63,6 +63,11 @@ class Job:
     strength: float = 1.0
     face: int = 0
     part: tuple[int, int] | None = None
+
+    @property
+    def page(self) -> Path:
+        """Where the page goes."""
+        return self.output.with_suffix(".html")
 
     @property
     def cast(self) -> tuple[Person, ...]:

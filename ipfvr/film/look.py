@@ -32,7 +32,7 @@ class Look:
         plan: what will be done.
         references: aligned crops of everybody's pictures, by name.
         files: the weights that looked.
-        notes: what a person should know, a line each.
+        notes: what a restorer can act upon, a line each.
     """
 
     reader: VideoReader

@@ -6,6 +6,7 @@
       words.json        the words on each person
       00000120.mp4      the coded frames from 120 on, up to where the next part begins
       00000120.json     their times
+      00000130.png      the source's frame 130, which the page will show
       00000120-3.safetensors    what the clips before 120 leave to those after it, of the plan's face 3
       whole             the output, until it is whole
 
@@ -27,6 +28,8 @@ from ipfvr.diffusion.long_video import ClipMemory
 from ipfvr.errors import UserError
 from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.files import atomic, check_writable, write_json
+from ipfvr.video.reader import read_image
+from ipfvr.video.writer import write_picture
 
 
 class Parts:
@@ -71,6 +74,14 @@ class Parts:
     def times(self, start: int) -> list[int]:
         """See :meth:`save_times`."""
         return json.loads(self.path(start).with_suffix(".json").read_text())
+
+    def save_source(self, index: int, image: np.ndarray) -> None:
+        """A frame (H, W, 3) uint8 RGB of the source; written before the part it belongs to is."""
+        write_picture(self.folder / f"{index:08d}.png", image, 1)
+
+    def sources(self) -> dict[int, np.ndarray]:
+        """See :meth:`save_source`; by number."""
+        return {int(path.stem): read_image(path) for path in sorted(self.folder.glob("[0-9]*.png"))}
 
     def save_memories(self, start: int, memories: Mapping[int, ClipMemory]) -> None:
         """What the part from ``start`` on goes on from, by number of the role; written before the part before it."""

@@ -106,13 +106,19 @@ class Plan:
             seen[role.start : role.stop] = True
         return int(seen[self.start :].sum())
 
+    def left_alone(self) -> list[FaceTrack]:
+        """Faces in the frames that are written that nobody restores, by first frame."""
+        tracks = self.scan.tracks if self.scan else []
+        restored = {id(role.track) for role in self.roles}
+        return [t for t in tracks if id(t) not in restored and t.start < self.stop and t.stop > self.start]
+
     def appearances(self) -> dict[str, dict[str, Any]]:
-        """Of each person: tracks, frames, and the cosines of the tracks."""
+        """Of each person: tracks, frames that are written, and the cosines of the tracks."""
         found: dict[str, dict[str, Any]] = {}
         for role in self.roles:
             entry = found.setdefault(role.who, {"tracks": 0, "frames": 0, "cosines": []})
             entry["tracks"] += 1
-            entry["frames"] += role.stop - role.start
+            entry["frames"] += min(role.stop, self.stop) - max(role.start, self.start)
             entry["cosines"] += [] if role.cosine is None else [round(role.cosine, 3)]
         return found
 

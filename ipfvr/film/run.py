@@ -6,24 +6,27 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipfvr.errors import UserError
 from ipfvr.files import check_writable, write_json
 from ipfvr.film.check import check_job
+from ipfvr.film.command import command_of
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.video.mux import find_extras
 from ipfvr.video.reader import VideoReader
+from ipfvr.video.seek import pick_frames
 
 if TYPE_CHECKING:
     from ipfvr.film.cast import Troupe
     from ipfvr.film.plan import Plan
 
 
-def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
+def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = None) -> dict[str, Any]:
     """Restore one video.
 
     What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
@@ -33,6 +36,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         job: what to restore.
         config: how.
         quiet: without a progress bar, and without remarks.
+        page: where the page with frames before and after goes; None: none is written.
 
     Returns:
         What is in the JSON beside the output.
@@ -49,6 +53,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
     from ipfvr.film.ask import digest, what_is_asked
     from ipfvr.film.cast import hire
     from ipfvr.film.look import damage, look_at
+    from ipfvr.film.show import choose_frames, write_page
     from ipfvr.film.write import assemble, write_parts
 
     asked = what_is_asked(job, config)
@@ -58,12 +63,13 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         look = look_at(job, config, reader, parts, quiet)
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
-        notes = [*look.notes, *troupe.notes, *extras.left_out]
+        notes, asides = [*look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
         if parts.discarded:
-            notes.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
+            asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
         for note in [] if quiet else notes:
             print(f"note: {note}", file=sys.stderr)
-        resumed = write_parts(job, config, look, troupe, parts, quiet)
+        shown = choose_frames(look.plan) if page else ()
+        resumed = write_parts(job, config, look, troupe, parts, quiet, shown)
         notes += _reference_notes(look.plan, reader, troupe, config, quiet)
         damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
         if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
@@ -78,6 +84,7 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
         report = {
             "input": str(job.source),
             "output": str(job.output),
+            "command": command_of(job, config),
             "frames": plan.stop - plan.start,
             "restored": plan.restored(),
             "clips": plan.clips(config),
@@ -86,9 +93,13 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             "cuts": plan.scan.cuts if plan.scan else [],
             "damaged_frames": damaged,
             "faceless": plan.scan.faceless(plan.start, plan.stop) if plan.scan else [],
+            "left_alone": [
+                {"start": max(track.start, plan.start), "stop": min(track.stop, plan.stop)}
+                for track in plan.left_alone()
+            ],
             "people": _people(plan, troupe),
             "tracks": _tracks(plan, config.video.size),
-            "notes": notes,
+            "notes": [*notes, *asides],
             "resumed_at": resumed,
             "seconds": round(time.monotonic() - began, 3),
             "peak_memory_mb": peak_memory_mb(),
@@ -98,6 +109,10 @@ def restore(job: Job, config: Config, quiet: bool = False) -> dict[str, Any]:
             **provenance(used, config.seed, {**look.files, **troupe.files}, device),
         }
         write_json(job.output.with_suffix(".json"), report)
+        if page is not None:
+            before = parts.sources()
+            after = pick_frames(job.output, before)
+            write_page(page, report, plan, reader, before, after, look.references, job.square)
         finished = True
         return report
     except UserError:

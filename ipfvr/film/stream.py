@@ -99,6 +99,7 @@ class FilmStream:
 
     Attributes:
         clips: how many are to be restored.
+        source: the source's frame (H, W, 3) that the last call of :meth:`next` was about; None: there was no call.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class FilmStream:
         memories: Mapping[int, ClipMemory] | None = None,
     ) -> None:
         self._canvas, self._next, self.clips = canvas, start, 0
+        self.source: np.ndarray | None = None
         opened = []
         for number, role in enumerate(plan.roles):
             if role.stop > start:
@@ -137,8 +139,8 @@ class FilmStream:
         here = sorted((f for f in self._faces if f.role.start <= index < f.role.stop), key=lambda f: f.role.area)
         restored = [face.restored(index) for face in here]
         self._faces = [face for face in self._faces if face.role.stop > index + 1]
-        image, pts = self._feed.take(index)
-        return self._canvas.compose(image, restored), pts
+        self.source, pts = self._feed.take(index)
+        return self._canvas.compose(self.source, restored), pts
 
 
 class _Feed:

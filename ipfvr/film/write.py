@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
 
@@ -31,8 +32,20 @@ def canvas_for(job: Job, config: Config, reader: VideoReader) -> Canvas:
     return Frames(reader.info.width, reader.info.height, job.scale, job.strength)
 
 
-def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Parts, quiet: bool) -> int | None:
+def write_parts(
+    job: Job,
+    config: Config,
+    look: Look,
+    troupe: Troupe,
+    parts: Parts,
+    quiet: bool,
+    shown: Collection[int] = (),
+) -> int | None:
     """Restore what is not there yet.
+
+    Args:
+        job, config, look, troupe, parts, quiet: the job.
+        shown: frames of the source that are kept in ``parts``, to be shown beside the restored ones.
 
     Returns:
         the frame at which an earlier run was taken up; None: this run did all.
@@ -59,8 +72,10 @@ def write_parts(job: Job, config: Config, look: Look, troupe: Troupe, parts: Par
                 preset=config.video.preset,
                 sample_aspect_ratio=aspect,
             ) as writer:
-                for _ in range(a, b):
+                for index in range(a, b):
                     image, pts = stream.next()
+                    if index in shown:
+                        parts.save_source(index, stream.source)
                     writer.write(image)
                     times.append(pts)
                 parts.save_times(a, times)

@@ -89,7 +89,8 @@ class Prompts:
         dropped: attributes and quality words for which there was no room, by ``positive`` and ``negative``.
         unsure: attributes between ``prompt.false_to`` and ``prompt.true_from``.
         implied: false attributes that are not denied because that would tell nothing (:func:`false_words`).
-        notes: what a user should know, one line each.
+        notes: what a user can act upon, one line each.
+        asides: what a user can do nothing about, one line each.
     """
 
     positive: str
@@ -102,6 +103,7 @@ class Prompts:
     unsure: list[str]
     implied: list[str]
     notes: list[str]
+    asides: list[str]
 
 
 def compose(description: Description, config: Config) -> Prompts:
@@ -157,7 +159,7 @@ def compose(description: Description, config: Config) -> Prompts:
         "positive": [n for n in true if n not in said] + quality[len(good) :],
         "negative": [n for n in false if n not in denied] + bad[len(bad_left) :],
     }
-    notes += [
+    asides = [
         f"no room in the {limit} tokens of the {stream} prompt for: {', '.join(names)}"
         for stream, names in dropped.items()
         if names
@@ -174,6 +176,7 @@ def compose(description: Description, config: Config) -> Prompts:
         [n for n in WORDS if n in description.attributes and n not in truths],
         [n for n, t in truths.items() if not t and n not in denials],
         notes,
+        asides,
     )
 
 

@@ -128,11 +128,12 @@ class Ours:
         spoken, record = with_words(self.config, faces, by_hand, seen)
         restorer.say(spoken.prompt)
         restorer.files.update(record.get("files", {}))
+        said = [*record.get("notes", ()), *record.get("asides", ())]
         if not faces:
             restorer.show_nobody()
-            return list(record.get("notes", ()))
+            return said
         used = restorer.show_references(faces) is not None
-        return [*record.get("notes", ()), *([] if used else ["without weights.adapter the reference is not seen"])]
+        return [*said, *([] if used else ["without weights.adapter the reference is not seen"])]
 
     def _reference(self, path: Path) -> np.ndarray:
         if self._detector is None:

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ipfvr.data.preparation import Candidate
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222 }
-figure { display: inline-block; vertical-align: top; width: 168px; margin: 0 .6rem 1rem 0; font-size: 12px }
-img, .none { width: 160px; height: 160px; border: 4px solid #2a7d46; border-radius: 4px; background: #ddd }
-img, .none { display: block }
-.dropped img, .dropped .none { border-color: #b3402e; opacity: .75 }
-figcaption { overflow-wrap: anywhere } b { display: block } h2 { margin: 1.6rem 0 .4rem } p { margin: .2rem 0 .8rem }
-"""
+from ipfvr.report.html import document
 
 
 def contact_sheet(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[str, Sequence[str]]) -> str:
@@ -27,8 +19,7 @@ def contact_sheet(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[st
     kept = sum(not c.dropped for cs in people.values() for c in cs)
     total = sum(map(len, people.values()))
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>prepare</title>",
-        f"<style>{_STYLE}</style><h1>What was kept</h1>",
+        "<h1>What was kept</h1>",
         f"<p>{kept} of {total} pictures and scenes of {len(people)} people. Green: kept; red: dropped, and why.</p>",
     ]
     for name, candidates in people.items():
@@ -36,11 +27,11 @@ def contact_sheet(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[st
         parts.append(f"<h2>{escape(name)}</h2><p>{', '.join(counts)}</p>")
         parts += [f"<p>{escape(remark)}</p>" for remark in remarks.get(name, ())]
         parts += [_figure(candidate) for candidate in candidates]
-    return "\n".join([*parts, "</html>\n"])
+    return document("prepare: what was kept", parts)
 
 
 def _figure(candidate: Candidate) -> str:
-    shown = f'<img alt="" src="{candidate.thumbnail}">' if candidate.thumbnail else "<div class=none></div>"
+    shown = f'<img alt="" src="{candidate.thumbnail}">' if candidate.thumbnail else "<div class=blank></div>"
     frames = f", frames {candidate.start} to {candidate.stop - 1}" if candidate.stop - candidate.start > 1 else ""
     facts = [f"{candidate.width:.0f} px wide"] if candidate.width else []
     facts += [f"detail {candidate.detail:.0f} px"] if candidate.detail is not None else []
@@ -49,5 +40,6 @@ def _figure(candidate: Candidate) -> str:
     lines = [f"<b>{escape(verdict)}</b>", escape(candidate.source.name + frames), escape(", ".join(facts))]
     kind = "dropped" if candidate.dropped else "kept"
     return (
-        f"<figure class={kind}>{shown}<figcaption>{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
+        f'<figure class="candidate {kind}">{shown}'
+        f"<figcaption>{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
     )

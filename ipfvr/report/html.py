@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 _STATIC = Path(__file__).parent / "page_parts"  # style.css and compare.js, put into every page
+_QUALITY = 88  # of JPEG pictures
 
 
 def document(title: str, parts: Sequence[str]) -> str:
@@ -33,8 +34,8 @@ def comparison(number: int, caption: str, versions: Mapping[str, Path]) -> str:
     """
     names = list(versions)
     chosen = (0, min(1, len(names) - 1)) if len(names) < 3 else (0, len(names) - 2)
-    sources = "".join(
-        f'<video title="{escape(name)}" muted loop playsinline preload=auto '
+    videos = "".join(
+        f'<video class=version title="{escape(name)}" muted loop playsinline preload=auto '
         f'src="{uri(path.read_bytes(), "video/mp4")}"></video>'
         for name, path in versions.items()
     )
@@ -45,19 +46,47 @@ def comparison(number: int, caption: str, versions: Mapping[str, Path]) -> str:
             for i, name in enumerate(names)
         )
         choices.append(f"<label>{side} <select class={side}>{options}</select></label>")
+    above = f"<div class=choice>{''.join(choices)}<button type=button class=play>play or pause</button></div>"
+    return _slid(f"compare{number}", caption, f"{above}<div class=stage>{videos}<div class=bar></div></div>")
+
+
+def before_and_after(number: int, caption: str, before: np.ndarray, after: np.ndarray) -> str:
+    """Two pictures over one another with a slider between them.
+
+    Args:
+        number: tells the sliders of a page apart.
+        caption: above it.
+        before, after: (H, W, 3) uint8 RGB, of one size.
+    """
+    height, width = before.shape[:2]
+    pictures = photo(before, f"{caption}, before", "version shown") + photo(after, f"{caption}, after", "version")
+    chips = "<span class=chip>before</span><span class='chip after'>after</span>"
+    # A picture that is higher than wide is kept inside of the window.
+    stage = f'<div class=stage style="aspect-ratio: {width} / {height}">{pictures}<div class=bar></div>{chips}</div>'
+    return _slid(f"frame{number}", caption, stage, f"--ratio: {width / height:.4f}")
+
+
+def _slid(name: str, caption: str, content: str, style: str = "") -> str:
+    """A figure whose versions meet at a slider; ``compare.js`` moves them."""
+    said = escape(f"{caption}: where the two versions meet")
     return (
-        f'<figure class="compare" id="compare{number}"><figcaption>{escape(caption)}</figcaption>'
-        f"<div class=choice>{''.join(choices)}<button type=button class=play>play or pause</button></div>"
-        f"<div class=stage>{sources}<div class=bar></div></div>"
-        '<input class=slider type=range min=0 max=100 value=50 aria-label="where the two videos meet"></figure>'
+        f'<figure class="compare" id="{name}" style="{style}"><figcaption>{escape(caption)}</figcaption>{content}'
+        f'<input class=slider type=range min=0 max=100 value=50 aria-label="{said}"></figure>'
     )
 
 
 def picture(image: np.ndarray, title: str) -> str:
-    """An (H, W, 3) uint8 RGB picture."""
+    """An (H, W, 3) uint8 RGB picture, as PNG."""
     done, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert done, "OpenCV writes PNG"
     return f'<img alt="{escape(title)}" src="{uri(content.tobytes(), "image/png")}">'
+
+
+def photo(image: np.ndarray, title: str, kind: str = "") -> str:
+    """An (H, W, 3) uint8 RGB picture as JPEG, of the CSS class ``kind``."""
+    done, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done, "OpenCV writes JPEG"
+    return f'<img class="{kind}" alt="{escape(title)}" src="{uri(content.tobytes(), "image/jpeg")}">'
 
 
 def definitions(terms: Mapping[str, str]) -> str:

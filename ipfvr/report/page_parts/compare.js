@@ -1,32 +1,46 @@
-// Two versions of a clip over one another: the right one is cut off at the slider.
+// Two versions of a clip or of a frame over one another: the right one is cut off at the slider.
 for (const figure of document.querySelectorAll(".compare")) {
   const part = (name) => figure.querySelector(name);
-  const videos = [...figure.querySelectorAll("video")];
-  const shown = () => [videos[part(".left").value], videos[part(".right").value]];
+  const versions = [...figure.querySelectorAll(".version")];
+  const videos = versions.filter((version) => version instanceof HTMLVideoElement);
+  // Where there is nothing to choose the first is left and the second is right.
+  const chosen = (side, otherwise) => versions[part(side) ? part(side).value : otherwise];
+  const shown = () => [chosen(".left", 0), chosen(".right", 1)];
+  const slider = part(".slider"), stage = part(".stage");
   const cut = () => {
-    const at = part(".slider").value;
     const [left, right] = shown();
-    for (const video of videos) video.style.clipPath = "";
-    if (left !== right) right.style.clipPath = `inset(0 0 0 ${at}%)`;
-    part(".bar").style.left = `calc(${at}% - 1px)`;
+    for (const version of versions) version.style.clipPath = "";
+    if (left !== right) right.style.clipPath = `inset(0 0 0 ${slider.value}%)`;
+    part(".bar").style.left = `calc(${slider.value}% - 1px)`;
   };
   const choose = () => {
     const [left, right] = shown();
-    for (const video of videos) {
-      video.classList.toggle("shown", video === left || video === right);
-      video.style.zIndex = video === right ? 1 : 0;
-      if (video !== left) video.pause();
+    for (const version of versions) {
+      version.classList.toggle("shown", version === left || version === right);
+      version.style.zIndex = version === right ? 1 : 0;
     }
+    if (videos.length) meet(left, right);
+    cut();
+  };
+  const meet = (left, right) => {
+    for (const video of videos) if (video !== left) video.pause();
     // A video that has never been sought shows nothing in some browsers until it is played.
     if (left.currentTime === 0) left.currentTime = 0.001;
     right.currentTime = left.currentTime;
     if (!left.paused) right.play();
-    cut();
   };
   part(".bar").style.zIndex = 2;
-  part(".slider").addEventListener("input", cut);
-  for (const side of [".left", ".right"]) part(side).addEventListener("change", choose);
-  part(".play").addEventListener("click", () => {
+  slider.addEventListener("input", cut);
+  const drag = (event) => {
+    if (event.type === "pointermove" && !event.buttons) return;
+    const box = stage.getBoundingClientRect();
+    slider.value = (100 * (event.clientX - box.left)) / box.width;
+    cut();
+  };
+  stage.addEventListener("pointerdown", drag);
+  stage.addEventListener("pointermove", drag);
+  for (const side of [".left", ".right"]) part(side)?.addEventListener("change", choose);
+  part(".play")?.addEventListener("click", () => {
     const [left, right] = shown();
     const play = left.paused;
     right.currentTime = left.currentTime;

@@ -1,0 +1,128 @@
+"""The pictures of a restoration's page: chosen from the plan, read from the source and from the finished file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ipfvr.faces.align import apply, invert, scale_of
+from ipfvr.files import atomic
+from ipfvr.film.plan import Plan, Role
+from ipfvr.report.restored import Pair, Pictures, restored_page
+from ipfvr.video.reader import VideoReader
+
+FRAMES = 6  # whole frames on a page
+_PAIRS = 3  # of one face close up
+_WIDEST = 1280  # pixels: a larger frame is shown smaller
+_CLOSE = 360  # side of a face close up, pixels
+_MARGIN = 0.8  # of the aligned square's side, which is wider than a face: what is shown close up
+
+
+def choose_frames(plan: Plan) -> list[int]:
+    """The frames of a page, rising, at most :data:`FRAMES`: those in which each person is largest, and others between.
+
+    Only frames with a restored face are chosen; the others are alike before and after.
+    """
+    largest = np.zeros(plan.stop)
+    first: dict[str, tuple[float, int]] = {}
+    for role in plan.roles:
+        start, stop = max(role.start, plan.start), min(role.stop, plan.stop)
+        sizes = _sizes(role, start, stop)
+        largest[start:stop] = np.maximum(largest[start:stop], sizes)
+        best = (float(sizes.max()), start + int(sizes.argmax()))
+        first[role.who] = max(first.get(role.who, best), best, key=lambda pair: pair[0])
+    chosen = {index for _, index in list(first.values())[:FRAMES]}
+    for stretch in np.array_split(np.flatnonzero(largest), FRAMES):
+        if len(stretch) and len(chosen) < FRAMES and not chosen.intersection(stretch.tolist()):
+            # Not at the borders, where it could be the neighbour of the frame before.
+            inner = stretch[len(stretch) // 4 : max(len(stretch) // 4 + 1, 3 * len(stretch) // 4)]
+            chosen.add(int(inner[largest[inner].argmax()]))
+    return sorted(chosen)
+
+
+def write_page(
+    path: Path,
+    report: Mapping[str, Any],
+    plan: Plan,
+    reader: VideoReader,
+    before: Mapping[int, np.ndarray],
+    after: Mapping[int, np.ndarray],
+    references: Mapping[str, Sequence[np.ndarray]],
+    square: bool = False,
+) -> None:
+    """Write the page of a restoration.
+
+    Args:
+        path: where it goes.
+        report: what the JSON beside it holds.
+        plan: what was done.
+        reader: the source; it tells when frames are shown and how wide a pixel is.
+        before: some of the source's frames by number, (H, W, 3) uint8 RGB.
+        after: the same frames as they were written; they may be larger.
+        references: aligned crops of each person's pictures, by name.
+        square: whether the face's square was written, not whole frames.
+    """
+    size = report["configuration"]["video"]["size"]
+    aspect = 1.0 if square else float(reader.info.sample_aspect_ratio)
+    frames: list[Pair] = []
+    faces: dict[str, list[tuple[float, Pair]]] = {}
+    for index in sorted(before.keys() & after.keys()):
+        source, written = before[index], after[index]
+        here = [role for role in plan.roles if role.start <= index < role.stop]
+        image = here[0].low(index, source, size) if square and here else source
+        image = cv2.resize(image, written.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        title = f"frame {index}, {reader.time_of(index):.2f} s"
+        frames.append(Pair(title, _shown(image, aspect), _shown(written, aspect)))
+        for role in here:
+            part: tuple[slice, ...] = ()
+            if not square:
+                part = _close_up(role, index, size, source.shape[1::-1], written.shape[1::-1])
+            pair = Pair(title, *(_shown(picture[part], aspect, _CLOSE) for picture in (image, written)))
+            faces.setdefault(role.who, []).append((float(_sizes(role, index, index + 1)[0]), pair))
+    close = {
+        who: [pair for _, pair in sorted(pairs, key=lambda entry: -entry[0])[:_PAIRS]] for who, pairs in faces.items()
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(restored_page(report, Pictures(frames, close, references)))
+
+
+def _sizes(role: Role, start: int, stop: int) -> np.ndarray:
+    """How large a face is in each of its frames: the spread of its landmarks; half of it where it was not detected."""
+    if role.track is None:
+        return np.ones(stop - start)
+    inside = slice(start - role.start, stop - role.start)
+    points = role.track.landmarks[inside]
+    spread = np.linalg.norm(points - points.mean(1, keepdims=True), axis=(1, 2))
+    return np.maximum(spread, 1e-6) * np.where(role.track.detected[inside], 1.0, 0.5)
+
+
+def _close_up(
+    role: Role, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
+) -> tuple[slice, slice]:
+    """Rows and columns of a face and a little around it.
+
+    Args:
+        role: whose face.
+        index: the frame.
+        size: side of the aligned square, pixels.
+        source: (width, height) of the source's frames.
+        shown: (width, height) of the picture that is cut.
+    """
+    matrix = role.matrix(index, size)
+    factor = shown[0] / source[0]
+    side = min(round(_MARGIN * size / scale_of(matrix) * factor), *shown)
+    middle = apply(invert(matrix), np.full((1, 2), (size - 1) / 2))[0] * factor
+    left, top = (int(np.clip(round(m - side / 2), 0, s - side)) for m, s in zip(middle, shown, strict=True))
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _shown(image: np.ndarray, aspect: float, width: int = _WIDEST) -> np.ndarray:
+    """A picture as wide as it is seen, its pixels made square, at most ``width`` wide."""
+    wide, high = image.shape[1] * aspect, image.shape[0]
+    scale = min(1.0, width / wide)
+    extent = (max(1, round(wide * scale)), max(1, round(high * scale)))
+    return image if extent == image.shape[1::-1] else cv2.resize(image, extent, interpolation=cv2.INTER_AREA)

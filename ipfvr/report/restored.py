@@ -1,0 +1,201 @@
+"""The page of one restored film or picture: before and after, the people, what was left out, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipfvr.report.html import before_and_after, bullets, definitions, document, photo
+
+NOBODY = "others"  # the report's name of those who were restored though nobody had named them
+_SHOWN = 12  # stretches of frames that are listed
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A frame, or a part of one, before and after.
+
+    Attributes:
+        title: such as ``frame 12, 0.48 s``.
+        before: (H, W, 3) uint8 RGB.
+        after: likewise, of the same size.
+    """
+
+    title: str
+    before: np.ndarray
+    after: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a page shows beside the words.
+
+    Attributes:
+        frames: whole frames.
+        faces: by who was restored: the face close up, in several frames.
+        references: by who was restored: aligned crops (size, size, 3) uint8 RGB of the pictures of the person.
+    """
+
+    frames: Sequence[Pair] = ()
+    faces: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
+    references: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+
+
+def restored_page(report: Mapping[str, Any], pictures: Pictures) -> str:
+    """The page's text; it opens without a network.
+
+    Args:
+        report: what :func:`ipfvr.film.run.restore` writes as JSON: every number of the page is one of its.
+        pictures: of the same run.
+    """
+    name = Path(report["output"]).name
+    people = report["people"]
+    parts = [
+        f"<h1>{escape(name)}: before and after</h1>",
+        f"<p class=lead>{escape(_lead(report))}</p>",
+        "<h2>Frames</h2>" if pictures.frames else "",
+        "<p>Drag over a frame, or move its slider with the arrow keys.</p>" if pictures.frames else "",
+        "<div class=frames>",
+        *(before_and_after(n, pair.title, pair.before, pair.after) for n, pair in enumerate(pictures.frames)),
+        "</div>",
+        "<h2>People</h2>",
+        *(_person(who, found, report, pictures) for who, found in people.items()),
+        "" if people else "<p>No face was restored.</p>",
+        "<h2>What was left out, and why</h2>",
+        definitions(left_out(report)),
+        "<h2>Notes</h2>" + bullets(report["notes"]) if report["notes"] else "",
+        "<h2>How to repeat it</h2>",
+        f"<pre>{escape(report['command'])}</pre>",
+        definitions(_made_by(report)),
+        "<details><summary>All settings</summary>",
+        f"<pre>{escape(json.dumps(report['configuration'], indent=2))}</pre></details>",
+    ]
+    return document(f"{name}: before and after", parts)
+
+
+def batch_page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A page that leads to those of many files.
+
+    Args:
+        rows: of each file ``file``, ``status``, ``frames``, ``restored``, ``seconds``, ``error``, and ``page``: the
+            address of its page, relative to this one; empty: it has none.
+    """
+    lines = []
+    for row in rows:
+        name = escape(Path(row["file"]).name)
+        linked = f'<a href="{escape(row["page"])}">{name}</a>' if row["page"] else name
+        cells = [escape(str(row[key])) for key in ("status", "frames", "restored", "seconds", "error")]
+        lines.append(f"<tr><th>{linked}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{cell}</th>" for cell in ("file", "status", "frames", "restored", "seconds", "error"))
+    title = f"{len(rows)} restored files"
+    table = f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+    return document(title, [f"<h1>{escape(title)}</h1>", table])
+
+
+def left_out(report: Mapping[str, Any]) -> dict[str, str]:
+    """What was not restored or not kept, and why, by subject."""
+    alone, without, cuts = report["left_alone"], report["faceless"], report["cuts"]
+    faces = sum(stop - start for start, stop in without)
+    sound = {"copied": "copied untouched", "none": "the source has none"}.get(report["sound"], report["sound"])
+    said = {
+        "Faces left alone": (
+            f"{len(alone)}, of people who are on no reference: {_stretches([(f['start'], f['stop']) for f in alone])}"
+            if alone
+            else "none"
+        ),
+        "Frames without a face": (
+            f"{faces} of {report['frames']}, unchanged: {_stretches(without)}" if without else "none"
+        ),
+        "Cuts": (
+            f"{len(cuts)}; nothing is carried over a cut: frames {_list(map(str, cuts))}" if cuts else "none found"
+        ),
+        "Damaged frames": _list(map(str, report["damaged_frames"])) or "none",
+        "Sound": sound,
+        "Other streams": "; ".join(report["left_out"]) or "nothing was left out",
+    }
+    return said
+
+
+def _lead(report: Mapping[str, Any]) -> str:
+    made = f"Restored by AI with ipfvr {report['versions']['ipfvr']} from {Path(report['input']).name}"
+    return f"{made}: {report['restored']} of {report['frames']} frames have a restored face."
+
+
+def _person(who: str, found: Mapping[str, Any], report: Mapping[str, Any], pictures: Pictures) -> str:
+    name = {"": "The person of the reference", NOBODY: "Faces of nobody that was named"}.get(who, who)
+    if who == NOBODY and len(report["people"]) == 1:
+        name = "Every face: no reference was given"
+    pairs, references = pictures.faces.get(who, ()), pictures.references.get(who, ())
+    thumb = photo(pairs[0].after, f"{name}, restored", "thumb") if pairs else ""
+    close = [
+        f"<figure class=pair><figcaption>{escape(pair.title)}: left before, right after</figcaption>"
+        + "".join(photo(i, f"{name}, {pair.title}, {w}") for w, i in (("before", pair.before), ("after", pair.after)))
+        + "</figure>"
+        for pair in pairs
+    ]
+    shown = [photo(face, f"{name}, reference picture {n}", "thumb") for n, face in enumerate(references, 1)]
+    return "".join(
+        [
+            f"<section class=person><h3>{escape(name)}</h3>",
+            f"<div class=head>{thumb}{definitions(_facts(found, report, who == NOBODY))}</div>",
+            f"<h4>Reference pictures</h4><div class=row>{''.join(shown)}</div>" if shown else "",
+            f"<h4>The face before and after</h4><div class=pairs>{''.join(close)}</div>" if close else "",
+            "</section>",
+        ]
+    )
+
+
+def _facts(found: Mapping[str, Any], report: Mapping[str, Any], nameless: bool) -> dict[str, str]:
+    """What is said of a person: only what the report has."""
+    # Of those without a name several may be in one frame.
+    frames = f"{found['frames']} faces" if nameless else f"in {found['frames']} of {report['frames']} frames"
+    facts = {"Seen": f"{frames}, in {_count(found['tracks'], 'stretch')}"}
+    if cosines := found["cosines"]:
+        facts["Likeness to the reference"] = f"cosine {_range(cosines)}"
+    if references := found.get("references"):
+        facts["References"] = ", ".join(Path(path).name for path in references)
+    if (prompt := found.get("image_prompt")) is not None:
+        facts["Image prompt"] = prompt
+    if (change := found.get("reference_change")) is not None:
+        facts["What the reference changed"] = f"{change} grey levels on average in the face"
+    if lora := found.get("lora"):
+        facts["LoRA"] = str(lora["person"])
+    if words := (found.get("words") or {}).get("positive"):
+        facts["Words"] = words
+    return facts
+
+
+def _made_by(report: Mapping[str, Any]) -> dict[str, str]:
+    settings = report["configuration"]
+    return {
+        "Settings": f"preset {settings['preset']}, seed {report['seed']}, solver steps {settings['sampler']['steps']}, "
+        f"{settings['video']['size']} pixels a face",
+        "Work": f"{report['seconds']} s on {report['device']}, peak memory {report['peak_memory_mb']} MB",
+        "Made": f"{report['date']}, commit {report['versions']['commit']}",
+        "Weights": "; ".join(f"{part}: {Path(record['path']).name}" for part, record in report["weights"].items()),
+    }
+
+
+def _stretches(ranges: Sequence[Sequence[int]]) -> str:
+    """Frames as in ``frames 0-11, 30``; of each range the stop is not in it."""
+    return "frames " + _list(f"{a}-{b - 1}" if b - a > 1 else str(a) for a, b in ranges)
+
+
+def _list(words: Any) -> str:
+    words = list(words)
+    return ", ".join(words[:_SHOWN]) + (" ..." if len(words) > _SHOWN else "")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'es' if number != 1 else ''}"
+
+
+def _range(numbers: Sequence[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
