@@ -26,6 +26,7 @@ from pathlib import Path
 from ipfvr.catalogue import ENTRIES, Entry
 from ipfvr.errors import UserError
 from ipfvr.files import write_json
+from ipfvr.options import Config
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED = PACKAGE / "presets"  # holds mini/
@@ -95,6 +96,16 @@ def locate(name: str) -> Path:
     if path is None:
         raise UserError(missing(entry))
     return path
+
+
+def weight_files(config: Config, parts: tuple[str, ...]) -> dict[str, Path]:
+    """The files behind those of ``parts`` (``vae``, ``text``, ...) that ``config.weights`` names.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    names = {part: getattr(config.weights, part) for part in parts}
+    return {part: locate(name) for part, name in names.items() if name}
 
 
 def missing(entry: Entry) -> str:

@@ -22,7 +22,7 @@ from ipfvr.faces.gain import keep_change
 from ipfvr.models.networks import Networks
 from ipfvr.options import Config, PromptConfig
 from ipfvr.pixels import resize, to_frames, to_tensor
-from ipfvr.video.clips import ClipWindow, clip_windows
+from ipfvr.video.clips import ClipWindow
 
 Progress = Callable[[int], None]
 
@@ -204,7 +204,7 @@ class Restorer:
 
         Args:
             crops: (absolute index, (h, w, 3) uint8 square crop), indices rising; all that ``windows`` cover are there.
-            windows: in order, see :func:`plan_windows`.
+            windows: in order, see :func:`ipfvr.diffusion.long_video.plan_windows`.
             progress: called with 1 after each solver step.
             memory: of the clips that are done, see above; None: of none.
 
@@ -252,37 +252,6 @@ def degraded_reference(face: np.ndarray, config: Config) -> np.ndarray:
     video = config.video
     parameters = sample_parameters("heavy", video.scale, video.size, _DEGRADED_SEED, config.degradation.scale_sigma)
     return degrade(face[None], parameters)
-
-
-def plan_windows(
-    segments: Sequence[tuple[int, int]], config: Config, part: tuple[int, int] | None = None
-) -> list[ClipWindow]:
-    """The clips of every stretch of frames that is restored by itself: a scene, a face's presence.
-
-    Clips never cross the end of a segment. They do not depend on ``part``, so a video restored in parts gives
-    the frames that it gives when restored at once. Where a clip depends on those before it (``long_video.blending``),
-    these are among the windows of its part too, back to the segment's beginning, and give frames before it.
-
-    Args:
-        segments: (start, stop) of each stretch, rising, absolute frames.
-        config: gives F, O and what ties clips together.
-        part: (start, stop) frames that are wanted; clips that none of them needs are left out.
-
-    Raises:
-        UserError: an overlap that does not fit the clips or the blending.
-    """
-    long_video = make_long_video(config.long_video, config.video.overlap)
-    depends = long_video.depends(config.sampler.steps)
-    windows: list[ClipWindow] = []
-    for start, stop in segments:
-        clips = [
-            ClipWindow(start + w.start, start + w.stop, start + w.keep_start)
-            for w in clip_windows(stop - start, config.video.clip_frames, config.video.overlap)
-        ]
-        for clip, (first, last) in zip(clips, long_video.parts(clips), strict=True):
-            if part is None or (first < part[1] and part[0] < (stop if depends else last)):
-                windows.append(clip)
-    return windows
 
 
 def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from ipfvr.identity.attributes import EXPRESSIONS, WORDS, compose_sentence, fals
 from ipfvr.identity.face2text import describe, with_words
 from ipfvr.identity.language import missing_phrases
 from ipfvr.identity.prompt_file import ByHand, find_prompt, read_by_hand, read_prompt, write_prompt
-from ipfvr.identity.words import ORDER, Description, compose, count_tokens, make_tokenizer
+from ipfvr.identity.words import NEVER_READ, ORDER, Description, compose, count_tokens, make_tokenizer
 from ipfvr.options import Config
 
 
@@ -34,7 +34,7 @@ def person(**truths: bool) -> Description:
 
 
 WOMAN = person(Male=False, Young=True, Smiling=True, Brown_Hair=True, Eyeglasses=False, Mustache=False, Bald=False)
-ALL_TRUE = person(**dict.fromkeys(WORDS, True))
+ALL_TRUE = Description(attributes=dict.fromkeys(WORDS, 1.0))  # by hand: the network never says some of them
 ALL_FALSE = person(**dict.fromkeys(WORDS, False))
 
 
@@ -374,3 +374,11 @@ def test_a_language_model_must_be_named():
         compose(WOMAN, config("prompt.compose=openai", "prompt.model=m"))
     with pytest.raises(UserError, match=r"use template, transformers or openai"):
         compose(WOMAN, config("prompt.compose=gpt"))
+
+
+def test_what_the_network_is_never_sure_of_is_said_only_by_hand() -> None:
+    """However high its probability; denying it is another matter."""
+    for name in NEVER_READ:
+        assert name in compose(Description(attributes={name: 0.999}), config()).unsure
+        assert name in compose(Description(attributes={name: 1.0}), config()).said
+        assert name in compose(Description(attributes={name: 0.01}), config()).denied

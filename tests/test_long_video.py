@@ -11,12 +11,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ipfvr.config import load_config
-from ipfvr.diffusion.long_video import ClipMemory, LongVideo, cross_fade, exponential_blending, make_long_video
+from ipfvr.diffusion.long_video import (
+    ClipMemory,
+    LongVideo,
+    cross_fade,
+    exponential_blending,
+    make_long_video,
+    plan_windows,
+)
 from ipfvr.diffusion.noise import frame_noise
 from ipfvr.diffusion.solvers import State
 from ipfvr.errors import UserError
 from ipfvr.options import LongVideoConfig
-from ipfvr.restoration import Restorer, plan_windows
+from ipfvr.restoration import Restorer
 from ipfvr.video.clips import ClipWindow, clip_windows
 
 F, O = 24, 8  # noqa: E741 (the paper's names)

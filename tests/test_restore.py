@@ -14,12 +14,13 @@ import torch
 from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.errors import UserError
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.stream import letterbox
 from ipfvr.options import Config
-from ipfvr.restoration import Restorer, plan_windows, segments_of
+from ipfvr.restoration import Restorer, segments_of
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
@@ -213,3 +214,25 @@ def test_help_comes_without_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--strength" in done.stdout
     assert done.stderr.strip() == "[]"
+
+
+def test_a_refusal_comes_before_the_restorer_is_read(scene: Path, tmp_path: Path) -> None:
+    """Who is not in the video is said before the packages that the restorer needs are imported, in a dry run too."""
+    from PIL import Image
+    from skimage.data import astronaut
+
+    Image.fromarray(astronaut()).save(tmp_path / "ref.png")
+    code = (
+        "import sys, ipfvr.restore as verb\n"
+        "from ipfvr.errors import UserError\n"
+        "for extra in ([], ['--dry-run']):\n"
+        "    try:\n        verb.main([*sys.argv[1:], *extra])\n    except UserError as error:\n        print(error)\n"
+        "print(sorted({'diffusers', 'transformers'} & set(sys.modules)))"
+    )
+    words = [str(scene), "--reference", str(tmp_path / "ref.png"), "--output", str(tmp_path / "out.mp4")]
+    options = ["people.same=0.9999", "faces.detector=centerface"]
+    done = subprocess.run([sys.executable, "-c", code, *words, *options], capture_output=True, text=True, check=True)
+    *refusals, heavy = done.stdout.splitlines()
+    assert len(refusals) == 2
+    assert all("the bound is 0.9999" in line and "people.same=" in line for line in refusals)
+    assert heavy == "[]"

@@ -31,8 +31,8 @@ from torch import Tensor
 from ipfvr.diffusion.solvers import State
 from ipfvr.errors import UserError
 from ipfvr.files import atomic
-from ipfvr.options import LongVideoConfig
-from ipfvr.video.clips import ClipWindow
+from ipfvr.options import Config, LongVideoConfig
+from ipfvr.video.clips import ClipWindow, clip_windows
 
 BLENDINGS = ("exponential", "aligned", "cross_fade", "none")
 _FORMAT = "ipfvr clip memory 1"
@@ -252,3 +252,34 @@ def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
             "or 0; choose one, or long_video.blending cross_fade or none"
         )
     return long_video
+
+
+def plan_windows(
+    segments: Sequence[tuple[int, int]], config: Config, part: tuple[int, int] | None = None
+) -> list[ClipWindow]:
+    """The clips of every stretch of frames that is restored by itself: a scene, a face's presence.
+
+    Clips never cross the end of a segment. They do not depend on ``part``, so a video restored in parts gives
+    the frames that it gives when restored at once. Where a clip depends on those before it (``long_video.blending``),
+    these are among the windows of its part too, back to the segment's beginning, and give frames before it.
+
+    Args:
+        segments: (start, stop) of each stretch, rising, absolute frames.
+        config: gives F, O and what ties clips together.
+        part: (start, stop) frames that are wanted; clips that none of them needs are left out.
+
+    Raises:
+        UserError: an overlap that does not fit the clips or the blending.
+    """
+    long_video = make_long_video(config.long_video, config.video.overlap)
+    depends = long_video.depends(config.sampler.steps)
+    windows: list[ClipWindow] = []
+    for start, stop in segments:
+        clips = [
+            ClipWindow(start + w.start, start + w.stop, start + w.keep_start)
+            for w in clip_windows(stop - start, config.video.clip_frames, config.video.overlap)
+        ]
+        for clip, (first, last) in zip(clips, long_video.parts(clips), strict=True):
+            if part is None or (first < part[1] and part[0] < (stop if depends else last)):
+                windows.append(clip)
+    return windows

@@ -15,10 +15,9 @@ from ipfvr.devices import choose_device
 from ipfvr.errors import UserError
 from ipfvr.film.job import Job
 from ipfvr.identity.prompt_file import find_prompt
-from ipfvr.models.backbone import weight_files
 from ipfvr.options import Config, WeightsConfig
 from ipfvr.provenance import versions
-from ipfvr.registry import sha256
+from ipfvr.registry import sha256, weight_files
 
 # Without these nothing is restored; the others are done without, or replaced, and that is said.
 _REQUIRED = ("vae", "text", "tokenizer", "denoiser", "adapter")

@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ipfvr.faces.detect import Detector
-from ipfvr.faces.people import check_distinct, person_vector
-from ipfvr.faces.recognise import Recogniser
-from ipfvr.faces.reference import reference_crop
 from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
 from ipfvr.identity.face2text import with_words
@@ -55,17 +51,6 @@ class Troupe:
         return found
 
 
-def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: Config) -> dict[str, np.ndarray]:
-    """The vector of everybody to look for, by name.
-
-    Raises:
-        UserError: a picture without one clear face, two names for one face.
-    """
-    vectors = {p.name: person_vector(p.references, detector, recogniser, job.face) for p in job.cast}
-    check_distinct(vectors, config.people)
-    return vectors
-
-
 def hire(
     job: Job,
     plan: Plan,
@@ -81,7 +66,7 @@ def hire(
     Args:
         job, plan, config: the job.
         reader: the source, in which expressions are read.
-        references: aligned crops of each person's pictures, by name; see :func:`reference_crops`.
+        references: aligned crops of each person's pictures, by name; see :func:`ipfvr.film.look.reference_crops`.
         words: of each person, from an earlier run; None: they are composed now.
 
     Raises:
@@ -112,16 +97,6 @@ def hire(
     if any(record.get("image_prompt", "").startswith("not used") for record in troupe.records.values()):
         troupe.notes.append("without weights.adapter the network does not see the reference")
     return troupe
-
-
-def reference_crops(job: Job, detector: Detector | None, config: Config) -> dict[str, list[np.ndarray]]:
-    """The aligned crops (size, size, 3) of everybody's pictures, by name.
-
-    Raises:
-        UserError: a picture without one clear face.
-    """
-    size = config.video.size
-    return {p.name: [reference_crop(path, detector, size, job.face) for path in p.references] for p in job.cast}
 
 
 def _for_nobody(config: Config) -> Config:

@@ -30,7 +30,6 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     reader = VideoReader(job.source, forgiving=True)
     check_job(job, reader)
     extras = find_extras(job.source, job.output)
-    from ipfvr.film.cast import hire
     from ipfvr.film.look import look_at
 
     began = time.monotonic()
@@ -55,6 +54,8 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     lines.append(f"cuts: {len(cuts)}{f' (frames {shown})' if cuts else ''}")
     lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
     if clips:
+        from ipfvr.film.cast import hire
+
         troupe = hire(job, plan, config, reader, look.references, None)
         role = plan.roles[0]
         window = role.windows(config, (plan.start, plan.stop))[0]

@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.people import face_vector, with_bounds
+from ipfvr.faces.people import check_distinct, face_vector, person_vector, with_bounds
 from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import Scan, scan_video
-from ipfvr.film.cast import known_people, reference_crops
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.plan import Plan, make_plan
@@ -73,6 +73,27 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
     if scan is not None:
         notes += _remarks(job, plan, config, reader)
     return Look(reader, plan, references, files, notes)
+
+
+def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: Config) -> dict[str, np.ndarray]:
+    """The vector of everybody to look for, by name.
+
+    Raises:
+        UserError: a picture without one clear face, two names for one face.
+    """
+    vectors = {p.name: person_vector(p.references, detector, recogniser, job.face) for p in job.cast}
+    check_distinct(vectors, config.people)
+    return vectors
+
+
+def reference_crops(job: Job, detector: Detector | None, config: Config) -> dict[str, list[np.ndarray]]:
+    """The aligned crops (size, size, 3) of everybody's pictures, by name.
+
+    Raises:
+        UserError: a picture without one clear face.
+    """
+    size = config.video.size
+    return {p.name: [reference_crop(path, detector, size, job.face) for path in p.references] for p in job.cast}
 
 
 def _scan(

@@ -51,16 +51,18 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     extras = find_extras(job.source, job.output)
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
     from ipfvr.film.ask import digest, what_is_asked
-    from ipfvr.film.cast import hire
     from ipfvr.film.look import damage, look_at
-    from ipfvr.film.show import choose_frames, write_page
-    from ipfvr.film.write import assemble, write_parts
 
     asked = what_is_asked(job, config)
     parts = Parts(job.output, asked)
     finished = refused = False
     try:
         look = look_at(job, config, reader, parts, quiet)
+        # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
+        from ipfvr.film.cast import hire
+        from ipfvr.film.show import choose_frames, write_page
+        from ipfvr.film.write import assemble, write_parts
+
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
         notes, asides = [*look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)

@@ -16,6 +16,11 @@ from ipfvr.options import Config, PromptConfig
 from ipfvr.registry import locate
 
 LEAST_SURE_OF_SEX = 0.9  # the lowest prompt.sex_from
+# Where the network gives one of these 0.9 or more, fewer than 95 % of the pictures that it was trained on have it
+# (docs/attributes.md). A prompt.yaml may say it; the negative prompt may deny it.
+NEVER_READ = frozenset(
+    {"5_o_Clock_Shadow", "Chubby", "Double_Chin", "Gray_Hair", "Mustache", "Oval_Face", "Pointy_Nose"}
+)
 PERSON = ("Male", "Young")  # said as the sentence's noun, never dropped
 # What is said first when there is no room for all: what tells people apart before what many have, judgements and
 # what the picture shows rather than the person at the end. Attributes are dropped from the end.
@@ -57,6 +62,7 @@ class Description:
         """The attributes that are sure enough to be said, in CelebA's order, to their truth.
 
         True from ``true_from`` on, false up to ``false_to``; man from ``sex_from`` on, woman up to ``1 - sex_from``.
+        Those of :data:`NEVER_READ` are true only where they were said by hand, which is a probability of 1.
 
         Raises:
             UserError: ``prompt.sex_from`` is below 0.9.
@@ -68,7 +74,7 @@ class Description:
         truths = {}
         for name in WORDS:
             sex = name == "Male"
-            true_from = settings.sex_from if sex else settings.true_from
+            true_from = settings.sex_from if sex else 1.0 if name in NEVER_READ else settings.true_from
             false_to = 1 - settings.sex_from if sex else settings.false_to
             probability = self.attributes.get(name)
             if probability is not None and (probability >= true_from or probability <= false_to):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector, make_detector
@@ -22,7 +23,7 @@ from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
 from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.registry import locate
-from ipfvr.restoration import Restorer, plan_windows
+from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_image
 
 EXPRESSIONS = 5  # frames of a clip in which the expression is read

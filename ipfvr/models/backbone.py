@@ -123,12 +123,6 @@ def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDe
     return _frozen(denoiser)
 
 
-def weight_files(config: Config, parts: tuple[str, ...]) -> dict[str, Path]:
-    """The files behind ``parts`` (``vae``, ``text``, ...), for a result's provenance."""
-    names = {part: getattr(config.weights, part) for part in parts}
-    return {part: locate(name) for part, name in names.items() if name}
-
-
 def load_module(module: nn.Module, path: Path, may_lack: tuple[str, ...] = ()) -> None:
     """Load a safetensors file, or the one ``.safetensors`` file of a folder in diffusers' layout, key by key.
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from ipfvr.devices import choose_device, choose_dtype
-from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder, weight_files
+from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
 from ipfvr.options import Config
+from ipfvr.registry import weight_files
 
 
 class Networks:
