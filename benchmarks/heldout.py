@@ -26,7 +26,7 @@ from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.protocol import protocol
-from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.pixels import resize_frames
 from ipfvr.report.pictures import strip
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             write_video(folder / "low_quality.mp4", degraded(sharp, config, number), RATE, INPUT_CRF)
             restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config, quiet=True)
             low = read_frames(folder / "low_quality.mp4")
-            clips = {"bicubic": to_frames(resize(to_tensor(low), size)), "mini": read_frames(folder / "restored.mp4")}
+            clips = {"bicubic": resize_frames(low, size), "mini": read_frames(folder / "restored.mp4")}
             for name, frames in clips.items():
                 row = evaluate_clip(frames, sharp, None, scorer, name=f"{file.stem}")
                 rows.setdefault(f"{level} {name}", []).append(row)

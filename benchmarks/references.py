@@ -32,7 +32,7 @@ from ipfvr.files import atomic, write_json
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.options import Config
-from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.pixels import resize_frames
 from ipfvr.provenance import provenance
 from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
@@ -114,7 +114,7 @@ def _compare(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Mean IDS of each row, and the frames behind it."""
     size, low = config.video.size, degraded(sharp, config, seed)
-    frames = {"bicubic": to_frames(resize(to_tensor(low), size))}
+    frames = {"bicubic": resize_frames(low, size)}
     for name in ("base", "wrong", "none", "right"):
         restorer.show_nobody()
         if name in references:

@@ -27,6 +27,7 @@ from ipfvr.faces.paste import blend_mask, paste
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import main_tracks, scan_video
+from ipfvr.film.effect import mean_difference
 from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
@@ -79,7 +80,7 @@ def measure(
     if restorer.shows_references:
         with restorer.showing_nobody():
             alone = restorer.restore_clip(lows, indices)
-        change = float(np.abs(shown.astype(float) - alone)[:, blend_mask(size) > 0.5].mean())
+        change = mean_difference(shown, alone)
     results = [paste(*parts) for parts in zip(sources, shown, lows, matrices, strict=True)]
     ratios = [_detail(r, m, size) / _detail(s, m, size) for s, r, m in zip(sources, results, matrices, strict=True)]
     points = track.landmarks

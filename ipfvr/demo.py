@@ -31,11 +31,11 @@ from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_sco
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
 from ipfvr.options import Config
-from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.pixels import resize_frames
 from ipfvr.registry import find
 from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
-from ipfvr.video.mux import CONTAINERS
+from ipfvr.video.mux import CONTAINERS, writable_ending
 from ipfvr.video.reader import VideoReader, read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
 
@@ -113,9 +113,7 @@ def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path
         UserError: as :func:`ipfvr.film.run.restore`.
     """
     part = None if frames is None else (0, min(frames, len(VideoReader(video))))
-    # Matroska carries whatever sound the others have.
-    suffix = video.suffix.lower() if video.suffix.lower() in CONTAINERS else ".mkv"
-    job = Job(video, folder / f"restored{suffix}", references=tuple(references), part=part)
+    job = Job(video, folder / f"restored{writable_ending(video)}", references=tuple(references), part=part)
     _clear(folder, video)
     report = restore(job, config, page=folder / PAGE)
     text = f"{report['restored']} of {report['frames']} frames restored in {report['seconds']:.1f} s"
@@ -156,7 +154,7 @@ def run(folder: Path, config: Config, frames: int, level: str) -> str:
 
     # From the files: what is scored and shown is what a person has in hand.
     shown = read_frames(source)
-    clips = {"low quality": shown, BICUBIC: to_frames(resize(to_tensor(shown), size))}
+    clips = {"low quality": shown, BICUBIC: resize_frames(shown, size)}
     for name, job in jobs.items():
         clips[name], files[name] = read_frames(job.output), job.output
     clips[TRUTH], files[TRUTH] = sharp, folder / "original.mp4"

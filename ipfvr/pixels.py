@@ -29,3 +29,8 @@ def resize(pixels: Tensor, size: int) -> Tensor:
     shrinks = size < max(pixels.shape[-2:])
     mode = {"mode": "bicubic", "align_corners": False, "antialias": shrinks}
     return functional.interpolate(pixels, (size, size), **mode).clamp(-1, 1)
+
+
+def resize_frames(frames: np.ndarray, size: int) -> np.ndarray:
+    """Square frames (F, h, w, 3) uint8 brought to (F, size, size, 3) as :func:`resize` does it."""
+    return frames if frames.shape[1:3] == (size, size) else to_frames(resize(to_tensor(frames), size))

@@ -32,6 +32,13 @@ PACKAGE = Path(__file__).resolve().parent
 SHIPPED = PACKAGE / "presets"  # holds mini/
 VARIABLE = "IPFVR_WEIGHTS"
 MAX_DEPTH = 4  # folders below a search folder that are looked into
+# The parts of the configuration's weights that each image_prompt.source reads beside its adapter.
+_ENCODERS = {
+    "clip": ("image",),
+    "recogniser": ("face_encoder",),
+    "both": ("image", "face_encoder"),
+    "appearance": ("face_encoder",),
+}
 REMEMBER_FROM = 16 << 20  # bytes: hashes of files this large are remembered on disk
 
 
@@ -96,6 +103,11 @@ def locate(name: str) -> Path:
     if path is None:
         raise UserError(missing(entry))
     return path
+
+
+def image_prompt_parts(config: Config) -> tuple[str, ...]:
+    """The parts of ``weights`` that the image prompt of a configuration reads; none where it has no adapter."""
+    return ("adapter", *_ENCODERS.get(config.image_prompt.source, ())) if config.weights.adapter else ()
 
 
 def weight_files(config: Config, parts: tuple[str, ...]) -> dict[str, Path]:

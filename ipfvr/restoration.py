@@ -160,12 +160,7 @@ class Restorer:
         """
         size, unit = self.config.video.size, self.config.vae.frames_per_chunk
         parts = [low[i : i + unit] for i in range(0, len(low), unit)]
-        z_lq, lows = [], []
-        for part in parts:
-            pixels = resize(to_tensor(part).to(self.device), size)
-            z_lq.append(self.codec.encode(pixels))
-            lows.append(to_frames(pixels))
-        z_lq = torch.cat(z_lq)
+        z_lq = torch.cat([self.codec.encode(resize(to_tensor(p).to(self.device), size)) for p in parts])
         z = self.sampler.restore_latent(
             self.denoiser,
             z_lq.transpose(0, 1)[None],
@@ -181,7 +176,7 @@ class Restorer:
             progress=(lambda done, total: progress(1)) if progress else None,
         )
         restored = np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
-        return keep_change(restored, np.concatenate(lows), self.config.gain)
+        return keep_change(restored, low, self.config.gain)
 
     def restore_stream(
         self,

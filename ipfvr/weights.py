@@ -9,7 +9,6 @@ python -m ipfvr.weights fetch --if-possible yunet niqe    the same; no error whe
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import textwrap
@@ -18,7 +17,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ipfvr import registry
@@ -163,7 +162,7 @@ def _answers(address: str) -> bool:
 
     def ask() -> None:
         # What goes wrong here goes wrong for the download too.
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PROBE).close()
             answered.append(True)
 

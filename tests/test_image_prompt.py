@@ -20,9 +20,10 @@ from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules, load_adapter, load_adapter_weights
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage, scale_schedule
 from ipfvr.models.backbone import make_denoiser, make_image_encoder, make_image_prompt
-from ipfvr.models.image_prompt import ImagePrompt, Resampler
+from ipfvr.models.image_prompt import SOURCES, ImagePrompt, Resampler
 from ipfvr.models.unet import VideoDenoiser
 from ipfvr.options import Config, ImagePromptConfig
+from ipfvr.registry import image_prompt_parts
 from ipfvr.restoration import Restorer
 
 ROOT = Path(__file__).parents[1]
@@ -337,3 +338,13 @@ def test_a_restoration_sees_the_reference_where_there_is_an_adapter(tmp_path: Pa
     assert not np.array_equal(nobody, restored(f"weights.adapter={file}", references=people))
     with pytest.raises(UserError, match=r"image_prompt\.without 'all' is unknown"):
         restored("image_prompt.without=all")
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "none"])
+def test_the_weights_that_are_asked_for_are_those_that_the_source_reads(source: str) -> None:
+    parts = image_prompt_parts(tiny(f"image_prompt.source={source}", "weights.adapter=a.safetensors"))
+    look, recogniser = SOURCES.get(source, (False, False))
+    assert parts[0] == "adapter"
+    assert ("face_encoder" in parts) == recogniser
+    assert ("image" in parts) == (look and source != "appearance")  # whose look is the codec's latents
+    assert image_prompt_parts(tiny(f"image_prompt.source={source}", "weights.adapter=")) == ()

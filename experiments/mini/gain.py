@@ -24,9 +24,9 @@ from ipfvr.data.faces import resize_crops
 from ipfvr.data.layout import PICTURES, list_files, list_identities
 from ipfvr.degradation import Parameters, Round, degrade, sample_parameters, soften
 from ipfvr.errors import run_verb
-from ipfvr.faces.gain import change_energies
+from ipfvr.faces.gain import change_energies, change_features
 from ipfvr.faces.paste import blend_mask
-from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.pixels import resize_frames
 from ipfvr.restoration import Restorer
 
 HERE = Path(__file__).parent
@@ -82,12 +82,11 @@ def measure(person: Path, seed: int, restorer: Restorer) -> list[Sample]:
     mask = blend_mask(size)[..., None] / blend_mask(size).sum() / 3
     found = []
     for kind in KINDS:
-        low = to_frames(resize(to_tensor(damage(sharp, kind, scale, seed)), size))
+        low = resize_frames(damage(sharp, kind, scale, seed), size)
         restored = restorer.restore_clip(low, [0])
         change, truth = (a[0].astype(float) - low[0] for a in (restored, sharp))
-        energy, fine = (float(np.log(e + 0.01)) for e in change_energies(restored, low))
         parabola = ((mask * a * b).sum() for a, b in ((change, change), (change, truth), (truth, truth)))
-        found.append(Sample(person.name, kind, energy, fine - energy, *parabola))
+        found.append(Sample(person.name, kind, *change_features(*change_energies(restored, low)), *parabola))
     return found
 
 

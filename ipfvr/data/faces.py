@@ -122,7 +122,7 @@ class FaceDataset(Dataset):
     def _weight(self, identity: str) -> torch.Tensor:
         """(1, size, size): 1 where the picture is a truth to learn from; of ``data.face_only`` the face alone."""
         size = self.config.video.size
-        alone = identity.startswith(tuple(self.config.data.face_only)) if self.config.data.face_only else False
+        alone = identity.startswith(tuple(self.config.data.face_only))
         return torch.from_numpy(face_ellipse(size))[None] if alone else torch.ones(1, size, size)
 
     def _read(self, file: Path) -> np.ndarray:

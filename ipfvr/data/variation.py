@@ -60,7 +60,6 @@ def move_face(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np
     Two fields of :func:`draw_displacement` swing, each at its own pace; their mean over the clip is about nothing.
     """
     time = np.linspace(0, 1, len(frames))
-    moved = frames
     fields = [draw_displacement(frames.shape[1], spread, rng) for _ in range(2)]
     turns, phases = rng.uniform(0.3, 1.5, 2) * len(frames) / 16, rng.uniform(0, 2 * np.pi, 2)
     swings = [np.sin(2 * np.pi * turn * time + phase) for turn, phase in zip(turns, phases, strict=True)]

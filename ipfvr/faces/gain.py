@@ -15,6 +15,7 @@ import numpy as np
 
 from ipfvr.faces.paste import blend_mask
 from ipfvr.options import GainConfig
+from ipfvr.pixels import resize_frames
 
 _FINE = 1.4 / 128  # of the side: standard deviation of the blur above which a change is fine
 _LEAST = 0.01  # energy, grey levels squared, that is added before a logarithm is taken
@@ -41,6 +42,12 @@ def change_energies(restored: np.ndarray, low: np.ndarray) -> tuple[float, float
     return whole / pixels, fine / pixels
 
 
+def change_features(energy: float, fine: float) -> tuple[float, float]:
+    """What the gain is read off: ``ln E`` and ``ln(E_fine / E)`` of the energies of :func:`change_energies`."""
+    strength = math.log(energy + _LEAST)
+    return strength, math.log(fine + _LEAST) - strength
+
+
 def change_gain(energy: float, fine: float, config: GainConfig) -> float:
     """Share of a change that is kept: ``floor + (1 - floor) sigmoid(bias + energy ln E + fineness ln(E_fine / E))``.
 
@@ -51,8 +58,8 @@ def change_gain(energy: float, fine: float, config: GainConfig) -> float:
     Returns:
         ``floor`` to 1.
     """
-    strong = math.log(energy + _LEAST)
-    exponent = config.bias + config.energy * strong + config.fineness * (math.log(fine + _LEAST) - strong)
+    strength, fineness = change_features(energy, fine)
+    exponent = config.bias + config.energy * strength + config.fineness * fineness
     return config.floor + (1 - config.floor) * 0.5 * (1 + math.tanh(exponent / 2))
 
 
@@ -62,7 +69,8 @@ def keep_change(restored: np.ndarray, low: np.ndarray, config: GainConfig) -> np
     One gain holds for the whole clip, so that nothing about it can flicker.
 
     Args:
-        restored, low: (F, size, size, 3) uint8.
+        restored: (F, size, size, 3) uint8.
+        low: (F, h, w, 3) uint8, the squares that it was made from, of any size.
         config: see :func:`change_gain`.
 
     Returns:
@@ -70,5 +78,6 @@ def keep_change(restored: np.ndarray, low: np.ndarray, config: GainConfig) -> np
     """
     if config.floor == 1:
         return restored
+    low = resize_frames(low, restored.shape[1])
     gain = change_gain(*change_energies(restored, low), config)
     return np.stack([cv2.addWeighted(r, gain, b, 1 - gain, 0) for r, b in zip(restored, low, strict=True)])

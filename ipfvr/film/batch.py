@@ -20,7 +20,7 @@ from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
 from ipfvr.options import Config
 from ipfvr.report.restored import batch_page
-from ipfvr.video.mux import CONTAINERS
+from ipfvr.video.mux import CONTAINERS, writable_ending
 
 REPORT, INDEX = "report.csv", "report.html"
 # A folder's files that are taken for videos.
@@ -175,8 +175,7 @@ def _outputs(sources: list[Path], folder: Path) -> list[Path]:
     """A name for each: the source's, in a container that can be written, and a number where two are alike."""
     found: list[Path] = []
     for source in sources:
-        # Matroska carries whatever sound the others have.
-        suffix = source.suffix.lower() if source.suffix.lower() in CONTAINERS else ".mkv"
+        suffix = writable_ending(source)
         stems = [source.stem, *(f"{source.stem}-{n}" for n in range(2, len(sources) + 3))]
         # Their reports and pages, and the folder's, are told apart by the stem.
         taken = {Path(INDEX).stem, *(p.stem for p in found)}

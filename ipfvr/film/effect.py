@@ -53,6 +53,11 @@ def _change(restorer: Restorer, low: np.ndarray, frames: range) -> float:
     shown = restorer.restore_clip(low, frames)
     with restorer.showing_nobody():
         alone = restorer.restore_clip(low, frames)
-    mask = blend_mask(shown.shape[1])[..., None]
-    difference = np.abs(shown.astype(np.int16) - alone)
-    return float((mask * difference).sum() / (len(shown) * 3 * mask.sum()))
+    return mean_difference(shown, alone)
+
+
+def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean absolute difference of two clips (F, size, size, 3) uint8 inside the face's mask, grey levels."""
+    mask = blend_mask(first.shape[1])[..., None]
+    difference = np.abs(first.astype(np.int16) - second)
+    return float((mask * difference).sum() / (len(first) * 3 * mask.sum()))

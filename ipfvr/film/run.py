@@ -68,16 +68,15 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         notes, asides = [*look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
-        for note in [] if quiet else notes:
-            print(f"note: {note}", file=sys.stderr)
+        _tell(notes, quiet)
         shown = choose_frames(look.plan) if page else ()
         resumed = write_parts(job, config, look, troupe, parts, quiet, shown)
-        notes += _reference_notes(look.plan, reader, troupe, config, quiet)
+        late = _reference_notes(look.plan, reader, troupe, config)
         damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
         if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
-            notes.append(damage(reader, damaged))
-            if not quiet:
-                print(f"note: {notes[-1]}", file=sys.stderr)
+            late.append(damage(reader, damaged))
+        _tell(late, quiet)
+        notes += late
         sound = assemble(job, config, look, parts, extras)
         plan, restorers = look.plan, list(troupe.restorers.values())
         # One person's configuration has the person's words in it.
@@ -149,7 +148,7 @@ def _people(plan: Plan, troupe: Troupe) -> dict[str, dict[str, Any]]:
     return {who: {**found, **troupe.records[who]} for who, found in plan.appearances().items()}
 
 
-def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Config, quiet: bool) -> list[str]:
+def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Config) -> list[str]:
     """Measure what each person's references changed, into the records; a line for each that hardly changed anything."""
     from ipfvr.film.effect import HARDLY, reference_changes
 
@@ -159,9 +158,12 @@ def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Co
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
             notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it")
+    return notes
+
+
+def _tell(notes: list[str], quiet: bool) -> None:
     for note in [] if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
-    return notes
 
 
 def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ipfvr.faces.align import enlarged
 from ipfvr.faces.paste import paste
 from ipfvr.film.plan import Plan, Role
 from ipfvr.options import Config
-from ipfvr.pixels import resize, to_frames, to_tensor
+from ipfvr.pixels import resize_frames
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
 
@@ -78,9 +78,8 @@ class Square:
         if not faces:
             return letterbox(image, self.width)
         face = faces[0]
-        if face.low.shape != face.image.shape:  # an aligned crop of another size
-            face = Restored(face.image, to_frames(resize(to_tensor(face.low[None]), self.width))[0], face.matrix)
-        return cv2.addWeighted(face.image, self.strength, face.low, 1 - self.strength, 0)
+        low = resize_frames(face.low[None], self.width)[0]  # an aligned crop may have another size
+        return cv2.addWeighted(face.image, self.strength, low, 1 - self.strength, 0)
 
 
 class FilmStream:

@@ -21,8 +21,8 @@ from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
 from ipfvr.metrics.pairing import resize_frame
 from ipfvr.options import Config
-from ipfvr.pixels import resize, to_frames, to_tensor
-from ipfvr.registry import locate
+from ipfvr.pixels import resize_frames
+from ipfvr.registry import image_prompt_parts, locate
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_image
 
@@ -75,11 +75,7 @@ class Ours:
         """See :class:`ipfvr.methods.base.Method`: the first of the weights that is not there."""
         weights = self.config.weights
         names = [weights.vae, weights.text, weights.tokenizer, weights.denoiser, weights.lora]
-        if weights.adapter:
-            source = self.config.image_prompt.source
-            names += [weights.adapter]
-            names += [weights.image] if source in ("clip", "both") else []
-            names += [weights.face_encoder] if source in ("recogniser", "both") else []
+        names += [getattr(weights, part) for part in image_prompt_parts(self.config)]
         try:
             for name in filter(None, names):
                 locate(name)
@@ -125,7 +121,7 @@ class Ours:
         seen: list[np.ndarray] = []
         if faces and self.config.prompt.describe:
             picks = sorted(set(np.linspace(0, len(low) - 1, EXPRESSIONS).round().astype(int).tolist()))
-            seen = list(to_frames(resize(to_tensor(low[picks]), case.size)))
+            seen = list(resize_frames(low[picks], case.size))
         spoken, record = with_words(self.config, faces, by_hand, seen)
         restorer.say(spoken.prompt)
         restorer.files.update(record.get("files", {}))

@@ -12,7 +12,7 @@ from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, 
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
 from ipfvr.options import Config
-from ipfvr.registry import weight_files
+from ipfvr.registry import image_prompt_parts, weight_files
 
 
 class Networks:
@@ -50,9 +50,7 @@ class Networks:
             self._prompt = make_image_prompt(self.config, self.denoiser)
             if self._prompt is not None:
                 self._prompt.to(self.device)
-                encoders = {"image": self._prompt.image, "face_encoder": self._prompt.recogniser}
-                there = (part for part, encoder in encoders.items() if encoder is not None)
-                self.files.update(weight_files(self.config, ("adapter", *there)))
+                self.files.update(weight_files(self.config, image_prompt_parts(self.config)))
         return self._prompt
 
 

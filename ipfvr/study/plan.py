@@ -14,7 +14,7 @@ from ipfvr.errors import UserError
 from ipfvr.methods.settings import digest, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.options import Config
-from ipfvr.registry import find, locate, sha256
+from ipfvr.registry import find, image_prompt_parts, locate, sha256
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.schema import Row, Study
 
@@ -273,12 +273,9 @@ def missing_weights(config: Config, method: str) -> list[str]:
     """A line for each file that our networks need for a row and that is not there: its home, size and licence."""
     if method not in ("ipfvr", "venhancer"):
         return []
-    source = config.image_prompt.source
     parts = {"vae", "text", "tokenizer", "denoiser"}
-    if config.weights.adapter and method == "ipfvr":
-        parts |= {"adapter"}
-        parts |= {"image"} if source in ("clip", "both") else set()
-        parts |= {"face_encoder"} if source in ("recogniser", "both") else set()
+    if method == "ipfvr":
+        parts |= set(image_prompt_parts(config))
     lines = []
     for part in sorted(parts):
         name = getattr(config.weights, part)

@@ -15,7 +15,6 @@ from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.options import Config
-from ipfvr.pixels import resize
 from ipfvr.training.common import Trained, mean_psnr
 
 
@@ -59,7 +58,7 @@ class BaseTraining(Trained):
         metrics = {"val/loss": loss}
         for name, latent in (("restored", restored), ("codec", z_hq)):
             metrics[f"val/psnr_{name}"] = mean_psnr(self.codec.decode(latent.transpose(1, 2).flatten(0, 1)), real)
-        bicubic = resize(batch["low"].flatten(0, 1), self.config.video.size)
+        bicubic = batch["low"].flatten(0, 1)
         metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
         self.log_dict(metrics, batch_size=len(z_hq))
 
@@ -71,10 +70,10 @@ class BaseTraining(Trained):
 
     @torch.no_grad()
     def latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Latents (B, C, F, h, w) of the sharp frames and of the low-quality ones, brought to the same size."""
+        """Latents (B, C, F, h, w) of the sharp frames and of the low-quality ones."""
         count = batch["pixels"].shape[1]
-        low = resize(batch["low"].flatten(0, 1), self.config.video.size)
-        z = self.codec.encode(torch.cat([batch["pixels"].flatten(0, 1), low])).float()
+        frames = torch.cat([batch[kind].flatten(0, 1) for kind in ("pixels", "low")])
+        z = self.codec.encode(frames).float()
         z_hq, z_lq = z.unflatten(0, (-1, count)).transpose(1, 2).chunk(2)
         return z_hq, z_lq
 

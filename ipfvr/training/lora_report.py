@@ -16,7 +16,7 @@ from ipfvr.faces.recognise import embed_faces
 from ipfvr.files import atomic, write_json
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
-from ipfvr.pixels import resize, to_frames
+from ipfvr.pixels import to_frames
 from ipfvr.report.pictures import strip
 from ipfvr.video.writer import write_picture
 
@@ -53,7 +53,7 @@ class LoraReport(pl.Callback):
         with module.network.unet.disable_adapter():
             before = restore_window(module, item["low"])
         clips = {
-            "low quality": to_frames(resize(item["low"], config.video.size)),
+            "low quality": to_frames(item["low"]),
             "before": before,
             "after": restore_window(module, item["low"]),
             "truth": to_frames(item["pixels"]),
@@ -78,9 +78,9 @@ class LoraReport(pl.Callback):
 
 @torch.no_grad()
 def restore_window(module: LoraTraining, low: Tensor) -> np.ndarray:
-    """What the sampler makes of low-quality frames (F, 3, h, w): (F, size, size, 3) uint8."""
+    """What the sampler makes of low-quality frames (F, 3, size, size): (F, size, size, 3) uint8."""
     config = module.config
-    z_lq = module.codec.encode(resize(low.to(module.device), config.video.size)).float()
+    z_lq = module.codec.encode(low.to(module.device)).float()
     words = module.text([config.prompt.positive, config.prompt.negative]).float().to(module.device)
     sampler = Sampler(config.sampler, module.schedule)
     z = sampler.restore_latent(

@@ -15,7 +15,6 @@ from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
 from ipfvr.models.vae import start_from_principal_components
 from ipfvr.options import Config
-from ipfvr.pixels import resize
 from ipfvr.training.common import Trained, learning_rate, mean_psnr
 
 
@@ -107,8 +106,7 @@ class CodecTraining(Trained):
     def _restored(self, batch: dict[str, Any]) -> Tensor:
         """The denoiser's one-step estimate from pure noise level ``sampler.start_step``: (N, C, h, w)."""
         frames, start = batch["low"].shape[1], self.config.sampler.start_step
-        low = resize(batch["low"].flatten(0, 1), self.config.video.size)
-        z_lq = self.network.encode(low).unflatten(0, (-1, frames)).transpose(1, 2)
+        z_lq = self.network.encode(batch["low"].flatten(0, 1)).unflatten(0, (-1, frames)).transpose(1, 2)
         count = len(z_lq)
         step, none = torch.full((count,), start, device=z_lq.device), torch.zeros(count, device=z_lq.device).long()
         z_t = self.schedule.add_noise(self.target.guess(z_lq), torch.randn_like(z_lq), step)
