@@ -54,6 +54,7 @@ from ipfvr.restoration import Restorer
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.training.lora import make_lora_training
 
+MEMORY = Path("/dev/shm")  # where there is one, the random weights need not go to a disk
 SECTIONS = ("video", "vae", "text", "image", "image_prompt", "denoiser", "weights")  # that say what is measured
 PARTS = ("vae", "text", "image", "denoiser", "adapter")
 ORIGINAL = 160  # columns of latents: the original pads a square of 720 pixels to 1280
@@ -95,10 +96,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/full_size"))
     parser.add_argument("--weights", type=Path, help="folder of real weights, laid out as docs/full.md says")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.0, help="begin no phase after so many; 0: all of them")
     parser.add_argument("--lora-steps", type=int, default=0, help="default: 100 at full size, else 2")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="phases whose name begins so")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parse_lists(parser, argv, "only")
+    began = time.monotonic()
     only, pairs = tuple(args.only), ["preset=full", *SIZES[args.size], *args.overrides]
     config = load_config(None, pairs)
     device = choose_device(config.device)
@@ -106,9 +109,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--size full needs a GPU, and torch sees none here: --size small runs anywhere")
     steps = args.lora_steps or (100 if args.size == "full" else 2)
     rate = matrix_rate(device, choose_dtype(config.dtype, device))
-    found = []
-    with tempfile.TemporaryDirectory() as room:
-        weights = real_weights(args.weights) if args.weights else random_weights(config, Path(room))
+    found: list[Phase] = []
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as room:
+        weights = real_weights(args.weights) if args.weights else random_weights(config, Path(room), device)
         config = load_config(None, [*pairs, *weights])
         bar = tqdm(leave=False, unit="phase")
         learning = not only or any(word.startswith("lora") for word in only)
@@ -116,15 +119,14 @@ def main(argv: list[str] | None = None) -> None:
         phases += [learning_phases(config, Path(room), args.repeats, steps)] if learning else []
         for some in phases:
             for name, work, repeats in some:
-                if not only or name.startswith(only):
+                late = 0 < args.seconds < time.monotonic() - began
+                if not late and (not only or name.startswith(only)):
                     bar.set_postfix_str(name)
                     found.append(measure(name, work, repeats, device))
+                    _write_table(args.output, found, rate)  # as it goes: a cut loses nothing
                     bar.update()
         bar.close()
-    text = table(found, rate)
-    print(text)
-    with atomic(args.output / "table.md") as temporary:
-        temporary.write_text(text)
+    print((args.output / "table.md").read_text() if found else "not run: no phase began in time")
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     facts = {"size": args.size, "device": card, "matrix_rate": rate, "versions": versions(), "lora_steps": steps}
     facts |= {"configuration": config_to_dict(config), "weights": "real" if args.weights else "random"}
@@ -259,6 +261,11 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(taken)
 
 
+def _write_table(output: Path, found: list[Phase], rate: float) -> None:
+    with atomic(output / "table.md") as temporary:
+        temporary.write_text(table(found, rate))
+
+
 def table(phases: list[Phase], rate: float) -> str:
     """Markdown: a line a phase."""
     lines = [f"Matrix rate {rate / 1e12:.3f} x 10^12 operations a second.", ""]
@@ -280,8 +287,8 @@ def table(phases: list[Phase], rate: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def random_weights(config: Config, room: Path) -> list[str]:
-    """Write random files in the official formats; the options that name them."""
+def random_weights(config: Config, room: Path, device: torch.device) -> list[str]:
+    """Write random files in the official formats, the numbers drawn on the device; the options that name them."""
     with torch.device("meta"):
         bare = replace(config, weights=replace(config.weights, **dict.fromkeys(PARTS, "")))
         denoiser = make_denoiser(bare)
@@ -294,7 +301,7 @@ def random_weights(config: Config, room: Path) -> list[str]:
         }
     shapes = {part: {k: tuple(v.shape) for k, v in module.state_dict().items()} for part, module in modules.items()}
     shapes["denoiser"] = dict(official_names(denoiser).values())
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     for part, named in shapes.items():
         weights = {name: _random(name, shape, generator) for name, shape in named.items()}
         if part == "denoiser":
@@ -317,7 +324,8 @@ def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Te
         return torch.zeros(shape, dtype=torch.float16)
     if len(shape) == 1:
         return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=torch.float16)
-    return (0.02 * torch.randn(shape, generator=generator)).half()
+    drawn = torch.randn(shape, generator=generator, device=generator.device)
+    return (0.02 * drawn).half().cpu()
 
 
 if __name__ == "__main__":

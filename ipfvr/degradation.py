@@ -151,7 +151,7 @@ def degrade_stream(frames: Iterable[np.ndarray], parameters: Parameters) -> Iter
     Yields:
         (H // r, W // r, 3) uint8 RGB, as many as went in.
     """
-    return decode_h264(encode_h264(before_last_encode(frames, parameters), parameters.rounds[-1].crf))
+    return degrade_softened(soften(frames, parameters, 0), parameters)
 
 
 def before_last_encode(frames: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
@@ -160,9 +160,18 @@ def before_last_encode(frames: Iterable[np.ndarray], parameters: Parameters) -> 
     Yields:
         (H // r, W // r, 3) uint8 RGB, as many as went in.
     """
+    yield from _after_softening(soften(frames, parameters, 0), parameters)
+
+
+def degrade_softened(softened: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
+    """:func:`degrade_stream` of frames on which :func:`soften` has done the first round's inner part already."""
+    return decode_h264(encode_h264(_after_softening(softened, parameters), parameters.rounds[-1].crf))
+
+
+def _after_softening(frames: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
     for index, this in enumerate(parameters.rounds[:-1]):
-        frames = decode_h264(encode_h264(soften(frames, parameters, index), this.crf))
-    yield from soften(frames, parameters, len(parameters.rounds) - 1)
+        frames = soften(decode_h264(encode_h264(frames, this.crf)), parameters, index + 1)
+    yield from frames
 
 
 def soften(frames: Iterable[np.ndarray], parameters: Parameters, index: int) -> Iterator[np.ndarray]:
@@ -212,14 +221,15 @@ def downscale(image: np.ndarray, scale: int, resize: str) -> np.ndarray:
     image = image[: height * scale, : width * scale]
     if resize == "area":
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    kernel = _bicubic_kernel(scale)
+    kernel = bicubic_kernel(scale)
     anchor = ((len(kernel) - 1) // 2,) * 2
     filtered = cv2.sepFilter2D(image, cv2.CV_32F, kernel, kernel, anchor=anchor, borderType=cv2.BORDER_REFLECT)
     start = (scale - 1) // 2
     return np.ascontiguousarray(filtered[start::scale, start::scale])
 
 
-def _bicubic_kernel(scale: int) -> np.ndarray:
+def bicubic_kernel(scale: int) -> np.ndarray:
+    """The Catmull-Rom kernel widened ``scale`` times: float32 taps that sum to 1."""
     # The new pixel's centre lies between two old ones when r is even, on one when r is odd.
     taps = 4 * scale if scale % 2 == 0 else 4 * scale - 1
     x = np.abs((np.arange(taps) - (taps - 1) / 2) / scale)

@@ -50,6 +50,7 @@ def fit(config: Config, restart: bool = False) -> Path:
     last = output / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.seed, verbose=False)
     torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; a processor has not
     module, data = make_training(config)
     resume = last.is_file() and not restart
     if resume:
@@ -102,7 +103,7 @@ def make_training(config: Config):
     if config.train.module == "joint":
         from ipfvr.training.joint import JointTraining
 
-        return JointTraining(config), FaceData(config)
+        return JointTraining(config), _face_data(config)
     if config.train.module == "lora":
         from ipfvr.training.lora import make_lora_training
 
@@ -131,6 +132,16 @@ def make_training(config: Config):
         f"train.module '{config.train.module}' is unknown: "
         "use vae, clip, base, adapter, joint, lora, landmarks, attributes or recogniser"
     )
+
+
+def _face_data(config: Config):
+    if config.data.on_device:
+        from ipfvr.data.device.batches import DeviceFaceData
+
+        return DeviceFaceData(config)
+    from ipfvr.data.faces import FaceData
+
+    return FaceData(config)
 
 
 def precision(config: Config) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ipfvr.training_options import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from ipfvr.training_options import DataConfig, LossConfig, OptimizerConfig, PolishConfig, TrainConfig
 
 
 @dataclass
@@ -335,6 +335,7 @@ class Config:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

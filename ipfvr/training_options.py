@@ -30,6 +30,7 @@ class DataConfig:
     reference_variation: float = 0.0  # warp of a reference, as a share of its side, with other colours; 0: as it is
     face_motion: float = 0.0  # moving pictures: warp of the face to and fro, as a share of the side
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
+    on_device: bool = False  # all pictures in the device's memory, batches made there: hundreds of frames at a time
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
@@ -61,7 +62,8 @@ class LossConfig:
     strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
     identity_jitter: float = 0.0  # adapter: standard deviation of the landmarks of its crops, as a share of the side
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
-    recogniser: str = "mini/dlib"  # adapter: whose cosine; never the one that judges afterwards
+    # adapter, joint: whose cosines the identity loss takes, the mean of them; never the one that judges afterwards
+    recognisers: list[str] = field(default_factory=lambda: ["mini/dlib"])
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
     adversarial_from: int = 0  # vae: steps before the discriminator is listened to
@@ -70,6 +72,22 @@ class LossConfig:
     train_encoder: bool = True  # vae: False keeps the latent space as it is
     reward: float = 0.0  # lora: weight of Eq. 8 beside Eq. 3; 0: without the reward
     balance: float = 0.5  # attributes: 0 weighs them as they come, 1 as if each were as often present as not
+
+
+@dataclass
+class PolishConfig:
+    """What the one-step estimate learns in pixels beside Eq. 3 (train.module=joint).
+
+    Each weight is the length of a loss's gradient at the pixels as a share of that of Eq. 3, see
+    :class:`ipfvr.training.balance.Balance`; 0: without the loss.
+    """
+
+    identity: float = 0.0  # 1 - cosine of each of loss.recognisers
+    features: float = 0.0  # L1 between the maps of the last of loss.recognisers, one of this project's
+    adversarial: float = 0.0  # hinge loss against a discriminator of patches
+    matching: float = 0.0  # L1 between what the discriminator's layers see
+    begin: float = 0.0  # share of the training before the discriminator is listened to
+    discriminated: int = 64  # frames of a batch that the discriminator sees
 
 
 @dataclass

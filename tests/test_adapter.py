@@ -271,7 +271,7 @@ def test_the_average_is_used_and_given_back(training: AdapterTraining) -> None:
     [
         (("data.references=0",), "data.references"),
         (("image_prompt.source=none",), "image_prompt.source"),
-        (("loss.identity=1", "loss.recogniser=nothing.pt"), "nothing.pt"),
+        (("loss.identity=1", "loss.recognisers=[nothing.pt]"), "nothing.pt"),
     ],
 )
 def test_what_a_user_can_get_wrong(root: Path, tmp_path: Path, more: tuple[str, ...], says: str) -> None:

@@ -20,7 +20,7 @@ from ipfvr.fit import main
 from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt
 from ipfvr.models.blocks import FrameConvolution
-from ipfvr.models.image_prompt import PatchProjection
+from ipfvr.models.image_prompt import PatchProjection, PlaceProjection
 from ipfvr.restoration import Restorer
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_states_lie_where_the_picture_has_them() -> None:
 
 
 def test_equal_states_at_different_places_give_different_tokens() -> None:
-    projection = PatchProjection(8, 12, places=4)
+    projection = PlaceProjection(8, 12, places=4)
     tokens = projection(torch.ones(1, 4, 8))
     assert (tokens[0, 0] - tokens[0, 1]).abs().max() > 0.1
     without = PatchProjection(8, 12)

@@ -19,7 +19,8 @@ from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser
 from ipfvr.training.base import correlated_noise
 from ipfvr.training.common import learning_rate
-from ipfvr.training.vae import PatchDiscriminator, high_frequency_loss
+from ipfvr.training.discriminator import PatchDiscriminator
+from ipfvr.training.vae import high_frequency_loss
 from ipfvr.training_options import OptimizerConfig
 from ipfvr.video.writer import VideoWriter
 
@@ -125,7 +126,7 @@ def test_without_augmentation_a_crop_is_only_resized(root: Path) -> None:
 
 def test_learning_rate_rises_and_falls() -> None:
     settings = OptimizerConfig(warmup=10, steps=100, final_lr=0.1)
-    rates = [learning_rate(step, settings) for step in range(0, 200)]
+    rates = [learning_rate(step, min(1.0, step / settings.steps), settings) for step in range(0, 200)]
     assert rates[0] == pytest.approx(0.1, abs=1e-3)
     assert max(rates) <= 1
     assert rates[100] == rates[199] == pytest.approx(0.1)

@@ -31,6 +31,7 @@ from ipfvr.pixels import resize, to_tensor
 from ipfvr.training_options import DataConfig
 from ipfvr.video.reader import read_frames, read_image
 
+_VALIDATION_BATCH = 32  # pictures, at most
 CAMERA = 0.006  # of camera_path: aligned faces hardly move
 
 
@@ -328,32 +329,40 @@ class FaceData(pl.LightningDataModule):
             FaceDataset([*clips, *moving], self.config, data.clip_frames, True, pictures),
         )
         held = list_files(_validating(data), "reference", PICTURES) if data.heldout else []
-        self.validation = FaceDataset(held, self.config, 1, False, held)
+        seen = [p for p in held if not data.min_side or picture_side(p) >= data.min_side]
+        self.validation = FaceDataset(seen, self.config, 1, False, held)
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = PictureAndClipSampler(len(self.train.pictures), self.clips, self.config, self.start, rank, world)
-        return self._loader(self.train, sampler)
+        return self.loader(self.config, self.train, sampler)
 
     def val_dataloader(self) -> DataLoader | list:
         """``train.validation_batches`` batches of the people held out."""
-        count = self.config.train.validation_batches * self.config.data.batch_size
+        draws = self.validation_draws()
+        return self.loader(self.config, self.validation, draws) if draws else []
+
+    def validation_draws(self) -> list[list[Draw]]:
+        """What the batches of the validation ask for; none where nobody is held out."""
+        size = min(self.config.data.batch_size, _VALIDATION_BATCH)
+        count = self.config.train.validation_batches * size
         if not len(self.validation) or not count:
             return []
         chosen = np.linspace(0, len(self.validation) - 1, count).astype(int)
         draws = [Draw(int(index), int(number)) for number, index in enumerate(chosen)]
-        size = self.config.data.batch_size
-        return self._loader(self.validation, [draws[i : i + size] for i in range(0, count, size)])
+        return [draws[i : i + size] for i in range(0, count, size)]
 
-    def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
-        workers = self.config.data.workers
+    @staticmethod
+    def loader(config: Config, dataset: Dataset, batches: Any) -> DataLoader:
+        """Batches of a dataset, by ``data.workers`` processes."""
+        workers = config.data.workers
         return DataLoader(
             dataset,
             batch_sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
 
 
@@ -371,6 +380,7 @@ def _identity(file: Path) -> str:
     return file.parent.parent.name
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int = 0) -> None:
+    """Start a process that shares the processors with others of its kind."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -33,15 +33,30 @@ def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.nd
     Raises:
         UserError: an unknown fault.
     """
+    parameters, chroma = draw_fault(fault, sharp.shape[1], rng)
+    if parameters is None:
+        return sharp
+    return degrade(_with_coloured_noise(sharp, chroma, rng) if chroma else sharp, parameters)
+
+
+def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
+    """How much of a fault: one round of Eq. 13, None for ``clean``, and the spread of coloured noise before it.
+
+    Args:
+        fault: see :func:`film_fault`.
+        size: side of the sharp frames, pixels.
+        rng: draws it.
+
+    Raises:
+        UserError: an unknown film fault.
+    """
     if fault not in FAULTS:
         raise UserError(f"unknown film fault '{fault}': known ones are {', '.join(FAULTS)}")
     if fault == "clean":
-        return sharp
-    if fault == "chroma":
-        sharp = _with_coloured_noise(sharp, float(rng.uniform(*_CHROMA)), rng)
-    size = sharp.shape[1]
+        return None, 0.0
+    chroma = float(rng.uniform(*_CHROMA)) if fault == "chroma" else 0.0
     this = _draw_round(fault, size, rng)
-    return degrade(sharp, Parameters(fault, int(rng.integers(2**31)), size, (this,)))
+    return Parameters(fault, int(rng.integers(2**31)), size, (this,)), chroma
 
 
 def _draw_round(fault: str, size: int, rng: np.random.Generator) -> Round:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from ipfvr.errors import UserError
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png"))
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 CLIPS = frozenset((".mp4", ".mkv", ".mov"))
 
 

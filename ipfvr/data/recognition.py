@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ipfvr.data.faces import chosen_people
+from ipfvr.data.faces import chosen_people, one_thread
 from ipfvr.data.layout import PICTURES, list_files
 from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
@@ -23,6 +24,7 @@ from ipfvr.video.reader import read_image
 
 _MARGIN = 16  # pixels kept around a recognition crop, for random shifts and turns
 _STORE = ARCFACE_SIZE + 2 * _MARGIN
+_READERS = 16  # pictures read at once
 
 
 @dataclass
@@ -47,12 +49,14 @@ def read_labelled(people: list[Path]) -> LabelledFaces:
     files = list_files(people, "reference", PICTURES)
     if not files:
         raise UserError("no pictures in <data.root>/<identity>/reference for a recogniser to learn from")
-    squares = []
-    for file in files:
-        image = read_image(file)
-        matrix = similarity_transform(face_template(image.shape[0]), arcface_template() + _MARGIN)
-        squares.append(crop(image, matrix, _STORE))
+    with ThreadPoolExecutor(_READERS) as pool:
+        squares = list(pool.map(_stored, files))
     return LabelledFaces(np.stack(squares), [file.parent.parent.name for file in files])
+
+
+def _stored(file: Path) -> np.ndarray:
+    image = read_image(file)
+    return crop(image, similarity_transform(face_template(image.shape[0]), arcface_template() + _MARGIN), _STORE)
 
 
 def spoil(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +112,8 @@ def _enlarged(x: np.ndarray, side: int) -> np.ndarray:
 class Batches(IterableDataset):
     """Endless batches: ``pixels`` (B, 3, 112, 112) in [-1, 1] and ``person`` (B,), numbers of the sorted names.
 
-    A person is drawn by the square root of the number of pictures. Batch n depends on the seed and n alone.
+    A person is drawn by the square root of the number of pictures. Batch n depends on the seed and n alone, with
+    however many workers.
     """
 
     def __init__(self, faces: LabelledFaces, batch_size: int, seed: int, start: int = 0) -> None:
@@ -118,13 +123,14 @@ class Batches(IterableDataset):
         self.chance /= self.chance.sum()
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        number = self.start
+        worker = get_worker_info()
+        number, stride = (self.start, 1) if worker is None else (self.start + worker.id, worker.num_workers)
         while True:
             rng = np.random.default_rng([self.seed, number])
             chosen = rng.choice(len(self.person), self.batch_size, p=self.chance)
             pixels = np.stack([spoil(self.faces.squares[i], rng) for i in chosen])
             yield {"pixels": to_tensor(pixels), "person": torch.from_numpy(self.person[chosen])}
-            number += 1
+            number += stride
 
 
 class RecognitionData(pl.LightningDataModule):
@@ -152,7 +158,8 @@ class RecognitionData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Endless batches."""
         settings = self.config.data
-        return DataLoader(Batches(self.faces, settings.batch_size, self.config.seed, self.start), batch_size=None)
+        batches = Batches(self.faces, settings.batch_size, self.config.seed, self.start)
+        return DataLoader(batches, batch_size=None, num_workers=settings.workers, worker_init_fn=one_thread)
 
     def val_dataloader(self) -> DataLoader | list:
         """Every picture of the people held out, once, in one batch: pairs are made of all of it.

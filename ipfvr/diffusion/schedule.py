@@ -44,6 +44,7 @@ class Schedule:
         self.sigmas = sigmas.float()
         self.alphas = alphas.float()
         self.log_ratios = sigmas.log() - alphas.log()
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def add_noise(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
         """Eq. 2: z_t = alpha_t z + sigma_t eps.
@@ -105,9 +106,12 @@ class Schedule:
         return math.exp((1 - share) * self.log_ratios[low].item() + share * self.log_ratios[low + 1].item())
 
     def _coefficients(self, step: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        steps = torch.as_tensor(step).to(self.sigmas.device)
+        # Steps stay on their device: to fetch them from a GPU would wait for all that it still has to do.
+        steps = torch.as_tensor(step)
         shape = (-1, *[1] * (like.ndim - 1)) if steps.ndim else ()
-        return tuple(table[steps].reshape(shape).to(like) for table in (self.alphas, self.sigmas))  # type: ignore
+        if steps.device not in self._tables:
+            self._tables[steps.device] = (self.alphas.to(steps.device), self.sigmas.to(steps.device))
+        return tuple(table[steps].reshape(shape).to(like) for table in self._tables[steps.device])  # type: ignore
 
 
 def interpolated_log_snr(timesteps: int, scale_min: float, scale_max: float) -> Tensor:

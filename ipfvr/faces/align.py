@@ -67,16 +67,21 @@ def similarity_transform(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     src, dst = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
     if src.shape != dst.shape or src.ndim != 2 or src.shape[1] != 2 or len(src) < 2:
         raise ValueError(f"two equal lists of at least two points are needed, not {src.shape} and {dst.shape}")
+    return similarity_transforms(src[None], dst)[0]
+
+
+def similarity_transforms(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
+    """:func:`similarity_transform` of many lists of points (B, N, 2), all to the same ``dst`` (N, 2): (B, 2, 3)."""
     if not (np.isfinite(src).all() and np.isfinite(dst).all()):
         raise ValueError("points must be finite")
     p, q = src @ (1, 1j), dst @ (1, 1j)
-    p_mean, q_mean = p.mean(), q.mean()
-    spread = np.sum(np.abs(p - p_mean) ** 2)
-    a = np.sum(np.conj(p - p_mean) * (q - q_mean)) / spread if spread > 0 else 0.0
-    if a == 0:
+    p_mean, q_mean = p.mean(1, keepdims=True), q.mean()
+    spread = np.sum(np.abs(p - p_mean) ** 2, 1)
+    a = np.sum(np.conj(p - p_mean) * (q - q_mean), 1) / np.where(spread > 0, spread, np.inf)
+    if (a == 0).any():
         raise ValueError("the points coincide, no similarity is determined by them")
-    b = q_mean - a * p_mean
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    b = q_mean - a * p_mean[:, 0]
+    return np.stack([np.stack([a.real, -a.imag, b.real], 1), np.stack([a.imag, a.real, b.imag], 1)], 1)
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
@@ -170,19 +175,22 @@ def warp_faces(frames: torch.Tensor, landmarks: torch.Tensor | np.ndarray, size:
     if frames.ndim != 4 or points.shape != (len(frames), 5, 2):
         raise ValueError(f"frames (N, 3, H, W) and landmarks (N, 5, 2) are needed, not {frames.shape}, {points.shape}")
     template = arcface_template() * (size / ARCFACE_SIZE)
-    matrices = [similarity_transform(p, template) for p in points]
-    factor = max((_supersampling(scale_of(m)) for m in matrices), default=1)
+    matrices = similarity_transforms(points.astype(np.float64), template)
+    scale = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2]))).min(initial=np.inf)
+    factor = _supersampling(scale) if len(points) else 1
     height, width = frames.shape[-2:]
     # From pixels of the fine crop to grid_sample's [-1, 1] coordinates (align_corners=True).
     to_unit = np.array([[2 / max(width - 1, 1), 0, -1], [0, 2 / max(height - 1, 1), -1]])
-    axis = torch.arange(size * factor, dtype=torch.float64)
+    fine = _refine(matrices, factor)
+    linear = np.linalg.inv(fine[:, :, :2])
+    back = np.concatenate([linear, -linear @ fine[:, :, 2:]], 2)
+    back = to_unit[:, :2] @ back + to_unit[:, 2:] * (0, 0, 1)
+    device = frames.device
+    transforms = torch.from_numpy(back).to(device)
+    axis = torch.arange(size * factor, dtype=torch.float64, device=device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    grids = []
-    for matrix in matrices:
-        back = np.vstack([invert(_refine(matrix, factor)), [0, 0, 1]])
-        grids.append(pixels @ torch.from_numpy(to_unit @ back).T)
-    grid = torch.stack(grids).to(device=frames.device, dtype=frames.dtype)
+    grid = torch.einsum("hwj,nij->nhwi", pixels, transforms).to(frames.dtype)
     warped = F.grid_sample(frames, grid, mode="bilinear", padding_mode="border", align_corners=True)
     return F.avg_pool2d(warped, factor) if factor > 1 else warped
 
@@ -194,5 +202,5 @@ def _supersampling(scale: float) -> int:
 def _refine(matrix: np.ndarray, factor: int) -> np.ndarray:
     """The transform to a square ``factor`` times finer: pixel i becomes pixels factor i ... factor i + factor - 1."""
     fine = np.asarray(matrix, dtype=np.float64) * factor
-    fine[:, 2] += (factor - 1) / 2
+    fine[..., 2] += (factor - 1) / 2
     return fine

@@ -76,9 +76,17 @@ class IResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = self.prelu(self.bn1(self.conv1(x)))
+        return self.vector(self.stages(x)[-1])
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Faces as :meth:`forward` takes them to the maps after each stage, finest first."""
+        maps = [self.prelu(self.bn1(self.conv1(x)))]
         for stage in range(1, len(self.size.blocks) + 1):
-            x = self.get_submodule(f"layer{stage}")(x)
+            maps.append(self.get_submodule(f"layer{stage}")(maps[-1]))
+        return maps[1:]
+
+    def vector(self, x: Tensor) -> Tensor:
+        """The last stage's map to vectors."""
         return self.features(self.fc(self.dropout(self.bn2(x).flatten(1))))
 
 

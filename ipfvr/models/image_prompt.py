@@ -18,6 +18,7 @@ had read both; training did not bring it back. The resampler keeps plus-face's n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +33,7 @@ from ipfvr.models.image import ImageEncoder
 from ipfvr.options import ImagePromptConfig
 
 # Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
+_PLACE_LAYERS = 2  # residual layers of a place projection
 SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True), "appearance": (True, True)}
 
 
@@ -56,25 +58,59 @@ class LinearProjection(nn.Module):
 
 
 class PatchProjection(nn.Module):
-    """A token of every hidden state.
+    """A token of every hidden state, which says itself where in the picture it lies.
 
     Args:
         features: channels of the sequence.
         width: channels of a token.
-        places: length of the sequence where the states do not say themselves where in the picture they lie; each place
-            then has a vector of its own. 0: they do.
     """
 
-    def __init__(self, features: int, width: int, places: int = 0) -> None:
+    def __init__(self, features: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Linear(features, width)
-        self.places = nn.Parameter(torch.randn(places, width) / width**0.5) if places else None
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(N, L, features) to (N, L, width)."""
-        tokens = self.proj(sequence)
-        return self.norm(tokens if self.places is None else tokens + self.places)
+        return self.norm(self.proj(sequence))
+
+
+class PlaceProjection(nn.Module):
+    """A token of every place of a reference's latents: what is drawn there and about it, and where that is.
+
+    Convolutions over the square of states let a token tell an eyelid from a fold of a shirt; each place has a learned
+    vector of its own, as the latents do not say where they lie.
+
+    Args:
+        features: channels of the sequence.
+        width: channels of a token.
+        places: length of the sequence, a square.
+    """
+
+    def __init__(self, features: int, width: int, places: int) -> None:
+        super().__init__()
+        self.side, groups = math.isqrt(places), math.gcd(8, width)
+        self.proj = nn.Conv2d(features, width, 3, padding=1)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(groups, width),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.GroupNorm(groups, width),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+            )
+            for _ in range(_PLACE_LAYERS)
+        )
+        self.places = nn.Parameter(torch.randn(places, width) / width**0.5)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """(N, places, features), in order of rows, to (N, places, width)."""
+        x = self.proj(sequence.transpose(1, 2).unflatten(2, (self.side, self.side)))
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.norm(x.flatten(2).transpose(1, 2) + self.places)
 
 
 class Resampler(nn.Module):
@@ -160,8 +196,11 @@ class ImagePrompt(nn.Module):
             self.image_proj = LinearProjection(vector, config.tokens, config.width)
         elif config.projection in ("resampler", "patches"):
             if image is not None and config.projection == "patches":
-                places = image.states if isinstance(image, AppearanceEncoder) else 0
-                self.image_proj = PatchProjection(image.width, config.width, places)
+                self.image_proj = (
+                    PlaceProjection(image.width, config.width, image.states)
+                    if isinstance(image, AppearanceEncoder)
+                    else PatchProjection(image.width, config.width)
+                )
             elif image is not None:
                 self.image_proj = Resampler(image.width, config)
             if recogniser is not None:
@@ -175,7 +214,7 @@ class ImagePrompt(nn.Module):
     def count(self) -> int:
         """Image tokens of one reference."""
         beside = self.config.face_tokens if self.face_proj is not None else 0
-        if isinstance(self.image_proj, PatchProjection):
+        if isinstance(self.image_proj, PatchProjection | PlaceProjection):
             return beside + self.image.states
         return beside + (self.config.tokens if self.image_proj is not None else 0)
 

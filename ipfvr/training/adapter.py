@@ -38,8 +38,9 @@ class AdapterTraining(BaseTraining):
         super().__init__(config)
         if config.data.references < 1:
             raise UserError("train.module adapter needs references: data.references=1 or more")
-        self.judge: Recogniser | None = load_recogniser(config.loss.recogniser) if config.loss.identity else None
-        self.validator = load_recogniser(config.train.judge) if config.train.judge else self.judge
+        self.recognisers = torch.nn.ModuleList(load_recogniser(name) for name in self.recogniser_names())
+        found = list(self.recognisers)
+        self.validator = load_recogniser(config.train.judge) if config.train.judge else found[0] if found else None
 
     def build(self) -> None:
         """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""
@@ -49,6 +50,10 @@ class AdapterTraining(BaseTraining):
             raise UserError("train.module adapter needs an image_prompt.source: clip, recogniser or both")
         self.prompt = prompt
         self.network = adapter_modules(prompt, self.denoiser).requires_grad_(True)
+
+    def recogniser_names(self) -> list[str]:
+        """Whose cosines the identity loss takes; nobody's where it has no weight."""
+        return self.config.loss.recognisers if self.config.loss.identity else []
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
         """One batch of pictures or clips."""
@@ -61,10 +66,13 @@ class AdapterTraining(BaseTraining):
         kind = "clips" if z_hq.shape[2] > 1 else "pictures"
         self.log(f"loss/{kind}", loss, prog_bar=True, batch_size=len(z_hq))
         noisy = step >= self.config.loss.identity_from
-        if self.judge is not None and noisy.any():
-            wanted = self.wanted(self.judge, batch, shown, strange)
+        if self.recognisers and noisy.any():
             points = misplaced(batch["landmarks"][noisy], self.config.loss.identity_jitter * batch["pixels"].shape[-1])
-            identity = 1 - self.similarity(self.judge, restored[noisy], points, wanted[noisy]).mean()
+            cosines = []
+            for judge in self.recognisers:
+                wanted = self.wanted(judge, batch, shown, strange)[noisy]
+                cosines.append(self.similarity(judge, restored[noisy], points, wanted).mean())
+            identity = 1 - torch.stack(cosines).mean()
             self.log(f"loss/identity_{kind}", identity, prog_bar=True, batch_size=int(noisy.sum()))
             loss = loss + self.config.loss.identity * identity
         return loss
@@ -77,8 +85,11 @@ class AdapterTraining(BaseTraining):
         everyone = torch.ones_like(step, dtype=torch.bool)
         text, real = self.embed(batch["text"]), batch["pixels"].flatten(0, 1)
         metrics = {}
+        bicubic = batch["low"].flatten(0, 1)
+        metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
         if self.validator is not None:
             truth = self.wanted(self.validator, batch, batch["reference"], ~everyone)
+            metrics["val/identity_bicubic"] = self.cosines(self.validator, bicubic, batch["landmarks"], truth).mean()
         with exchanged(self.network, self.ema):
             right = self.image_tokens(batch["reference"], everyone)
             # Neighbours of a sorted batch are often one person: half a batch away is another.
@@ -151,7 +162,11 @@ class AdapterTraining(BaseTraining):
             wanted: (B, F, D), see :meth:`wanted`.
         """
         restored = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float().clamp(-1, 1)
-        found = judge.embed(warp_faces(restored, landmarks.repeat_interleave(latents.shape[2], 0))).float()
+        return self.cosines(judge, restored, landmarks, wanted)
+
+    def cosines(self, judge: Recogniser, pixels: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
+        """As :meth:`similarity`, of frames (B * F, 3, S, S) in [-1, 1]."""
+        found = judge.embed(warp_faces(pixels, landmarks.repeat_interleave(wanted.shape[1], 0))).float()
         return functional.cosine_similarity(found.unflatten(0, wanted.shape[:2]), wanted, dim=-1)
 
 

@@ -73,7 +73,8 @@ class BaseTraining(Trained):
         """Latents (B, C, F, h, w) of the sharp frames and of the low-quality ones."""
         count = batch["pixels"].shape[1]
         frames = torch.cat([batch[kind].flatten(0, 1) for kind in ("pixels", "low")])
-        z = self.codec.encode(frames).float()
+        with torch.autocast(frames.device.type, enabled=False):  # small differences of latents are what is learnt
+            z = self.codec.encode(frames).float()
         z_hq, z_lq = z.unflatten(0, (-1, count)).transpose(1, 2).chunk(2)
         return z_hq, z_lq
 

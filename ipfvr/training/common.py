@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,18 @@ class Trained(pl.LightningModule):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.begun = time.monotonic()
+
+    def on_train_start(self) -> None:
+        """Start the clock of :meth:`done`."""
+        self.begun = time.monotonic()
+
+    def done(self) -> float:
+        """The share of the training that is done, 0 to 1: by steps, or by ``train.minutes`` where they end first."""
+        share = self.global_step / self.steps_a_batch / max(1, self.config.optimizer.steps)
+        if self.config.train.minutes:
+            share = max(share, (time.monotonic() - self.begun) / (60 * self.config.train.minutes))
+        return min(1.0, share)
 
     def average(self) -> None:
         """Start the moving average at the network's present weights; call once the network is set."""
@@ -42,7 +55,7 @@ class Trained(pl.LightningModule):
         settings = self.config.optimizer
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, settings))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, self.done(), settings))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
@@ -72,10 +85,9 @@ class Trained(pl.LightningModule):
         raise NotImplementedError
 
 
-def learning_rate(step: int, settings: OptimizerConfig) -> float:
-    """Share of ``lr`` at a step: linear over ``warmup`` steps, then a cosine to ``final_lr`` at ``steps``."""
+def learning_rate(step: int, done: float, settings: OptimizerConfig) -> float:
+    """Share of ``lr`` at a step: linear over ``warmup`` steps, then a cosine to ``final_lr`` where ``done`` is 1."""
     rise = min(1.0, (step + 1) / max(1, settings.warmup))
-    done = min(1.0, step / max(1, settings.steps))
     return rise * (settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -6,23 +6,46 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ipfvr.errors import UserError
+from ipfvr.faces.align import warp_faces
+from ipfvr.faces.iresnet import IResNet
+from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.adapter import adapter_header
 from ipfvr.models.backbone import save_module
 from ipfvr.models.checkpoints import save_denoiser
+from ipfvr.options import Config
 from ipfvr.training.adapter import AdapterTraining, exchange_references
+from ipfvr.training.balance import Balance
+from ipfvr.training.base import correlated_noise, latent_weight
+from ipfvr.training.common import learning_rate
+from ipfvr.training.discriminator import PatchDiscriminator, hinge_loss
 
 
 class JointTraining(AdapterTraining):
-    """The losses of :class:`~ipfvr.training.adapter.AdapterTraining` for U-Net, ControlNet and image prompt.
+    """Eq. 3 for U-Net, ControlNet and image prompt together, and what the one-step estimate learns in pixels.
 
     A base that learns without references learns to do without them, and a prompt that is added to it afterwards can
     only correct what it makes. Here the base learns to look at the reference. A share ``loss.drop_image`` of the
     batches has no image prompt at all, which is how a face without a reference is restored. Of a stranger's references
-    (``loss.strangers``) Eq. 3 wants the truth all the same, so that the network learns not to copy them.
+    (``loss.strangers``) all losses want the truth all the same, so that the network learns not to copy them.
+
+    The estimate of one step is what the sampler of one step shows. Eq. 3 alone makes it the mean of all faces that fit,
+    which is blurred and nobody's; ``polish`` weighs what the pixels must be besides: of the same person for each of
+    ``loss.recognisers``, like the truth in a recogniser's maps, and in the end like a photograph for a discriminator.
+    Where the truth is none (``data.face_only``) the pixels are the truth's own.
     """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.automatic_optimization = False
+        self.balance = Balance()
+        self.steps_a_batch = 2 if self._draws() else 1
+        self.discriminator = PatchDiscriminator() if self._draws() else None
 
     def build(self) -> None:
         """Make ``self.network``: the adapter's modules, some of which the denoiser has too, and the denoiser."""
@@ -30,12 +53,101 @@ class JointTraining(AdapterTraining):
         self.denoiser.requires_grad_(True).train()
         self.network = nn.ModuleDict({"adapter": self.network, "denoiser": self.denoiser})
 
+    def recogniser_names(self) -> list[str]:
+        """Those that ``polish`` looks through."""
+        return self.config.loss.recognisers if self.config.polish.identity or self.config.polish.features else []
+
+    def configure_optimizers(self) -> list:
+        """AdamW for the networks, as every training's, and for the discriminator, without momentum."""
+        optimizers = [super().configure_optimizers()["optimizer"]]
+        if self.discriminator is not None:
+            rate = 2 * self.config.optimizer.lr
+            optimizers.append(torch.optim.AdamW(self.discriminator.parameters(), rate, betas=(0.0, 0.9)))
+        return optimizers
+
+    def training_step(self, batch: dict[str, Any], number: int) -> None:
+        """One batch of pictures or clips: the networks' step, then the discriminator's."""
+        settings, done = self.config.optimizer, self.done()
+        rate = settings.lr * learning_rate(self.global_step // self.steps_a_batch, done, settings)
+        optimizers = self.optimizers()
+        optimizer, critic = optimizers if self.discriminator is not None else (optimizers, None)
+        for one, share in ((optimizer, 1), (critic, 2)):
+            if one is not None:
+                one.param_groups[0]["lr"] = share * rate
+        z_hq, z_lq = self.latents(batch)
+        text = self.embed(self.drop_text(batch["text"]))
+        step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        tokens, _, _ = self.show(batch)
+        loss, restored = self.estimate(
+            self.denoiser, text, z_hq, z_lq, step, noise, tokens, latent_weight(batch, z_hq)
+        )
+        terms = {"rec": loss.detach()}
+        drawn, real = self._pixels(batch, restored)
+        leaf = drawn.detach().requires_grad_()
+        losses = self._losses(leaf, real, batch, done)
+        if losses:
+            # Eq. 3 is proportional to the squared error of the pixels: the codec is nearly orthonormal.
+            anchor = 2 * loss.detach() / (leaf.detach() - real).norm().clamp(min=1e-6)
+            gradient = self.balance(leaf, losses, anchor)
+            loss = loss + (drawn * gradient).sum()
+            terms |= {name: value.detach() for name, (value, _) in losses.items()}
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, settings.clip_norm, "norm")
+        optimizer.step()
+        if critic is not None:
+            count = self.config.polish.discriminated
+            terms["critic"] = hinge_loss(self.discriminator(real[:count]), self.discriminator(drawn[:count].detach()))
+            critic.zero_grad()
+            self.manual_backward(terms["critic"])
+            critic.step()
+        kind = "clips" if z_hq.shape[2] > 1 else "pictures"
+        self.log_dict({f"loss/{name}_{kind}": value for name, value in terms.items()}, batch_size=len(z_hq))
+        self.log("done", done, prog_bar=True)
+
+    def _pixels(self, batch: dict[str, Any], restored: Tensor) -> tuple[Tensor, Tensor]:
+        """What the losses on pixels see, (B * F, 3, S, S) each: the decoded estimate, and the truth."""
+        real = batch["pixels"].flatten(0, 1)
+        with torch.autocast(real.device.type, enabled=False):
+            drawn = self.codec.decode(restored.float().transpose(1, 2).flatten(0, 1))
+        if "weight" in batch:
+            weight = batch["weight"].repeat_interleave(restored.shape[2], 0)
+            drawn = weight * drawn + (1 - weight) * real
+        return drawn, real
+
+    def _losses(
+        self, drawn: Tensor, real: Tensor, batch: dict[str, Any], done: float
+    ) -> dict[str, tuple[Tensor, float]]:
+        """The losses of ``polish`` that are on, each with its share."""
+        polish, losses = self.config.polish, {}
+        if self.recognisers:
+            points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
+            points = points + self.config.loss.identity_jitter * real.shape[-1] * np.random.standard_normal(points.shape)
+            found, wanted = (warp_faces(pixels, points) for pixels in (drawn.clamp(-1, 1), real))
+            for judge in self.recognisers:
+                if polish.identity:
+                    losses[f"identity_{Path(judge.name).name}"] = (person_loss(judge, found, wanted), polish.identity)
+            if polish.features:
+                losses["features"] = (map_loss(judge, found, wanted), polish.features)
+        if self.discriminator is not None and done >= polish.begin:
+            count = polish.discriminated
+            maps = self.discriminator.maps(drawn[:count])
+            losses["adversarial"] = (-maps[-1].mean(), polish.adversarial)
+            if polish.matching:
+                with torch.no_grad():
+                    true = self.discriminator.maps(real[:count])
+                apart = [functional.l1_loss(a, b) for a, b in zip(maps[:-1], true[:-1], strict=True)]
+                losses["matching"] = (torch.stack(apart).mean(), polish.matching)
+        return losses
+
+    def _draws(self) -> bool:
+        return bool(self.config.polish.adversarial)
+
     def show(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
         """As the adapter's, but a batch goes without an image prompt as a whole."""
         if torch.rand(()) < self.config.loss.drop_image:
-            references = batch["reference"]
-            return None, references, torch.zeros(len(references), dtype=torch.bool, device=references.device)
-        everyone = torch.ones(len(batch["reference"]), dtype=torch.bool, device=batch["reference"].device)
+            return None, batch["reference"], torch.zeros(len(batch["reference"]), dtype=torch.bool)
+        everyone = torch.ones(len(batch["reference"]), dtype=torch.bool)  # where a choice needs no waiting for a GPU
         shown, strange = exchange_references(batch["reference"], everyone, self.config.loss.strangers)
         return self.image_tokens(shown, everyone), shown, strange
 
@@ -48,3 +160,30 @@ class JointTraining(AdapterTraining):
         save_denoiser(copy.deepcopy(self.ema["denoiser"]).half(), files[0], self.metadata())
         save_module(self.ema["adapter"].state_dict(), files[1], self.metadata() | adapter_header(self.prompt))
         return files
+
+
+def person_loss(judge: Recogniser, found: Tensor, wanted: Tensor) -> Tensor:
+    """1 - the mean cosine of a recogniser's vectors of two lists of crops (N, 3, 112, 112), about their common mean.
+
+    dlib's vectors all point one way (two people's cosine is 0.84): without the mean, which is nobody's, most of the
+    cosine would say only that both are faces.
+    """
+    with torch.no_grad():
+        truth = judge.embed(wanted).float()
+    mean = truth.mean(0)
+    return 1 - functional.cosine_similarity(judge.embed(found).float() - mean, truth - mean).mean()
+
+
+def map_loss(judge: Recogniser, found: Tensor, wanted: Tensor) -> Tensor:
+    """The mean over the stages but the last of an IResNet's L1 distance between the maps of two lists of crops.
+
+    Each stage's is relative to the mean size of what it says of ``wanted``.
+
+    Raises:
+        UserError: a recogniser of another kind, whose stages have no names.
+    """
+    if not isinstance(judge.net, IResNet):
+        raise UserError(f"polish.features needs an IResNet as the last of loss.recognisers, not {judge.name}")
+    ours, theirs = (judge.net.stages(((x + 1) / 2 - judge.mean) / judge.std)[:-1] for x in (found, wanted))
+    apart = [(a - b.detach()).abs().mean() / b.detach().abs().mean() for a, b in zip(ours, theirs, strict=True)]
+    return torch.stack(apart).mean()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ipfvr.diffusion.sampler import LatentTarget
@@ -16,6 +16,7 @@ from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, 
 from ipfvr.models.vae import start_from_principal_components
 from ipfvr.options import Config
 from ipfvr.training.common import Trained, learning_rate, mean_psnr
+from ipfvr.training.discriminator import PatchDiscriminator, hinge_loss
 
 
 class CodecTraining(Trained):
@@ -62,7 +63,7 @@ class CodecTraining(Trained):
         loss, step = self.config.loss, self.global_step // self.steps_a_batch
         optimizer, critic = self.optimizers()
         for one, share in ((optimizer, 1), (critic, 2)):
-            one.param_groups[0]["lr"] = share * self.config.optimizer.lr * learning_rate(step, self.config.optimizer)
+            one.param_groups[0]["lr"] = share * self.config.optimizer.lr * learning_rate(step, self.done(), self.config.optimizer)
         real = batch["pixels"].flatten(0, 1)
         restored = bool(loss.restored) and float(torch.rand(())) < loss.restored
         fake = self.network.decode(self._restored(batch) if restored else self._latents(real))
@@ -76,7 +77,7 @@ class CodecTraining(Trained):
         self.clip_gradients(optimizer, self.config.optimizer.clip_norm, "norm")
         optimizer.step()
         if loss.adversarial:
-            terms["critic"] = self._critic_loss(real, fake.detach())
+            terms["critic"] = hinge_loss(self.discriminator(real), self.discriminator(fake.detach()))
             critic.zero_grad()
             self.manual_backward(terms["critic"])
             critic.step()
@@ -116,27 +117,6 @@ class CodecTraining(Trained):
         )
         z = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
         return z.transpose(1, 2).flatten(0, 1).float()
-
-    def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The hinge loss of the discriminator."""
-        return (functional.relu(1 - self.discriminator(real)) + functional.relu(1 + self.discriminator(fake))).mean()
-
-
-class PatchDiscriminator(nn.Module):
-    """Says of each 34 x 34 patch whether it is of a photograph: (N, 3, H, W) to (N, 1, H / 8, W / 8), unbounded."""
-
-    def __init__(self, width: int = 48) -> None:
-        super().__init__()
-        norm = nn.utils.parametrizations.spectral_norm
-        sizes = [3, width, 2 * width, 3 * width]
-        layers: list[nn.Module] = []
-        for a, b in pairwise(sizes):
-            layers += [norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, norm(nn.Conv2d(sizes[-1], 1, 3, padding=1)))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Scores; higher is more like a photograph."""
-        return self.layers(pixels)
 
 
 def high_frequency_loss(fake: Tensor, real: Tensor) -> Tensor:

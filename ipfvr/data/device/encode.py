@@ -1,0 +1,31 @@
+"""What processors do for a batch: H.264. Little is imported here, for each process imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ipfvr.degradation import Parameters, degrade_softened
+
+
+def one_thread() -> None:
+    """Start a process that shares the processors with others of its kind."""
+    cv2.setNumThreads(1)
+
+
+def encode_clips(clips: Sequence[np.ndarray], parameters: Sequence[Parameters | None]) -> list[np.ndarray]:
+    """What is left of Eq. 13 after its first round was softened.
+
+    Args:
+        clips: (F, h, w, 3) uint8 each.
+        parameters: of each; None: it stays as it is.
+
+    Returns:
+        (F, h, w, 3) uint8 each.
+    """
+    return [
+        clip if this is None else np.stack(list(degrade_softened(clip, this)))
+        for clip, this in zip(clips, parameters, strict=True)
+    ]
