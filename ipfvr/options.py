@@ -16,6 +16,7 @@ class VideoConfig:
     clip_frames: int = 24  # F, frames in a clip
     overlap: int = 8  # O, frames a clip shares with the one before it
     crf: int = 17  # constant rate factor of the H.264 written
+    quality: int = 95  # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
     preset: str = "veryfast"  # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
 
 

@@ -1,4 +1,4 @@
-"""The second pass: frames restored into parts, and the parts into the output."""
+"""The second pass: frames restored into parts, and the parts into the output; a picture at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ipfvr.film.parts import Parts
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
 from ipfvr.options import Config
 from ipfvr.video.mux import Extras, join
+from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter, fits, odd_size
 
@@ -82,6 +83,25 @@ def write_parts(
                 parts.save_memories(b, stream.memories())
             parts.forget_memories(b)
     return None if start == plan.start else start
+
+
+def write_photo(job: Job, config: Config, look: Look, troupe: Troupe, photo: Photo, quiet: bool) -> None:
+    """Restore a picture and write it.
+
+    Args:
+        job, config, look, troupe, quiet: the job.
+        photo: its source.
+
+    Raises:
+        UserError: a quality that is none, a file that cannot be written.
+    """
+    if not 1 <= config.video.quality <= 100:
+        raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
+    steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
+    canvas = canvas_for(job, config, photo)
+    with tqdm(total=look.plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+        image, _ = FilmStream(photo, look.plan, troupe.restorers, canvas, config, 0, bar.update).next()
+    photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
 
 def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras) -> str:

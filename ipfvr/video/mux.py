@@ -45,12 +45,6 @@ class Extras:
     sound: bool
 
 
-def writable_ending(source: Path) -> str:
-    """The ending of a file that can be written for a source: its own, else Matroska's, which carries any sound."""
-    ending = source.suffix.lower()
-    return ending if ending in CONTAINERS else ".mkv"
-
-
 def find_extras(source: Path, output: Path, sound_only: bool = False) -> Extras:
     """What of ``source`` a file named ``output`` can carry beside the pictures.
 

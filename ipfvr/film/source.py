@@ -1,0 +1,54 @@
+"""What a job reads and writes: a film, or a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ipfvr.errors import UserError
+from ipfvr.video.mux import CONTAINERS, Extras, find_extras
+from ipfvr.video.photo import WRITABLE, Photo, is_photo
+from ipfvr.video.reader import VideoReader
+
+
+def open_source(path: Path) -> VideoReader:
+    """A job's source; a picture is a film of one frame.
+
+    Raises:
+        UserError: as :class:`ipfvr.video.photo.Photo` and :class:`ipfvr.video.reader.VideoReader`.
+    """
+    return Photo(path) if is_photo(path) else VideoReader(path, forgiving=True)
+
+
+def find_beside(reader: VideoReader, output: Path) -> Extras:
+    """What a source has beside its frames, and what of it ``output`` cannot carry.
+
+    A picture's own is written with its pixels (:meth:`ipfvr.video.photo.Photo.write`): nothing is copied.
+
+    Raises:
+        UserError: as :func:`ipfvr.video.mux.find_extras`.
+    """
+    if isinstance(reader, Photo):
+        return Extras(reader.path, (), reader.left_out(output), {}, chapters=False, sound=False)
+    return find_extras(reader.path, output)
+
+
+def writable_ending(source: Path) -> str:
+    """The ending of a file that can be written for a source: its own, or one that carries all of it.
+
+    Matroska carries any sound, PNG any picture.
+    """
+    ending = source.suffix.lower()
+    if is_photo(source):
+        return ending if ending in WRITABLE else ".png"
+    return ending if ending in CONTAINERS else ".mkv"
+
+
+def check_ending(source: VideoReader, output: Path) -> None:
+    """Say that a film comes out as a film, and a picture as a picture.
+
+    Raises:
+        UserError: a name that ends otherwise.
+    """
+    what, endings = ("a picture", WRITABLE) if isinstance(source, Photo) else ("a film", CONTAINERS)
+    if output.suffix.lower() not in endings:
+        raise UserError(f"cannot write {output}: {source.path} is {what}, so the name must end in {', '.join(endings)}")
