@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from tqdm import tqdm
@@ -123,11 +125,16 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
     def when(count: int) -> int:
         return times[count] if count >= 0 else times[0] + count * step
 
+    # Packets are decoded one a frame from first to last, ahead of their showing by what the part needs that needs most:
+    # a part of one or two frames needs nothing, and the next would begin before it.
+    ahead = max(_ahead(parts.path(a), rate) for a in begins)
+    decoded = itertools.count(-ahead)
+
     def retime(number: int, packet: av.Packet) -> None:
-        # In a part frames are counted from 0; before it lie those decoded ahead of their showing.
-        counts = [begins[number] - plan.start + round(t * packet.time_base * rate) for t in (packet.pts, packet.dts)]
+        # In a part frames are counted from 0.
+        shown = begins[number] - plan.start + round(packet.pts * packet.time_base * rate)
         packet.time_base = info.time_base
-        packet.pts, packet.dts = (when(count) for count in counts)
+        packet.pts, packet.dts = when(shown), when(next(decoded))
         packet.duration = step
 
     canvas = canvas_for(job, config, reader)
@@ -143,3 +150,11 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise UserError(f"{job.output} cannot be put together: {reason_of(error)}") from None
     return sound if extras.sound else "none"
+
+
+def _ahead(part: Path, rate: Fraction) -> int:
+    """How many frames before its showing the first frame of a part is decoded."""
+    with av.open(str(part)) as container:
+        stream = container.streams.video[0]
+        first = next(packet for packet in container.demux(stream) if packet.dts is not None)
+        return max(0, round((first.pts - first.dts) * first.time_base * rate))
