@@ -113,7 +113,7 @@ def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
     """
-    part = None if frames is None else (0, min(frames, len(open_source(video))))
+    part = None if frames is None else (0, min(frames, len(open_source(video, config.video))))
     job = Job(video, folder / f"restored{writable_ending(video)}", references=tuple(references), part=part)
     _clear(folder, video)
     report = restore(job, config, page=folder / PAGE)

@@ -36,6 +36,8 @@ def check_job(job: Job, reader: VideoReader) -> None:
         check_ending(reader, job.output)
     if job.output.exists() and job.output.samefile(job.source):
         raise UserError(f"{job.output} is the input itself; choose another output")
+    if reader.fields and (job.square or job.scale != 1):
+        raise UserError("video.interlaced=keep is for whole frames of their own size: leave it, --crop or --scale out")
     if job.aligned and info.width != info.height:
         raise UserError(
             f"{job.source} is {info.width} x {info.height}, not a square aligned crop: leave --aligned out, "

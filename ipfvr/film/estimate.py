@@ -27,7 +27,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
     """
-    reader = open_source(job.source)
+    reader = open_source(job.source, config.video)
     check_job(job, reader)
     extras = find_beside(reader, job.output)
     from ipfvr.film.look import look_at
@@ -35,7 +35,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     began = time.monotonic()
     look = look_at(job, config, reader, None, quiet)
     looking = time.monotonic() - began
-    plan, info, notes = look.plan, reader.info, [*look.notes, *extras.left_out]
+    plan, info, notes = look.plan, reader.info, [*reader.notes, *look.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
     seconds = f"{info.frames / rate:.1f} s at {rate:.3g} a second"

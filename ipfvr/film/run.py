@@ -46,7 +46,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         UserError: input, reference, output or weights that cannot be used, a person who is not there, a full disk.
     """
     began = time.monotonic()
-    reader = open_source(job.source)
+    reader = open_source(job.source, config.video)
     check_job(job, reader)
     check_writable(job.output)
     extras = find_beside(reader, job.output)
@@ -66,7 +66,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
 
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
-        notes, asides = [*look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
+        notes, asides = [*reader.notes, *look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
         _tell(notes, quiet)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from ipfvr.errors import UserError
+from ipfvr.options import VideoConfig
 from ipfvr.video.mux import CONTAINERS, Extras, find_extras
 from ipfvr.video.photo import WRITABLE, Photo, is_photo
 from ipfvr.video.reader import VideoReader
 
 
-def open_source(path: Path) -> VideoReader:
+def open_source(path: Path, video: VideoConfig) -> VideoReader:
     """A job's source; a picture is a film of one frame.
+
+    Args:
+        path: of the file.
+        video: what becomes of interlaced film.
 
     Raises:
         UserError: as :class:`ipfvr.video.photo.Photo` and :class:`ipfvr.video.reader.VideoReader`.
     """
-    return Photo(path) if is_photo(path) else VideoReader(path, forgiving=True)
+    return Photo(path) if is_photo(path) else VideoReader(path, forgiving=True, interlaced=video.interlaced)
 
 
 def find_beside(reader: VideoReader, output: Path) -> Extras:

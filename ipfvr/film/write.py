@@ -74,6 +74,7 @@ def write_parts(
                 crf=config.video.crf,
                 preset=config.video.preset,
                 sample_aspect_ratio=aspect,
+                fields=reader.fields,
             ) as writer:
                 for index in range(a, b):
                     image, pts = stream.next()

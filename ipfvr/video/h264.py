@@ -34,6 +34,7 @@ def set_up_encoder(
     rate: Fraction,
     threads: int = 1,
     preset: str = PRESET,
+    fields: str = "",
 ) -> None:
     """Set an encoder that is not open yet to 8-bit 4:2:0 H.264 whose frames are counted: pts 0, 1, 2 ...
 
@@ -49,9 +50,14 @@ def set_up_encoder(
         rate: frames a second.
         threads: more are faster and give other bytes.
         preset: x264's, from ultrafast to veryslow.
+        fields: of interlaced frames, which field comes first: ``tff`` or ``bff``.
     """
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = rate, 1 / rate
     context.thread_count = threads
-    context.options = {"crf": str(crf), "preset": preset, "x264-params": _reproducible()}
+    context.options = {
+        "crf": str(crf),
+        "preset": preset,
+        "x264-params": _reproducible() + (f":{fields}=1" if fields else ""),
+    }
     tag_bt709(context)

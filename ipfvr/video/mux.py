@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from ipfvr.errors import UserError
-from ipfvr.video.reader import SIZE_KEY
+from ipfvr.video.opening import SIZE_KEY
 
 # File name endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}

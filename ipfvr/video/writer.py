@@ -15,10 +15,11 @@ import numpy as np
 
 from ipfvr.errors import UserError
 from ipfvr.files import atomic, reason_of
-from ipfvr.video.colour import to_yuv420p
+from ipfvr.video.colour import fields_to_yuv, to_yuv420p
 from ipfvr.video.h264 import PRESET, set_up_encoder
 from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join
-from ipfvr.video.reader import SIZE_KEY, VideoReader
+from ipfvr.video.opening import SIZE_KEY
+from ipfvr.video.reader import VideoReader
 
 GLOBAL_HEADER = av.codec.context.Flags.global_header  # parameter sets lie in the container, not in the packets
 
@@ -53,6 +54,7 @@ class VideoWriter:
         sample_aspect_ratio: width of a pixel to its height.
         encoder_rate: the frame rate the encoder is told, by which it spends bits; default ``rate``.
         preset: the encoder's.
+        fields: of interlaced frames, which field comes first: ``tff`` or ``bff``.
 
     Raises:
         UserError: an output that cannot be written, an unknown container, sound that the container cannot carry (all
@@ -73,6 +75,7 @@ class VideoWriter:
         sample_aspect_ratio: Fraction | None = None,
         encoder_rate: Fraction | None = None,
         preset: str = PRESET,
+        fields: str = "",
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in CONTAINERS:
@@ -87,6 +90,7 @@ class VideoWriter:
         self.metadata = {**(metadata or {}), **odd_size(width, height)}
         self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
         self.encoder_rate, self.preset = encoder_rate or self.rate, preset
+        self.fields, self._to_yuv = fields, fields_to_yuv() if fields else None
         self.frames = 0
         self.sound = "none"
         self._source: VideoReader | None = None
@@ -147,7 +151,7 @@ class VideoWriter:
         self._first = self._first if self.frames else pts
         self._last = pts
         self._times[self.frames] = pts
-        frame = to_yuv420p(image)
+        frame = to_yuv420p(image, self._to_yuv)
         frame.pts, frame.time_base = self.frames - self._begun, 1 / self.encoder_rate
         self.frames += 1
         self._mux(frame)
@@ -170,7 +174,7 @@ class VideoWriter:
                 self._join(self._extras if self.sound == "copied" else None)
 
     def _set_up(self, encoder: Any, size: tuple[int, int]) -> Any:
-        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset)
+        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset, self.fields)
         encoder.sample_aspect_ratio = self.sample_aspect_ratio
         return encoder
 
