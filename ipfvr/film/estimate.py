@@ -9,7 +9,7 @@ import numpy as np
 from ipfvr.film.check import check_job
 from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
-from ipfvr.film.source import find_beside, open_source
+from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
 from ipfvr.video.photo import is_photo
 
@@ -35,7 +35,8 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     began = time.monotonic()
     look = look_at(job, config, reader, None, quiet)
     looking = time.monotonic() - began
-    plan, info, notes = look.plan, reader.info, [*reader.notes, *look.notes, *extras.left_out]
+    plan, info = look.plan, reader.info
+    notes = [*remarks(job, config.video, reader), *look.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
     seconds = f"{info.frames / rate:.1f} s at {rate:.3g} a second"

@@ -15,7 +15,7 @@ from ipfvr.film.check import check_job
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
-from ipfvr.film.source import find_beside, open_source
+from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
 from ipfvr.video.photo import Photo
@@ -66,7 +66,8 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
 
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
-        notes, asides = [*reader.notes, *look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
+        notes = [*remarks(job, config.video, reader), *look.notes, *troupe.notes, *extras.left_out]
+        asides = list(troupe.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
         _tell(notes, quiet)

@@ -18,6 +18,7 @@ from ipfvr.film.cast import Troupe
 from ipfvr.film.job import Job
 from ipfvr.film.look import Look
 from ipfvr.film.parts import Parts
+from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
 from ipfvr.options import Config
 from ipfvr.video.mux import Extras, join
@@ -75,6 +76,7 @@ def write_parts(
                 preset=config.video.preset,
                 sample_aspect_ratio=aspect,
                 fields=reader.fields,
+                pixel_format=colours_of(job, config.video, reader)[0],
             ) as writer:
                 for index in range(a, b):
                     image, pts = stream.next()
@@ -139,9 +141,10 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
         packet.duration = step
 
     canvas = canvas_for(job, config, reader)
+    colours, _ = colours_of(job, config.video, reader)
     before = extras.metadata.get("comment", "")
     comment = before if NOTE in before else "; ".join(filter(None, [before, NOTE]))
-    metadata = {"comment": comment, **odd_size(canvas.width, canvas.height)}
+    metadata = {"comment": comment, **odd_size(canvas.width, canvas.height, colours)}
     try:
         # In the parts' folder, so that a kill leaves nothing that is not removed at the end.
         whole = parts.folder / "whole"

@@ -15,32 +15,35 @@ _TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FU
 _FIELDS_TO_RGB = "bilinear+accurate_rnd+full_chroma_int"
 _FIELDS_TO_YUV = "bilinear+accurate_rnd+full_chroma_inp"
 
+HALF, FULL = "yuv420p", "yuv444p"  # a colour for two by two pixels; one for each
+
 # Values of the H.273 'matrix coefficients' that a frame or a stream carries.
 _MATRIX_BT709 = 1
 _MATRIX_UNSPECIFIED = 2
 _MATRIX_BT601 = 6
 
 
-def to_yuv420p(image: np.ndarray, fields: Filtered | None = None) -> av.VideoFrame:
-    """An RGB picture as an 8-bit 4:2:0 frame, BT.709, limited range, tagged so.
+def to_yuv(image: np.ndarray, pixel_format: str = HALF, fields: Filtered | None = None) -> av.VideoFrame:
+    """An RGB picture as an 8-bit frame, BT.709, limited range, tagged so.
 
     Args:
-        image: (H, W, 3) uint8 RGB. An odd side is made even by repeating its last row or column, because 4:2:0
-            has one colour sample for two by two pixels.
-        fields: :func:`fields_to_yuv` where the picture is interlaced.
+        image: (H, W, 3) uint8 RGB.
+        pixel_format: ``yuv444p``, or ``yuv420p``: that has one colour sample for two by two pixels, so an odd side is
+            made even by repeating its last row or column.
+        fields: :func:`fields_to_yuv` where the picture is interlaced; for ``yuv420p``.
 
     Returns:
-        a frame of ``H + H % 2`` rows and ``W + W % 2`` columns.
+        a frame of H rows and W columns, or the next even numbers.
     """
     height, width = image.shape[:2]
-    if height % 2 or width % 2:
+    if pixel_format == HALF and (height % 2 or width % 2):
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
     if fields is not None:
         (frame,) = fields.push(rgb)
     else:
         frame = rgb.reformat(
-            format="yuv420p",
+            format=pixel_format,
             interpolation=_TO_YUV,
             threads=1,
             dst_colorspace=Colorspace.ITU709,
@@ -52,7 +55,7 @@ def to_yuv420p(image: np.ndarray, fields: Filtered | None = None) -> av.VideoFra
 
 
 def tag_bt709(context: av.VideoCodecContext) -> None:
-    """Name BT.709 and limited range in an encoder, as :func:`to_yuv420p` makes them."""
+    """Name BT.709 and limited range in an encoder, as :func:`to_yuv` makes them."""
     context.colorspace = _MATRIX_BT709
     context.color_range = ColorRange.MPEG
     context.color_primaries = ColorPrimaries.BT709
@@ -67,7 +70,15 @@ def fields_to_rgb() -> Filtered:
 def fields_to_yuv() -> Filtered:
     """What makes interlaced 4:2:0, BT.709, limited range, of RGB."""
     options = f"interl=1:flags={_FIELDS_TO_YUV}:out_color_matrix=bt709:out_range=tv"
-    return Filtered([("scale", options), ("format", "yuv420p")])
+    return Filtered([("scale", options), ("format", HALF)])
+
+
+def has_full_colour(pixel_format: str) -> bool:
+    """Whether a format of FFmpeg's has a colour for each pixel: 4:4:4, RGB, palettes; not grey."""
+    side = 16
+    kind = av.VideoFormat(pixel_format, side, side)
+    palette = kind.has_palette
+    return palette or (len(kind.components) >= 3 and kind.chroma_width(side) == kind.chroma_height(side) == side)
 
 
 def to_rgb(frame: av.VideoFrame, by: Filtered | None = None) -> np.ndarray:
