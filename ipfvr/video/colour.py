@@ -85,8 +85,8 @@ def to_rgb(frame: av.VideoFrame, by: Filtered | None = None) -> np.ndarray:
     """A decoded frame as RGB.
 
     The matrix and the range are the frame's own. A frame that names no matrix is read as players do: BT.709 where it
-    is wider than 1279 or taller than 576 pixels, BT.601 below. Transfer curve and primaries are left as they are, so
-    HDR material keeps its flat look.
+    is wider than 1279 or taller than 576 pixels, BT.601 below. Transfer curve and primaries are left as they are, but
+    for what ``by`` makes of them.
 
     Args:
         frame: the frame.

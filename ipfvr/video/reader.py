@@ -1,4 +1,4 @@
-"""Videos as streams of RGB frames, and pictures."""
+"""Videos as streams of RGB frames (BT.709, 8 bits), and pictures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from ipfvr.errors import UserError
 from ipfvr.video.colour import fields_to_rgb, to_rgb
 from ipfvr.video.graph import Filtered
+from ipfvr.video.hdr import Mapping
 from ipfvr.video.interlace import check_mode, deinterlaced, field_order, field_times
 from ipfvr.video.opening import check_whole, decode, noted_size, opened, reason, until_error, video_stream
 
@@ -82,6 +83,8 @@ class Frame:
 
 class VideoReader:
     """A video, read frame by frame; each iteration starts anew and holds a few frames at a time.
+
+    HDR and wide gamuts are brought to BT.709 (:mod:`ipfvr.video.hdr`).
 
     Opening decodes the first frame and walks once over the packets (without decoding them), which finds the exact
     number of frames and whether the file was cut short.
@@ -200,6 +203,7 @@ class VideoReader:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
 
     def _image(self, decoded: av.VideoFrame) -> np.ndarray:
+        self._mapping.tag(decoded)
         image = to_rgb(decoded, self._colours)
         if self._crop is not None:
             image = image[: self._crop[0], : self._crop[1]]
@@ -211,7 +215,7 @@ class VideoReader:
             return
         flags = "its flags say otherwise" if otherwise else "as its flags say"
         if mode == "keep":
-            self.fields, self._colours = order, fields_to_rgb()
+            self.fields, self._colours = order, self._colours or fields_to_rgb()
             self.notes.append(f"{self.path} is interlaced ({flags}) and stays so: faces that move have combs")
             return
         self._order, self._each_field = order, mode == "field"
@@ -240,6 +244,10 @@ class VideoReader:
             self._start = round(container.start_time / (time_base * av.time_base)) if container.start_time else 0
             self._first_time = float((first.pts - self._start) * time_base) if first.pts is not None else 0.0
             self._crop = noted_size(container, first)
+            self._mapping = Mapping(first)
+            if self._mapping.name:
+                self._colours = self._mapping.to_rgb()
+                self.notes.append(f"{self.path} is {self._mapping.name}: mapped to BT.709, which every screen shows")
             matrix = display_matrix(first)
             height, width = orient(np.empty((*(self._crop or (first.height, first.width)), 1)), matrix).shape[:2]
             frames, last_end = self._count(first.pts, Fraction(1) / (rate * time_base))
