@@ -16,6 +16,7 @@ from films import HalvesDetector, write_film
 from videos import CLIPS, encode, spoil
 
 from ipfvr.config import load_config
+from ipfvr.crop import crop_video
 from ipfvr.errors import UserError, run_verb
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
@@ -213,6 +214,18 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
     assert "leave it, --crop or --scale out" in capsys.readouterr().err
     with pytest.raises(UserError, match="use one of frame, field, keep, ignore"):
         restore(Job(source, tmp_path / "b.mp4"), load_config(None, tiny("video.interlaced=both")), quiet=True)
+
+
+def test_crops_are_those_of_whole_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipfvr.crop.make_detector", lambda config: HalvesDetector())
+    crops = []
+    for name, images in (("fields", None), ("wholes", moments()[::2])):
+        out = tmp_path / f"{name}_crop.mp4"
+        crop_video(film(tmp_path / f"{name}.mp4", "tff", images=images), out, load_config(None, ["preset=tiny"]), True)
+        crops.append([frame.image for frame in VideoReader(out)])
+    assert len(crops[0]) == len(crops[1]) == FRAMES
+    near = np.mean([psnr(a, b) for a, b in zip(*crops, strict=True)])
+    assert near > 30
 
 
 @pytest.mark.skipif(not INPUTS.is_dir(), reason="the inputs of ../shared/data are not here")

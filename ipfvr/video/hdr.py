@@ -173,7 +173,7 @@ def _cube_file(transfer: str, primaries: int, peak: float) -> IO[str]:
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red runs fastest
     colours = to_bt709(np.stack([red, green, blue], axis=-1), transfer, primaries, peak).reshape(-1, 3)
     file = tempfile.NamedTemporaryFile("w", prefix="ipfvr-", suffix=".cube")  # noqa: SIM115 (it is read later)
-    file.write(f"LUT_3D_SIZE {_CUBE}\n")
-    np.savetxt(file, colours, fmt="%.6f")
+    lines = [f"LUT_3D_SIZE {_CUBE}", *(f"{red:.6f} {green:.6f} {blue:.6f}" for red, green, blue in colours.tolist())]
+    file.write("\n".join(lines))
     file.flush()
     return file
