@@ -43,7 +43,7 @@ def crop_video(source: Path, output: Path, config: Config, quiet: bool = False) 
     """Crop the main face of a video; the file is read twice, first to find the face, and never held.
 
     Args:
-        source: the video.
+        source: the video; of interlaced film one frame is made of two fields.
         output: the crops' video; its JSON lies beside it.
         config: ``video.size``, ``video.crf`` and ``faces`` are used.
         quiet: without a progress bar.
@@ -54,7 +54,7 @@ def crop_video(source: Path, output: Path, config: Config, quiet: bool = False) 
     Raises:
         UserError: an input that cannot be read or has no face, an output that cannot be written.
     """
-    reader = VideoReader(source)
+    reader = VideoReader(source, interlaced="frame")
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the input itself; choose another output")
     check_writable(output)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ipfvr.errors import UserError
-from ipfvr.video.colour import to_rgb, to_yuv420p
+from ipfvr.video.colour import to_rgb, to_yuv
 from ipfvr.video.h264 import set_up_encoder
 
 LEVELS = ("light", "heavy", "severe")
@@ -252,7 +252,7 @@ def encode_h264(frames: Iterable[np.ndarray], crf: int) -> Iterator[tuple[av.Pac
     context: av.VideoCodecContext | None = None
     size = (0, 0)
     for index, image in enumerate(frames):
-        frame = to_yuv420p(image)
+        frame = to_yuv(image)
         if context is None:
             size = image.shape[:2]
             context = av.CodecContext.create("libx264", "w")

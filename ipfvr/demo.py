@@ -27,6 +27,7 @@ from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
+from ipfvr.film.source import open_source, writable_ending
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
@@ -35,8 +36,8 @@ from ipfvr.pixels import resize_frames
 from ipfvr.registry import find
 from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
-from ipfvr.video.mux import CONTAINERS, writable_ending
-from ipfvr.video.reader import VideoReader, read_frames, read_image
+from ipfvr.video.mux import CONTAINERS
+from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
 
 FRAMES = 48
@@ -102,7 +103,7 @@ def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path
     Args:
         folder: gets the restored film, its JSON and the page.
         config: how to restore.
-        video: any video.
+        video: any video, or a picture.
         references: pictures of the person; without any every face is restored.
         frames: only the first so many; None: all.
 
@@ -112,7 +113,7 @@ def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
     """
-    part = None if frames is None else (0, min(frames, len(VideoReader(video))))
+    part = None if frames is None else (0, min(frames, len(open_source(video, config.video))))
     job = Job(video, folder / f"restored{writable_ending(video)}", references=tuple(references), part=part)
     _clear(folder, video)
     report = restore(job, config, page=folder / PAGE)

@@ -15,7 +15,14 @@ class VideoConfig:
     scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
     clip_frames: int = 24  # F, frames in a clip
     overlap: int = 8  # O, frames a clip shares with the one before it
+    # Interlaced film, which restore looks for: frame (one frame of two fields) | field (one of each, twice as many) |
+    # keep (interlaced as it is) | ignore (nothing is looked for).
+    interlaced: str = "frame"
+    # Colours of the H.264 written: 420 (one for two by two pixels) | 444 (one for each) | auto (444 where the source
+    # has one for each, or a side is odd).
+    chroma: str = "auto"
     crf: int = 17  # constant rate factor of the H.264 written
+    quality: int = 95  # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
     preset: str = "veryfast"  # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
 
 

@@ -1,10 +1,11 @@
-"""Restore the faces of a video: ``python -m ipfvr.restore IN.mp4 --reference REF.jpg --output OUT.mp4``.
+"""Restore the faces of a video or a picture: ``python -m ipfvr.restore IN.mp4 --reference REF.jpg --output OUT.mp4``.
 
 Every face (with references: everybody who is on them) is found, followed, aligned, restored and put back into the
 frame; sound, subtitles, chapters and times are the source's. A JSON with all that made it lies beside the output, and
 an HTML page of frames before and after (``--no-page`` leaves it out).
 ``--crop`` writes the main face's restored square instead; ``--aligned`` says that the input already is such a square.
-A folder of videos, or a list of them, gives a folder of restored ones.
+A picture gives a picture, with its orientation, colour profile and EXIF. A folder of videos and pictures, or a list of
+them, gives a folder of restored ones.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _restore_one(job: Job, config: Config, with_page: bool) -> None:
     from ipfvr.film.run import restore
+    from ipfvr.video.photo import is_photo
 
     try:
         report = restore(job, config, page=job.page if with_page else None)
@@ -74,10 +76,10 @@ def _restore_one(job: Job, config: Config, with_page: bool) -> None:
         raise KeyboardInterrupt(
             f"stopped: the same command goes on where it stopped; what is done lies in {job.output.parent}"
         ) from None
-    print(
-        f"{job.output}: {report['frames']} frames ({report['restored']} restored) in {report['seconds']:.1f} s, "
-        f"peak memory {report['peak_memory_mb']} MB"
-    )
+    faces = len(report["tracks"])
+    many = f"{report['frames']} frames ({report['restored']} restored)"
+    what = f"{faces} face{'s' * (faces != 1)} restored" if is_photo(job.source) else many
+    print(f"{job.output}: {what} in {report['seconds']:.1f} s, peak memory {report['peak_memory_mb']} MB")
     if with_page:
         print(f"{job.page}: before and after, to open in a browser")
 
@@ -85,7 +87,7 @@ def _restore_one(job: Job, config: Config, with_page: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.restore", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("input", type=Path, help="the video; or a folder of videos; or a .txt with one path a line")
+    add("input", type=Path, help="the video or picture; or a folder of them; or a .txt with one path a line")
     add(
         "--reference",
         nargs="+",
@@ -104,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--lora", action="append", default=[], metavar="[NAME=]FOLDER", help="the person's LoRA, as fit writes it")
     add("--others", choices=OTHERS, default="", help="faces of nobody on a reference; with references: leave")
-    add("--output", type=Path, required=True, help="OUT.mp4, with OUT.json beside it; a folder for many videos")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="OUT.mp4 (a picture: OUT.jpg), with OUT.json; a folder for many",
+    )
     add("--scale", type=int, choices=SCALES, default=1, help="enlarge the frame")
     add("--strength", type=float, default=1.0, help="share of the restoration's change, 0 (the source) to 1")
     add("--crop", action="store_true", help="write the main face's restored square")

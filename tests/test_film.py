@@ -135,6 +135,22 @@ def test_a_film_keeps_times_sound_chapters_and_title(film: Path, tmp_path: Path)
     assert json.loads(out.with_suffix(".json").read_text())["cuts"] == report["cuts"]
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+@pytest.mark.parametrize("first", [7, 8, 17, 18, 22, 23, 30, 31])
+def test_a_stretch_may_begin_just_before_a_part(film: Path, tmp_path: Path, first: int, name: str) -> None:
+    """A part of one or two frames needs no decoding ahead, the next one does; times of decoding still only grow."""
+    out = tmp_path / name
+    restore(Job(film, out, part=(first, 32)), tiny(), quiet=True)
+    before, after = times_of(film)[first:], times_of(out)
+    # Matroska counts in milliseconds.
+    assert [float(time - after[0]) for time in after] == pytest.approx(
+        [float(t - before[0]) for t in before], abs=0.002
+    )
+    with av.open(str(out)) as container:
+        decoded = [packet.dts for packet in container.demux(video=0) if packet.dts is not None]
+    assert decoded == sorted(set(decoded))
+
+
 def test_subtitles_are_copied_or_named(tmp_path: Path) -> None:
     words = tmp_path / "words.srt"
     words.write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,900\nthere\n\n")

@@ -170,7 +170,7 @@ def test_a_failed_file_does_not_stop_the_others(
     for source in ("in", "list.txt"):
         command = [str(tmp_path / source), "--output", str(tmp_path / "out"), "--aligned", "preset=tiny"]
         assert run_verb(main, command) == 2
-        assert "1 of 3 videos failed" in capsys.readouterr().err
+        assert "1 of 3 files failed" in capsys.readouterr().err
         status = ["done" if source == "in" else "kept"] * 2
         assert [row["status"] for row in rows(tmp_path / "out")] == ["failed", *status]
     assert "a.mp4" in rows(tmp_path / "out")[0]["error"]

@@ -240,7 +240,7 @@ def test_a_folder_of_films_has_a_page_that_leads_to_theirs(film: Path, tmp_path:
     for name in ("a b.mp4", "report.mp4"):
         (folder / name).write_bytes(film.read_bytes())
     (folder / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(Exception, match="1 of 3 videos failed"):
+    with pytest.raises(Exception, match="1 of 3 files failed"):
         restore_many(Job(folder, tmp_path / "out"), tiny(), page=True)
     links = Reader((tmp_path / "out" / "report.html").read_text()).addresses
     assert links == ["a%20b.html", "report-2.html"]

@@ -128,7 +128,7 @@ def prepare_video(
     The video is read twice, a frame at a time: once to find shots and faces, once to crop and to look at the crops.
 
     Args:
-        file: the video.
+        file: the video; of interlaced film one frame is made of two fields.
         person: the person's vector (D,).
         folder: where crops are written, as ``<video>_s<n>.mp4``.
         networks: see there.
@@ -140,7 +140,7 @@ def prepare_video(
     """
     settings = config.prepare
     try:
-        reader = VideoReader(file)
+        reader = VideoReader(file, interlaced="frame")
         scan = scan_video(
             reader,
             networks.detector,

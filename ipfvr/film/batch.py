@@ -1,4 +1,4 @@
-"""Many videos: one row a file, each on its own, spread over processes and machines by Lightning's Fabric."""
+"""Many videos and pictures: one row a file, each on its own, spread over machines by Lightning's Fabric."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from ipfvr.errors import UserError
 from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
+from ipfvr.film.source import writable_ending
 from ipfvr.options import Config
 from ipfvr.report.restored import batch_page
-from ipfvr.video.mux import CONTAINERS, writable_ending
+from ipfvr.video.mux import CONTAINERS
+from ipfvr.video.photo import WRITABLE, is_photo
 
 REPORT, INDEX = "report.csv", "report.html"
-# A folder's files that are taken for videos.
+# A folder's files that are taken for videos, beside its pictures.
 _ENDINGS = {
     *CONTAINERS,
-    *(".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".vob", ".ogv", ".mxf"),
+    *(".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".vob"),
+    *(".ogv", ".mxf"),
 }
 _LONGEST = timedelta(days=60)  # one process waits so long for the others
 
@@ -37,7 +40,7 @@ class Row:
 
     Attributes:
         file: the input.
-        output: the restored video; empty where there is none.
+        output: the restored file; empty where there is none.
         status: ``done``, ``kept`` (an earlier run has finished the very same) or ``failed``.
         frames: written.
         restored: of them, with a restored face.
@@ -55,20 +58,25 @@ class Row:
 
 
 def sources_of(path: Path) -> list[Path] | None:
-    """The videos of a folder (sorted) or of a ``.txt`` list (one path a line, ``#`` begins a remark); None: one video.
+    """The videos and pictures of a folder (sorted) or of a ``.txt`` list (one path a line); None: a single file.
 
     Raises:
         UserError: none in it.
     """
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _ENDINGS and not p.name.startswith("."))
+        found = sorted(p for p in path.iterdir() if _is_source(p))
     elif path.suffix.lower() == ".txt" and path.is_file():
         found = [path.parent / name for name in read_list(path)]
     else:
         return None
     if not found:
-        raise UserError(f"no video in {path}")
+        raise UserError(f"no video and no picture in {path}")
     return found
+
+
+def _is_source(path: Path) -> bool:
+    known = path.suffix.lower() in _ENDINGS or is_photo(path)
+    return known and path.is_file() and not path.name.startswith(".")
 
 
 def read_list(path: Path) -> list[str]:
@@ -93,7 +101,7 @@ def read_list(path: Path) -> list[str]:
 def restore_many(
     job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False, page: bool = False
 ) -> None:
-    """Restore every video of ``job.source`` into the folder ``job.output``; one row a file in its ``report.csv``.
+    """Restore every file of ``job.source`` into the folder ``job.output``; one row a file in its ``report.csv``.
 
     ``report.html`` has the same rows, with links to the pages of the files.
 
@@ -111,8 +119,8 @@ def restore_many(
         UserError: an output that is no folder; at the end, files that failed.
     """
     sources, folder = sources_of(job.source) or [], job.output
-    if folder.suffix.lower() in CONTAINERS or folder.is_file():
-        raise UserError(f"{job.source} holds {len(sources)} videos: --output must be a folder, not {folder}")
+    if folder.suffix.lower() in (CONTAINERS | WRITABLE) or folder.is_file():
+        raise UserError(f"{job.source} holds {len(sources)} files: --output must be a folder, not {folder}")
     outputs = _outputs(sources, folder)
     if dry_run:
         from ipfvr.film.estimate import describe_plan
@@ -138,9 +146,9 @@ def restore_many(
         temporary.write_text(batch_page([{**asdict(row), "page": _page_of(row)} for row in done]))
     shutil.rmtree(rows)
     failed = [row for row in done if row.status == "failed"]
-    print(f"{folder / REPORT}: {len(done) - len(failed)} of {len(done)} videos done")
+    print(f"{folder / REPORT}: {len(done) - len(failed)} of {len(done)} files done")
     if failed:
-        raise UserError(f"{len(failed)} of {len(done)} videos failed, the first is {failed[0].file}: {failed[0].error}")
+        raise UserError(f"{len(failed)} of {len(done)} files failed, the first is {failed[0].file}: {failed[0].error}")
 
 
 def _page_of(row: Row) -> str:

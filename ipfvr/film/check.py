@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipfvr.errors import UserError
 from ipfvr.film.job import OTHERS, SCALES, Job
-from ipfvr.video.mux import CONTAINERS
+from ipfvr.film.source import check_ending
 from ipfvr.video.reader import VideoReader
 
 
@@ -12,7 +12,7 @@ def check_job(job: Job, reader: VideoReader) -> None:
     """Say what cannot be, before any work.
 
     Raises:
-        UserError: a reference that is not there, an output that is the input or no video's name, an input that is not
+        UserError: a reference that is not there, an output that is the input or of another kind, an input that is not
             square though ``aligned``, options that exclude each other, a part outside of the video.
     """
     info = reader.info
@@ -32,10 +32,12 @@ def check_job(job: Job, reader: VideoReader) -> None:
         raise UserError(f"--scale {job.scale} --others {job.others}: take one of {SCALES} and of {', '.join(OTHERS)}")
     if not 0 <= job.strength <= 1:
         raise UserError(f"--strength {job.strength:g} is not between 0 (nothing is changed) and 1 (all of it)")
-    if not job.output.is_dir() and job.output.suffix.lower() not in CONTAINERS:
-        raise UserError(f"cannot write {job.output}: its name must end in {', '.join(CONTAINERS)}")
+    if not job.output.is_dir():
+        check_ending(reader, job.output)
     if job.output.exists() and job.output.samefile(job.source):
         raise UserError(f"{job.output} is the input itself; choose another output")
+    if reader.fields and (job.square or job.scale != 1):
+        raise UserError("video.interlaced=keep is for whole frames of their own size: leave it, --crop or --scale out")
     if job.aligned and info.width != info.height:
         raise UserError(
             f"{job.source} is {info.width} x {info.height}, not a square aligned crop: leave --aligned out, "

@@ -9,9 +9,9 @@ import numpy as np
 from ipfvr.film.check import check_job
 from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
+from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
-from ipfvr.video.mux import find_extras
-from ipfvr.video.reader import VideoReader
+from ipfvr.video.photo import is_photo
 
 
 def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
@@ -27,21 +27,22 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
     """
-    reader = VideoReader(job.source, forgiving=True)
+    reader = open_source(job.source, config.video)
     check_job(job, reader)
-    extras = find_extras(job.source, job.output)
+    extras = find_beside(reader, job.output)
     from ipfvr.film.look import look_at
 
     began = time.monotonic()
     look = look_at(job, config, reader, None, quiet)
     looking = time.monotonic() - began
-    plan, info, notes = look.plan, reader.info, [*look.notes, *extras.left_out]
+    plan, info = look.plan, reader.info
+    notes = [*remarks(job, config.video, reader), *look.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
-    lines = [
-        f"{job.source}: {info.frames} frames of {info.width} x {info.height}, {info.frames / rate:.1f} s at {rate:.3g} "
-        f"a second; {plan.stop - plan.start} to write"
-    ]
+    seconds = f"{info.frames / rate:.1f} s at {rate:.3g} a second"
+    film = f"{info.frames} frames, {seconds}; {plan.stop - plan.start} to write"
+    what = "a picture" if is_photo(job.source) else film
+    lines = [f"{job.source}: {info.width} x {info.height}, {what}"]
     for who, found in plan.appearances().items():
         cosines = found["cosines"]
         like = f", mean cosine {min(cosines):.2f} to {max(cosines):.2f}" if cosines else ""

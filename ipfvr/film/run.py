@@ -1,4 +1,4 @@
-"""Restore one video: look, plan, restore part by part, put the parts together."""
+"""Restore one video or picture: look, plan, restore part by part, put the parts together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ipfvr.film.check import check_job
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
+from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
-from ipfvr.video.mux import find_extras
-from ipfvr.video.reader import VideoReader
+from ipfvr.video.photo import Photo
+from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = None) -> dict[str, Any]:
-    """Restore one video.
+    """Restore one video, or one picture.
 
     What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
     on there, and ends in the same bytes.
@@ -45,10 +46,10 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         UserError: input, reference, output or weights that cannot be used, a person who is not there, a full disk.
     """
     began = time.monotonic()
-    reader = VideoReader(job.source, forgiving=True)
+    reader = open_source(job.source, config.video)
     check_job(job, reader)
     check_writable(job.output)
-    extras = find_extras(job.source, job.output)
+    extras = find_beside(reader, job.output)
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
     from ipfvr.film.ask import digest, what_is_asked
     from ipfvr.film.look import damage, look_at
@@ -61,23 +62,28 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
         from ipfvr.film.cast import hire
         from ipfvr.film.show import choose_frames, write_page
-        from ipfvr.film.write import assemble, write_parts
+        from ipfvr.film.write import assemble, write_parts, write_photo
 
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
-        notes, asides = [*look.notes, *troupe.notes, *extras.left_out], list(troupe.asides)
+        notes = [*remarks(job, config.video, reader), *look.notes, *troupe.notes, *extras.left_out]
+        asides = list(troupe.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
         _tell(notes, quiet)
         shown = choose_frames(look.plan) if page else ()
-        resumed = write_parts(job, config, look, troupe, parts, quiet, shown)
+        resumed = None
+        if isinstance(reader, Photo):
+            write_photo(job, config, look, troupe, reader, quiet)
+        else:
+            resumed = write_parts(job, config, look, troupe, parts, quiet, shown)
         late = _reference_notes(look.plan, reader, troupe, config)
         damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
         if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
             late.append(damage(reader, damaged))
         _tell(late, quiet)
         notes += late
-        sound = assemble(job, config, look, parts, extras)
+        sound = "none" if isinstance(reader, Photo) else assemble(job, config, look, parts, extras)
         plan, restorers = look.plan, list(troupe.restorers.values())
         # One person's configuration has the person's words in it.
         used = restorers[0].config if len(restorers) == 1 else config
@@ -111,8 +117,11 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         }
         write_json(job.output.with_suffix(".json"), report)
         if page is not None:
-            before = parts.sources()
-            after = pick_frames(job.output, before)
+            if isinstance(reader, Photo):
+                before, after = {i: reader.image for i in shown}, {i: read_image(job.output) for i in shown}
+            else:
+                before = parts.sources()
+                after = pick_frames(job.output, before)
             write_page(page, report, plan, reader, before, after, look.references, job.square)
         finished = True
         return report

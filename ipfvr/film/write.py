@@ -1,11 +1,13 @@
-"""The second pass: frames restored into parts, and the parts into the output."""
+"""The second pass: frames restored into parts, and the parts into the output; a picture at once."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from tqdm import tqdm
@@ -16,9 +18,11 @@ from ipfvr.film.cast import Troupe
 from ipfvr.film.job import Job
 from ipfvr.film.look import Look
 from ipfvr.film.parts import Parts
+from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
 from ipfvr.options import Config
 from ipfvr.video.mux import Extras, join
+from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter, fits, odd_size
 
@@ -71,6 +75,8 @@ def write_parts(
                 crf=config.video.crf,
                 preset=config.video.preset,
                 sample_aspect_ratio=aspect,
+                fields=reader.fields,
+                pixel_format=colours_of(job, config.video, reader)[0],
             ) as writer:
                 for index in range(a, b):
                     image, pts = stream.next()
@@ -82,6 +88,25 @@ def write_parts(
                 parts.save_memories(b, stream.memories())
             parts.forget_memories(b)
     return None if start == plan.start else start
+
+
+def write_photo(job: Job, config: Config, look: Look, troupe: Troupe, photo: Photo, quiet: bool) -> None:
+    """Restore a picture and write it.
+
+    Args:
+        job, config, look, troupe, quiet: the job.
+        photo: its source.
+
+    Raises:
+        UserError: a quality that is none, a file that cannot be written.
+    """
+    if not 1 <= config.video.quality <= 100:
+        raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
+    steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
+    canvas = canvas_for(job, config, photo)
+    with tqdm(total=look.plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+        image, _ = FilmStream(photo, look.plan, troupe.restorers, canvas, config, 0, bar.update).next()
+    photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
 
 def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras) -> str:
@@ -103,17 +128,23 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
     def when(count: int) -> int:
         return times[count] if count >= 0 else times[0] + count * step
 
+    # Packets are decoded one a frame from first to last, ahead of their showing by what the part needs that needs most:
+    # a part of one or two frames needs nothing, and the next would begin before it.
+    ahead = max(_ahead(parts.path(a), rate) for a in begins)
+    decoded = itertools.count(-ahead)
+
     def retime(number: int, packet: av.Packet) -> None:
-        # In a part frames are counted from 0; before it lie those decoded ahead of their showing.
-        counts = [begins[number] - plan.start + round(t * packet.time_base * rate) for t in (packet.pts, packet.dts)]
+        # In a part frames are counted from 0.
+        shown = begins[number] - plan.start + round(packet.pts * packet.time_base * rate)
         packet.time_base = info.time_base
-        packet.pts, packet.dts = (when(count) for count in counts)
+        packet.pts, packet.dts = when(shown), when(next(decoded))
         packet.duration = step
 
     canvas = canvas_for(job, config, reader)
+    colours, _ = colours_of(job, config.video, reader)
     before = extras.metadata.get("comment", "")
     comment = before if NOTE in before else "; ".join(filter(None, [before, NOTE]))
-    metadata = {"comment": comment, **odd_size(canvas.width, canvas.height)}
+    metadata = {"comment": comment, **odd_size(canvas.width, canvas.height, colours)}
     try:
         # In the parts' folder, so that a kill leaves nothing that is not removed at the end.
         whole = parts.folder / "whole"
@@ -123,3 +154,11 @@ def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise UserError(f"{job.output} cannot be put together: {reason_of(error)}") from None
     return sound if extras.sound else "none"
+
+
+def _ahead(part: Path, rate: Fraction) -> int:
+    """How many frames before its showing the first frame of a part is decoded."""
+    with av.open(str(part)) as container:
+        stream = container.streams.video[0]
+        first = next(packet for packet in container.demux(stream) if packet.dts is not None)
+        return max(0, round((first.pts - first.dts) * first.time_base * rate))

@@ -7,11 +7,13 @@ from fractions import Fraction
 import av
 import cv2
 
-from ipfvr.video.colour import tag_bt709
+from ipfvr.video.colour import FULL, HALF, tag_bt709
 
 # FFmpeg's own default; named so that a result does not change with it.
 PRESET = "medium"
 
+# x264 takes 6 off the quality of colours where there is one for each pixel; who keeps them wants to see them.
+_FULL_CHROMA = -6
 _AVX2 = 11  # OpenCV's number of the processor feature
 
 
@@ -34,8 +36,10 @@ def set_up_encoder(
     rate: Fraction,
     threads: int = 1,
     preset: str = PRESET,
+    fields: str = "",
+    pixel_format: str = HALF,
 ) -> None:
-    """Set an encoder that is not open yet to 8-bit 4:2:0 H.264 whose frames are counted: pts 0, 1, 2 ...
+    """Set an encoder that is not open yet to 8-bit H.264 whose frames are counted: pts 0, 1, 2 ...
 
     x264 decides by the frame rate, by the times of frames and by the number of threads. With times that count, the
     pictures depend on the frames, ``crf``, ``rate`` and ``threads`` alone, and a variable frame rate (whose times the
@@ -43,15 +47,22 @@ def set_up_encoder(
 
     Args:
         context: a libx264 encoder.
-        width: even.
-        height: even.
+        width: even, but for ``yuv444p``.
+        height: likewise.
         crf: constant rate factor.
         rate: frames a second.
         threads: more are faster and give other bytes.
         preset: x264's, from ultrafast to veryslow.
+        fields: of interlaced frames, which field comes first: ``tff`` or ``bff``.
+        pixel_format: ``yuv420p`` or ``yuv444p``.
     """
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.width, context.height, context.pix_fmt = width, height, pixel_format
     context.framerate, context.time_base = rate, 1 / rate
     context.thread_count = threads
-    context.options = {"crf": str(crf), "preset": preset, "x264-params": _reproducible()}
+    parameters = _reproducible()
+    if fields:
+        parameters += f":{fields}=1"
+    if pixel_format == FULL:
+        parameters += f":chroma-qp-offset={_FULL_CHROMA}"
+    context.options = {"crf": str(crf), "preset": preset, "x264-params": parameters}
     tag_bt709(context)

@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from ipfvr.errors import UserError
-from ipfvr.video.reader import SIZE_KEY
+from ipfvr.video.opening import SIZE_KEY
 
 # File name endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -43,12 +43,6 @@ class Extras:
     metadata: Mapping[str, str]
     chapters: bool
     sound: bool
-
-
-def writable_ending(source: Path) -> str:
-    """The ending of a file that can be written for a source: its own, else Matroska's, which carries any sound."""
-    ending = source.suffix.lower()
-    return ending if ending in CONTAINERS else ".mkv"
 
 
 def find_extras(source: Path, output: Path, sound_only: bool = False) -> Extras:

@@ -1,28 +1,28 @@
-"""Videos as streams of RGB frames, and pictures."""
+"""Videos as streams of RGB frames (BT.709, 8 bits), and pictures."""
 
 from __future__ import annotations
 
 import struct
 from array import array
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 
 from ipfvr.errors import UserError
-from ipfvr.video.colour import to_rgb
+from ipfvr.video.colour import fields_to_rgb, to_rgb
+from ipfvr.video.graph import Filtered
+from ipfvr.video.hdr import Mapping
+from ipfvr.video.interlace import check_mode, deinterlaced, field_order, field_times
+from ipfvr.video.opening import check_whole, decode, noted_size, opened, reason, until_error, video_stream
 
 # In these every packet of a file with timestamps is one shown frame; with others only decoding tells.
 _ONE_PACKET_ONE_FRAME = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1"}
 _INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
-# Key of a file's metadata in which VideoWriter notes an odd size, "63x47".
-SIZE_KEY = "ipfvr_size"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Frame:
 class VideoReader:
     """A video, read frame by frame; each iteration starts anew and holds a few frames at a time.
 
+    HDR and wide gamuts are brought to BT.709 (:mod:`ipfvr.video.hdr`).
+
     Opening decodes the first frame and walks once over the packets (without decoding them), which finds the exact
     number of frames and whether the file was cut short.
 
@@ -92,8 +94,12 @@ class VideoReader:
         forgiving: frames that cannot be decoded do not end the reading. In their place, at their time, the frame before
             comes once more; where it is not known of each packet that it is a frame (other containers than MP4 and
             Matroska), or where there is no frame before, they are left out.
+        interlaced: what becomes of interlaced film, which is then looked for: ``frame`` (one frame of two fields),
+            ``field`` (one of each: twice as many), ``keep``; ``ignore``: nothing is looked for.
 
     Attributes:
+        fields: of frames that are interlaced and stay so, which field comes first, ``tff`` or ``bff``; else empty.
+        notes: what was done to the frames and a user may want otherwise, a line each.
         damaged: numbers of the damaged frames that iterating has come by so far.
 
     Raises:
@@ -101,13 +107,20 @@ class VideoReader:
             be decoded (unless forgiving) or that changes size; the line names the frame.
     """
 
-    def __init__(self, path: str | Path, forgiving: bool = False) -> None:
+    def __init__(self, path: str | Path, forgiving: bool = False, interlaced: str = "ignore") -> None:
         self.path, self.forgiving, self.damaged = Path(path), forgiving, set()
+        self.fields, self.notes = "", []
+        self._order = ""  # of the file's fields, where frames are made of them
+        self._each_field = False
+        self._colours: Filtered | None = None
         self._times = array("q")  # of every frame, where the packets tell them; 8 bytes a frame
         if not self.path.is_file():
             raise UserError(f"no video file {self.path}")
         self._crop: tuple[int, int] | None = None
+        check_mode(interlaced)
         self.info = self._inspect()
+        if interlaced != "ignore":
+            self._look_for_fields(interlaced)
 
     @property
     def start(self) -> float:
@@ -136,14 +149,17 @@ class VideoReader:
         return self._frames(wanted, min(max(wanted, default=-1) + 1, self.info.frames))
 
     def _frames(self, wanted: Collection[int], end: int) -> Iterator[Frame]:
-        with _opened(self.path) as container:
-            stream = _video_stream(container)
+        with opened(self.path) as container:
+            stream = video_stream(container)
             stream.thread_type = "AUTO"
             index, size = 0, None
             step = max(1, round(1 / (self.info.rate * self.info.time_base)))
             last, held = -step, None
             try:
-                for decoded, broken in _decoded(container, stream, self.forgiving):
+                shown = decode(container, stream, self.forgiving)
+                if self._order:
+                    shown = deinterlaced(shown, self._order, self._each_field)
+                for decoded, broken in shown:
                     if size is None:
                         size = (decoded.width, decoded.height)
                     elif size != (decoded.width, decoded.height):
@@ -168,7 +184,7 @@ class VideoReader:
                     index += 1
             except av.error.FFmpegError as error:
                 raise UserError(
-                    f"{self.path}: frame {index} of {self.info.frames} cannot be decoded ({_reason(error)}): the file "
+                    f"{self.path}: frame {index} of {self.info.frames} cannot be decoded ({reason(error)}): the file "
                     f"is damaged there; repair it, or cut it before {float(max(last, 0) * self.info.time_base):.2f} s"
                 ) from None
             while self.forgiving and held is not None and index < min(end, len(self._times)):
@@ -187,19 +203,39 @@ class VideoReader:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
 
     def _image(self, decoded: av.VideoFrame) -> np.ndarray:
-        image = to_rgb(decoded)
+        self._mapping.tag(decoded)
+        image = to_rgb(decoded, self._colours)
         if self._crop is not None:
             image = image[: self._crop[0], : self._crop[1]]
         return np.ascontiguousarray(orient(image, display_matrix(decoded)))
 
+    def _look_for_fields(self, mode: str) -> None:
+        order, otherwise = field_order(self.path)
+        if not order:
+            return
+        flags = "its flags say otherwise" if otherwise else "as its flags say"
+        if mode == "keep":
+            self.fields, self._colours = order, self._colours or fields_to_rgb()
+            self.notes.append(f"{self.path} is interlaced ({flags}) and stays so: faces that move have combs")
+            return
+        self._order, self._each_field = order, mode == "field"
+        if self._each_field:
+            info = self.info
+            step = round(1 / (info.rate * info.time_base))
+            self.info = replace(info, frames=2 * info.frames, rate=2 * info.rate, time_base=info.time_base / 2)
+            self._start *= 2
+            self._times = field_times(self._times, step) if self._times else self._times
+        made = "each field" if self._each_field else "each two fields; video.interlaced=field gives the whole motion"
+        self.notes.append(f"{self.path} is interlaced ({flags}): one frame is made of {made}")
+
     def _inspect(self) -> VideoInfo:
-        with _opened(self.path) as container:
-            stream = _video_stream(container)
-            _check_whole(container, stream, self.path)
+        with opened(self.path) as container:
+            stream = video_stream(container)
+            check_whole(container, stream, self.path)
             try:
-                first, _ = next(_decoded(container, stream, self.forgiving), (None, False))
+                first, _ = next(decode(container, stream, self.forgiving), (None, False))
             except av.error.FFmpegError as error:
-                raise UserError(f"{self.path}: its first frame cannot be decoded ({_reason(error)})") from None
+                raise UserError(f"{self.path}: its first frame cannot be decoded ({reason(error)})") from None
             if first is None:
                 raise UserError(f"{self.path} has a video stream without a single frame that can be decoded")
             time_base = stream.time_base or Fraction(1, 90_000)
@@ -207,7 +243,11 @@ class VideoReader:
             # FFmpeg's tools count time from the container's start, which sound and picture share.
             self._start = round(container.start_time / (time_base * av.time_base)) if container.start_time else 0
             self._first_time = float((first.pts - self._start) * time_base) if first.pts is not None else 0.0
-            self._crop = _noted_size(container, first)
+            self._crop = noted_size(container, first)
+            self._mapping = Mapping(first)
+            if self._mapping.name:
+                self._colours = self._mapping.to_rgb()
+                self.notes.append(f"{self.path} is {self._mapping.name}: mapped to BT.709, which every screen shows")
             matrix = display_matrix(first)
             height, width = orient(np.empty((*(self._crop or (first.height, first.width)), 1)), matrix).shape[:2]
             frames, last_end = self._count(first.pts, Fraction(1) / (rate * time_base))
@@ -230,8 +270,8 @@ class VideoReader:
 
     def _count(self, first_pts: int | None, step: Fraction) -> tuple[int, int | None]:
         """Number of frames, and the end of the last one in units of the time base."""
-        with _opened(self.path) as container:
-            stream = _video_stream(container)
+        with opened(self.path) as container:
+            stream = video_stream(container)
             indexed = _INDEXED_CONTAINERS & set(container.format.name.split(","))
             if indexed and first_pts is not None and stream.codec_context.codec.canonical_name in _ONE_PACKET_ONE_FRAME:
                 # Frames before the first one shown refer to pictures that are not in the file: no decoder gives them.
@@ -243,7 +283,7 @@ class VideoReader:
             else:
                 indexed = set()
                 stream.thread_type = "AUTO"
-                times = ((frame.pts, frame.duration) for frame in _until_error(container, stream, self.forgiving))
+                times = ((frame.pts, frame.duration) for frame in until_error(container, stream, self.forgiving))
             count, end = 0, None
             for pts, duration in times:
                 count += 1
@@ -301,97 +341,3 @@ def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     else:
         flip_x, flip_y = a < 0, d < 0
     return image[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        container = av.open(str(path), metadata_errors="ignore")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        hint = "is empty" if path.stat().st_size == 0 else f"is not a video that can be read ({_reason(error)})"
-        raise UserError(f"{path} {hint}; if it was being recorded or copied, it is cut short") from None
-    with container:
-        yield container
-
-
-def _video_stream(container: Any) -> Any:
-    name = container.name
-    if container.format.name == "tty":  # FFmpeg plays any text file as terminal art
-        raise UserError(f"{name} is a text file, not a video")
-    pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if pictures and pictures[0].codec_context is None:
-        raise UserError(f"{name}: no decoder for its video; convert it to H.264 first")
-    if not pictures:
-        what = "sound but no video" if container.streams.audio else "no video"
-        raise UserError(f"{name} has {what}; give a file with pictures")
-    return pictures[0]
-
-
-def _check_whole(container: Any, stream: Any, path: Path) -> None:
-    """Raise if the container promises more than the file holds."""
-    size = path.stat().st_size
-    kinds = set(container.format.name.split(","))
-    if "mp4" in kinds:
-        entries = stream.index_entries
-        there = sum(entry.pos + entry.size <= size for entry in entries)
-        if there < len(entries):
-            raise UserError(
-                f"{path} is cut short: frame {there} is the first of {len(entries)} that is missing; copy the file "
-                "again, or cut it before that frame"
-            )
-    elif "matroska" in kinds:
-        with path.open("rb") as file:
-            end = _matroska_end(file.read(4096))
-        if end is not None and size < end:
-            raise UserError(f"{path} is cut short: {size} of {end} bytes are there; copy the file again")
-
-
-def _matroska_end(head: bytes) -> int | None:
-    """Where the file ends by its Segment's size, or None where that is not said (a live recording)."""
-    at = head.find(b"\x18\x53\x80\x67")
-    if at < 0 or at + 5 > len(head):
-        return None
-    length = 9 - head[at + 4].bit_length()
-    field = head[at + 4 : at + 4 + length]
-    value = int.from_bytes(field, "big") - (1 << 7 * length)
-    return None if value == (1 << 7 * length) - 1 else at + 4 + length + value
-
-
-def _noted_size(container: Any, first: av.VideoFrame) -> tuple[int, int] | None:
-    """(height, width) of the frames before VideoWriter made them even, if it did."""
-    try:
-        noted = {key.lower(): value for key, value in container.metadata.items()}  # Matroska's keys are upper case
-        width, height = (int(number) for number in noted.get(SIZE_KEY, "").split("x"))
-    except ValueError:
-        return None
-    odd = (first.height - height, first.width - width)
-    return (height, width) if set(odd) <= {0, 1} else None
-
-
-def _decoded(container: Any, stream: Any, forgiving: bool) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """Decoded frames, each with whether packets before it could not be decoded (forgiving; else that is an error)."""
-    broken = False
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            if not forgiving:
-                raise
-            broken = True
-            continue
-        for frame in frames:
-            yield frame, broken
-            broken = False
-
-
-def _until_error(container: Any, stream: Any, forgiving: bool) -> Iterator[av.VideoFrame]:
-    """Decoded frames up to the first damaged one, whose error the reader reports when it gets there."""
-    try:
-        for frame, _ in _decoded(container, stream, forgiving):
-            yield frame
-    except av.error.FFmpegError:
-        return
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

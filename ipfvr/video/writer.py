@@ -15,16 +15,17 @@ import numpy as np
 
 from ipfvr.errors import UserError
 from ipfvr.files import atomic, reason_of
-from ipfvr.video.colour import to_yuv420p
+from ipfvr.video.colour import HALF, fields_to_yuv, to_yuv
 from ipfvr.video.h264 import PRESET, set_up_encoder
 from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join
-from ipfvr.video.reader import SIZE_KEY, VideoReader
+from ipfvr.video.opening import SIZE_KEY
+from ipfvr.video.reader import VideoReader
 
 GLOBAL_HEADER = av.codec.context.Flags.global_header  # parameter sets lie in the container, not in the packets
 
 
 class VideoWriter:
-    """An H.264 video (8 bits, 4:2:0, BT.709, limited range, tagged so), written as frames come.
+    """An H.264 video (8 bits, 4:2:0 or 4:4:4, BT.709, limited range, tagged so), written as frames come.
 
     A context manager: the file appears under its name when the block ends well; after an exception, or when no frame
     was written, nothing is left.
@@ -53,6 +54,9 @@ class VideoWriter:
         sample_aspect_ratio: width of a pixel to its height.
         encoder_rate: the frame rate the encoder is told, by which it spends bits; default ``rate``.
         preset: the encoder's.
+        fields: of interlaced frames, which field comes first: ``tff`` or ``bff``.
+        pixel_format: ``yuv420p``, or ``yuv444p``, which keeps every pixel's colour and odd sides; some players cannot
+            show it.
 
     Raises:
         UserError: an output that cannot be written, an unknown container, sound that the container cannot carry (all
@@ -73,6 +77,8 @@ class VideoWriter:
         sample_aspect_ratio: Fraction | None = None,
         encoder_rate: Fraction | None = None,
         preset: str = PRESET,
+        fields: str = "",
+        pixel_format: str = HALF,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in CONTAINERS:
@@ -84,9 +90,11 @@ class VideoWriter:
         self.width, self.height, self.crf, self.threads = width, height, crf, threads
         self.rate = Fraction(rate).limit_denominator(100_000)
         self.time_base = time_base or 1 / self.rate
-        self.metadata = {**(metadata or {}), **odd_size(width, height)}
+        self.pixel_format = pixel_format
+        self.metadata = {**(metadata or {}), **odd_size(width, height, pixel_format)}
         self.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
         self.encoder_rate, self.preset = encoder_rate or self.rate, preset
+        self.fields, self._to_yuv = fields, fields_to_yuv() if fields and pixel_format == HALF else None
         self.frames = 0
         self.sound = "none"
         self._source: VideoReader | None = None
@@ -107,7 +115,9 @@ class VideoWriter:
             stack.callback(_abandon, self._container)
             self._stream = self._container.add_stream("libx264", rate=self.rate)
             self._stream.time_base = self.time_base
-            even = (self.width + self.width % 2, self.height + self.height % 2)
+            even = (self.width, self.height)
+            if self.pixel_format == HALF:
+                even = (self.width + self.width % 2, self.height + self.height % 2)
             self._encoder = self._set_up(self._stream.codec_context, even)
             self._begun = 0  # frame at which the encoder began
             self._times: dict[int, int] = {}
@@ -147,7 +157,7 @@ class VideoWriter:
         self._first = self._first if self.frames else pts
         self._last = pts
         self._times[self.frames] = pts
-        frame = to_yuv420p(image)
+        frame = to_yuv(image, self.pixel_format, self._to_yuv)
         frame.pts, frame.time_base = self.frames - self._begun, 1 / self.encoder_rate
         self.frames += 1
         self._mux(frame)
@@ -170,7 +180,9 @@ class VideoWriter:
                 self._join(self._extras if self.sound == "copied" else None)
 
     def _set_up(self, encoder: Any, size: tuple[int, int]) -> Any:
-        set_up_encoder(encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset)
+        set_up_encoder(
+            encoder, *size, self.crf, self.encoder_rate, self.threads, self.preset, self.fields, self.pixel_format
+        )
         encoder.sample_aspect_ratio = self.sample_aspect_ratio
         return encoder
 
@@ -215,9 +227,10 @@ class VideoWriter:
             ) from None
 
 
-def odd_size(width: int, height: int) -> dict[str, str]:
+def odd_size(width: int, height: int, pixel_format: str) -> dict[str, str]:
     """The note in a file's metadata from which an odd size, stored one pixel larger, is known again."""
-    return {SIZE_KEY: f"{width}x{height}"} if width % 2 or height % 2 else {}
+    larger = pixel_format == HALF and (width % 2 or height % 2)
+    return {SIZE_KEY: f"{width}x{height}"} if larger else {}
 
 
 def fits(source: VideoReader, first: int, last: int, time_base: Fraction, rate: Fraction) -> str:
