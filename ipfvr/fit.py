@@ -1,4 +1,4 @@
-"""Train a network: ``python -m ipfvr.fit --config experiments/mini/base.yaml key=value ...``.
+"""Train a network: ``python -m ipfvr.fit --config experiments/mini/second/joint.yaml key=value ...``.
 
 A stopped training goes on where it was when the same command is given again; ``--restart`` begins anew.
 The latest averaged weights are written to ``<train.output>/weights`` at every checkpoint.
@@ -19,7 +19,9 @@ from ipfvr.options import Config
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.fit", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True, help="an experiment file, such as experiments/mini/base.yaml")
+    parser.add_argument(
+        "--config", required=True, help="an experiment file, such as experiments/mini/second/joint.yaml"
+    )
     parser.add_argument("--restart", action="store_true", help="begin anew though a checkpoint is there")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args(argv)

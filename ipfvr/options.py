@@ -219,16 +219,6 @@ class SamplerConfig:
 
 
 @dataclass
-class GainConfig:
-    """How much of what the network changed in a clip is kept (:mod:`ipfvr.faces.gain`)."""
-
-    floor: float = 1.0  # the least share; 1: every change is kept whole, and the rest is not read
-    bias: float = 0.0
-    energy: float = 0.0  # of the logarithm of the change's mean square, grey levels
-    fineness: float = 0.0  # of the logarithm of the fine part's share of it
-
-
-@dataclass
 class LongVideoConfig:
     """What ties the clips of a video together (Section 3.4)."""
 
@@ -334,7 +324,6 @@ class Config:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    gain: GainConfig = field(default_factory=GainConfig)
     long_video: LongVideoConfig = field(default_factory=LongVideoConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)

@@ -18,7 +18,6 @@ from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.errors import UserError
-from ipfvr.faces.gain import keep_change
 from ipfvr.models.networks import Networks
 from ipfvr.options import Config, PromptConfig
 from ipfvr.pixels import resize, to_frames, to_tensor
@@ -159,8 +158,8 @@ class Restorer:
             (F, size, size, 3) uint8 RGB, size = ``video.size``.
         """
         size, unit = self.config.video.size, self.config.vae.frames_per_chunk
-        parts = [low[i : i + unit] for i in range(0, len(low), unit)]
-        z_lq = torch.cat([self.codec.encode(resize(to_tensor(p).to(self.device), size)) for p in parts])
+        parts = [resize(to_tensor(low[i : i + unit]).to(self.device), size) for i in range(0, len(low), unit)]
+        z_lq = torch.cat([self.codec.encode(part) for part in parts])
         z = self.sampler.restore_latent(
             self.denoiser,
             z_lq.transpose(0, 1)[None],
@@ -175,8 +174,17 @@ class Restorer:
             between=None if memory is None else lambda i, s: self.long_video.blend(s, i, memory, context),
             progress=(lambda done, total: progress(1)) if progress else None,
         )
-        restored = np.concatenate([to_frames(self.codec.decode(p)) for p in z[0].transpose(0, 1).split(unit)])
-        return keep_change(restored, low, self.config.gain)
+        pairs = zip(z[0].transpose(0, 1).split(unit), z_lq.split(unit), parts, strict=True)
+        return np.concatenate([to_frames(self._pixels(*three)) for three in pairs])
+
+    def _pixels(self, z: Tensor, z_lq: Tensor, low: Tensor) -> Tensor:
+        """Frames of restored latents z (F, C, h, w): (F, 3, size, size).
+
+        Where a difference of latents is diffused (``sampler.residual_scale``), the frames ``low`` change by what it
+        means in pixels, so that what the codec cannot hold of a good clip stays.
+        """
+        decoded = self.codec.decode(z)
+        return decoded + low - self.codec.decode(z_lq) if self.config.sampler.residual_scale else decoded
 
     def restore_stream(
         self,

@@ -303,7 +303,7 @@ def test_the_degraded_reference_is_a_stream_of_its_own(tmp_path: Path) -> None:
 
 def test_a_reference_is_always_degraded_alike():
     config = load_config(None, ["preset=mini"])
-    face = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    face = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     low = degraded_reference(face, config)
     assert low.shape == (1, 64, 64, 3)
     assert np.array_equal(low, degraded_reference(face, load_config(None, ["preset=mini", "seed=5"])))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ipfvr.config import load_config
 from ipfvr.data.sample import sample_clip
@@ -95,16 +94,14 @@ def test_a_seed_changes_the_result(low: Path, whole: np.ndarray) -> None:
 
 
 def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
-    """A zero prediction at the noisiest step, one step: what comes out is the codec's round trip of the input."""
+    """A zero prediction at the noisiest step, one step: what comes out is the input, whatever the codec does to it."""
     config = tiny("sampler.residual_scale=0.2", "sampler.steps=1", "sampler.start_step=999")
     restorer = Restorer(config)
     frames = read_frames(low)[:4]
-    from ipfvr.pixels import resize, to_frames, to_tensor
+    from ipfvr.pixels import resize_frames
 
-    with torch.no_grad():
-        expected = to_frames(restorer.codec.decode(restorer.codec.encode(resize(to_tensor(frames), 32))))
     restored = restorer.restore_clip(frames, range(4))
-    assert np.abs(restored.astype(int) - expected).max() <= 1
+    assert np.abs(restored.astype(int) - resize_frames(frames, 32)).max() <= 1
 
 
 def test_a_denoiser_of_odd_sizes_restores_squares_of_any_size() -> None:

@@ -31,7 +31,8 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             stage = by_config[Path(command[4])]
             folder = tmp_path / "out" / stage.name
             (folder / "weights").mkdir(parents=True, exist_ok=True)
-            (folder / "weights" / stage.makes[0]).write_bytes(stage.name.encode())
+            for name, _ in stage.makes:
+                (folder / "weights" / name).write_bytes(stage.name.encode())
             log = folder / "log" / "from_0" / "metrics.csv"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("step,loss,val/loss,val/psnr\n1,9,,\n2,,4.0,20\n4,,2.0,25\n")
@@ -50,33 +51,37 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
 
 def test_each_stage_stands_on_those_before(said: list[list[str]], tmp_path: Path) -> None:
     train.main(arguments(tmp_path, "--ship", "optimizer.steps=2"))
-    assert len(said) == len(train.STAGES)
-    given = {Path(command[4]).stem: command[5:] for command in said}
-    for command in said:
+    fitted = [command for command in said if "ipfvr.fit" in command]
+    assert len(fitted) == len(train.STAGES)
+    given = {stage.name: command[5:] for stage, command in zip(train.STAGES, fitted, strict=True)}
+    for command in fitted:
         load_config(command[4], command[5:])  # every option exists
     out = tmp_path / "out"
     assert f"weights.vae={out / 'vae' / 'weights' / 'vae.safetensors'}" in given["base"]
     assert f"weights.text={out / 'clip' / 'weights' / 'text.safetensors'}" in given["base"]
-    assert f"weights.tokenizer={out / 'clip' / 'tokenizer'}" in given["adapter"]
+    assert f"weights.tokenizer={out / 'clip' / 'tokenizer'}" in given["joint"]
     assert f"weights.denoiser={out / 'base' / 'weights' / 'denoiser.safetensors'}" in given["base_clips"]
-    assert f"weights.denoiser={out / 'base_clips' / 'weights' / 'denoiser.safetensors'}" in given["adapter"]
-    assert f"weights.vae={out / 'decoder' / 'weights' / 'vae.safetensors'}" in given["adapter"]
+    assert f"weights.vae={out / 'codec' / 'weights' / 'vae.safetensors'}" in given["joint"]
+    assert f"weights.denoiser={out / 'joint' / 'start.safetensors'}" in given["joint"]
+    (widened,) = [command for command in said if command[1].endswith("widen.py")]
+    assert widened[widened.index("--start") + 1] == f"{out / 'base_clips'}/weights/denoiser.safetensors"
     assert not any(pair.startswith("weights.") for pair in given["landmarks"])
     shipped = {path.name: path.read_bytes() for path in (tmp_path / "shipped" / "mini").iterdir() if path.is_file()}
-    assert shipped["denoiser.safetensors"] == b"base_clips"
-    assert shipped["vae.safetensors"] == b"decoder"
+    assert shipped["denoiser.safetensors"] == shipped["adapter.safetensors"] == b"joint"
+    assert shipped["vae.safetensors"] == b"codec"
     assert (tmp_path / "shipped" / "mini" / "tokenizer" / "vocab.json").is_file()
-    assert cv2.imread(str(out / "adapter" / "curves.png")) is not None
+    assert cv2.imread(str(out / "joint" / "curves.png")) is not None
 
 
 def test_what_is_finished_is_not_trained_again(said: list[list[str]], tmp_path: Path) -> None:
     train.main(arguments(tmp_path))
+    (tmp_path / "out" / "joint" / "start.safetensors").touch()  # which the widening would have left
     count = len(said)
     train.main(arguments(tmp_path))
     assert len(said) == count
-    train.main(arguments(tmp_path, "--only", "adapter", "optimizer.steps=3"))
+    train.main(arguments(tmp_path, "--only", "joint", "optimizer.steps=3"))
     assert len(said) == count + 1
-    assert any("base_clips" in pair for pair in said[-1])
+    assert any("codec" in pair for pair in said[-1])
 
 
 def test_without_data_the_line_says_what_to_give(said: list[list[str]], tmp_path: Path) -> None:
@@ -93,4 +98,4 @@ def test_a_training_that_fails_ends_the_chain(tmp_path: Path) -> None:
     assert train.draw_curves(tmp_path, "none") is None
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match="no stage denoiser: there are landmarks"):
-        train.main(arguments(tmp_path, "--only", "adapter,denoiser"))
+        train.main(arguments(tmp_path, "--only", "joint,denoiser"))

@@ -4,9 +4,9 @@
     python benchmarks/gpu/pack.py --output runs/gpu_kit --hide      # tracked weights that are not needed leave the tree
     python benchmarks/gpu/pack.py --output runs/gpu_kit --restore   # and come back
 
-The parts ``a``, ``b``, ... of the output each fit the ``--room`` that a call has beside the tree, so that each travels with
-one call; ``run.sh`` unpacks whatever parts have come. Pictures are aligned squares of 256 pixels at most, as WebP. Python packages
-that the machine lacks are unpacked wheels: ``pip download`` fetches them for ``--python``.
+The parts ``a``, ``b``, ... of the output each fit the ``--room`` that a call has beside the tree, so that each travels
+with one call; ``run.sh`` unpacks whatever parts have come. Pictures are aligned squares of 256 pixels at most, as WebP.
+Python packages that the machine lacks are unpacked wheels: ``pip download`` fetches them for ``--python``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ WHEELS = ("diffusers==0.42.1", "av==18.1.0", "omegaconf==2.4.0", "importlib-meta
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 SIDE, QUALITY = 256, 88  # of the pictures: pixels, WebP's quality
 PIECE = 13  # MiB of pictures in an archive
-NEEDLESS = ("denoiser", "adapter", "attributes", "centerface", "landmarks", "recogniser")  # of the preset, for this training
+NEEDLESS = (
+    "denoiser",
+    "adapter",
+    "attributes",
+    "centerface",
+    "landmarks",
+    "recogniser",
+)  # of the preset, for this training
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -139,7 +146,9 @@ def _parts(files: list[Path], room: list[float]) -> list[list[Path]]:
     sizes = {file: file.stat().st_size / 2**20 for file in files}
     parts: list[list[Path]] = [[] for _ in room]
     for file in [files[0], *sorted(files[1:], key=lambda f: -sizes[f])]:
-        able = [part for part, most in zip(parts, room, strict=True) if sum(sizes[f] for f in part) + sizes[file] <= most]
+        able = [
+            part for part, most in zip(parts, room, strict=True) if sum(sizes[f] for f in part) + sizes[file] <= most
+        ]
         if not able:
             raise UserError(f"the kit needs more --room than {room} MiB: name another part")
         able[0].append(file)

@@ -1,12 +1,13 @@
 """All weights of mini, from data to the shipped files, in order; a stopped one goes on.
 
     python experiments/mini/train.py --source /path/with/clips/and/images    # as experiments/mini/prepare.py reads it
-    python experiments/mini/train.py --only adapter --ship                   # one stage, into ipfvr/presets/mini
+    python experiments/mini/train.py --only joint --ship                     # one stage, into ipfvr/presets/mini
     python experiments/mini/train.py optimizer.steps=2                       # see that all of it runs
 
 Every stage is a configuration beside this file, trained by ``python -m ipfvr.fit`` on top of what the stages before it
-have made. Its curves are drawn to ``<output>/<stage>/curves.png``. On two cores the whole takes about two days; on a
-GPU hours. dlib's recogniser is not trained: ``experiments/mini/dlib.py`` makes it from dlib's own file.
+have made. Its curves are drawn to ``<output>/<stage>/curves.png``. The last stage wants a GPU (``joint.yaml`` says how
+it runs without); the others take two days on two cores. dlib's recogniser is not trained:
+``experiments/mini/dlib.py`` makes it from dlib's own file.
 """
 
 from __future__ import annotations
@@ -37,30 +38,43 @@ class Stage:
     Attributes:
         name: of its folder.
         config: its file, beside this one.
-        makes: the weights' file, which is what is shipped, and the option that later stages name it by.
+        makes: the weights' files, each with the option that later stages name it by.
+        ships: whether its files are mini's, or only a start for another stage.
         needs: options of ``weights`` that are taken from the stages before, where these have run.
         pairs: options on top of the file.
     """
 
     name: str
     config: str
-    makes: tuple[str, str]
+    makes: tuple[tuple[str, str], ...]
     needs: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
+    ships: bool = True
 
 
 VAE, DENOISER = "weights.vae", "weights.denoiser"
 TEXT, TOKENIZER = "weights.text", "weights.tokenizer"
 STAGES = (
-    Stage("landmarks", "landmarks.yaml", ("landmarks.safetensors", "")),
-    Stage("recogniser", "recogniser.yaml", ("recogniser.safetensors", "")),
-    Stage("attributes", "../attributes.yaml", ("attributes.safetensors", "weights.attributes")),
-    Stage("clip", "clip.yaml", ("text.safetensors", TEXT)),
-    Stage("vae", "vae.yaml", ("vae.safetensors", VAE), pairs=("optimizer.steps=0",)),
-    Stage("base", "base.yaml", ("denoiser.safetensors", DENOISER), (VAE, TEXT, TOKENIZER)),
-    Stage("base_clips", "base_clips.yaml", ("denoiser.safetensors", DENOISER), (VAE, TEXT, TOKENIZER, DENOISER)),
-    Stage("decoder", "decoder.yaml", ("vae.safetensors", VAE), (VAE, TEXT, TOKENIZER, DENOISER)),
-    Stage("adapter", "adapter.yaml", ("adapter.safetensors", "weights.adapter"), (VAE, TEXT, TOKENIZER, DENOISER)),
+    Stage("landmarks", "landmarks.yaml", (("landmarks.safetensors", ""),)),
+    Stage("recogniser", "recogniser.yaml", (("recogniser.safetensors", ""),)),
+    Stage("attributes", "../attributes.yaml", (("attributes.safetensors", "weights.attributes"),)),
+    Stage("clip", "clip.yaml", (("text.safetensors", TEXT),)),
+    Stage("vae", "vae.yaml", (("vae.safetensors", VAE),), ships=False),
+    Stage("base", "base.yaml", (("denoiser.safetensors", DENOISER),), (VAE, TEXT, TOKENIZER), ships=False),
+    Stage(
+        "base_clips",
+        "base_clips.yaml",
+        (("denoiser.safetensors", DENOISER),),
+        (VAE, TEXT, TOKENIZER, DENOISER),
+        ships=False,
+    ),
+    Stage("codec", "second/vae.yaml", (("vae.safetensors", VAE),)),
+    Stage(
+        "joint",
+        "second/joint.yaml",
+        (("denoiser.safetensors", DENOISER), ("adapter.safetensors", "weights.adapter")),
+        (VAE, TEXT, TOKENIZER, DENOISER),
+    ),
 )
 
 
@@ -83,18 +97,37 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"no stage {', '.join(sorted(unknown))}: there are {', '.join(s.name for s in STAGES)}")
     made: dict[str, Path] = {}
     for stage in STAGES:
-        weights = args.output / stage.name / "weights" / stage.makes[0]
+        folder = args.output / stage.name
+        if stage.name == "joint" and (not only or stage.name in only):
+            made[DENOISER] = widen(args.output, folder)
         if not only or stage.name in only:
             train(stage, args.root, args.output, made, args.overrides)
-        if not weights.is_file():
+        files = {option: folder / "weights" / name for name, option in stage.makes}
+        if not all(file.is_file() for file in files.values()):
             continue
-        words = args.output / stage.name / "tokenizer"
-        made |= {stage.makes[1]: weights} | ({TOKENIZER: words} if words.is_dir() else {})
-        if args.ship:
-            shutil.copyfile(weights, SHIPPED / "mini" / stage.makes[0])
-            if words.is_dir():
-                shutil.copytree(words, SHIPPED / "mini" / "tokenizer", dirs_exist_ok=True)
-            print(f"shipped: {SHIPPED / 'mini' / stage.makes[0]}")
+        words = folder / "tokenizer"
+        made |= files | ({TOKENIZER: words} if words.is_dir() else {})
+        if args.ship and stage.ships:
+            ship([*files.values()], words)
+
+
+def widen(output: Path, folder: Path) -> Path:
+    """The start of the joint training, from the stages before it."""
+    start = folder / "start.safetensors"
+    if not start.is_file():
+        parts = {"--vae": ("codec", "vae"), "--start-vae": ("vae", "vae"), "--start": ("base_clips", "denoiser")}
+        given = [w for o, (stage, name) in parts.items() for w in (o, f"{output / stage}/weights/{name}.safetensors")]
+        run([sys.executable, str(HERE / "second" / "widen.py"), *given, "--output", str(start)])
+    return start
+
+
+def ship(files: list[Path], words: Path) -> None:
+    """Copy weights, and a tokenizer where there is one, into the package."""
+    for file in files:
+        shutil.copyfile(file, SHIPPED / "mini" / file.name)
+        print(f"shipped: {SHIPPED / 'mini' / file.name}")
+    if words.is_dir():
+        shutil.copytree(words, SHIPPED / "mini" / "tokenizer", dirs_exist_ok=True)
 
 
 def train(stage: Stage, root: Path, output: Path, made: dict[str, Path], overrides: list[str]) -> None:
@@ -109,7 +142,7 @@ def train(stage: Stage, root: Path, output: Path, made: dict[str, Path], overrid
     """
     folder = output / stage.name
     pairs = [f"data.root={root}", f"train.output={folder}", "train.wandb=disabled"]
-    if stage.name in ("recogniser", "base_clips", "adapter"):
+    if stage.name in ("recogniser", "base_clips", "joint"):
         pairs.append(f"data.exclude={root / 'weak.yaml'}")
     pairs += [f"{option}={made[option]}" for option in stage.needs if option in made]
     pairs += [*stage.pairs, *overrides]

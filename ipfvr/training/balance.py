@@ -13,8 +13,8 @@ _SMOOTHING = 0.99  # of the lengths of the gradients
 class Balance:
     """Gradients of several losses at one tensor, made as long as their shares say and added up.
 
-    A loss through a recogniser and one through a discriminator are of other sizes than Eq. 3's, and their sizes change as
-    training goes on; weights that fit its beginning do not fit its end. So each gradient g_i is scaled to the length
+    A loss through a recogniser and one through a discriminator are of other sizes than Eq. 3's, and their sizes change
+    as training goes on; weights that fit its beginning do not fit its end. So each gradient g_i is scaled to the length
     share_i |g_0|, by a running mean of |g_i|, where |g_0| is the length of Eq. 3's own (Defossez et al. 2022, "High
     Fidelity Neural Audio Compression", Section 3.4, balance their losses so).
     """

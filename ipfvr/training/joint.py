@@ -78,9 +78,7 @@ class JointTraining(AdapterTraining):
         text = self.embed(self.drop_text(batch["text"]))
         step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
         tokens, _, _ = self.show(batch)
-        loss, restored = self.estimate(
-            self.denoiser, text, z_hq, z_lq, step, noise, tokens, latent_weight(batch, z_hq)
-        )
+        loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens, latent_weight(batch, z_hq))
         terms = {"rec": loss.detach()}
         drawn, real = self._pixels(batch, restored)
         leaf = drawn.detach().requires_grad_()
@@ -122,7 +120,9 @@ class JointTraining(AdapterTraining):
         polish, losses = self.config.polish, {}
         if self.recognisers:
             points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
-            points = points + self.config.loss.identity_jitter * real.shape[-1] * np.random.standard_normal(points.shape)
+            points = points + self.config.loss.identity_jitter * real.shape[-1] * np.random.standard_normal(
+                points.shape
+            )
             found, wanted = (warp_faces(pixels, points) for pixels in (drawn.clamp(-1, 1), real))
             for judge in self.recognisers:
                 if polish.identity:

@@ -63,7 +63,9 @@ class CodecTraining(Trained):
         loss, step = self.config.loss, self.global_step // self.steps_a_batch
         optimizer, critic = self.optimizers()
         for one, share in ((optimizer, 1), (critic, 2)):
-            one.param_groups[0]["lr"] = share * self.config.optimizer.lr * learning_rate(step, self.done(), self.config.optimizer)
+            one.param_groups[0]["lr"] = (
+                share * self.config.optimizer.lr * learning_rate(step, self.done(), self.config.optimizer)
+            )
         real = batch["pixels"].flatten(0, 1)
         restored = bool(loss.restored) and float(torch.rand(())) < loss.restored
         fake = self.network.decode(self._restored(batch) if restored else self._latents(real))

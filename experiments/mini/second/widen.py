@@ -1,6 +1,8 @@
-"""Start weights of mini's second generation: the denoiser of the first, widened to 256 pixels.
+"""Start weights of mini's denoiser: one of 128 pixels (base_clips.yaml), widened to 256.
 
-    python experiments/mini/second/widen.py --vae CODEC.safetensors --output runs/mini2/start.safetensors
+    python experiments/mini/second/widen.py --vae runs/mini/codec/weights/vae.safetensors \\
+        --start-vae runs/mini/vae/weights/vae.safetensors \\
+        --start runs/mini/base_clips/weights/denoiser.safetensors --output runs/mini/start.safetensors
 
 Both linear codecs project patches on principal components: the first 4 x 4 patches of 128 pixels on 12, the second 8
 x 8 patches of 256 pixels on 48, both on a grid of 32 x 32. Halving a picture of 256 pixels maps the latents of the
@@ -22,9 +24,8 @@ from torch.nn import functional
 from ipfvr.config import load_config
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic
-from ipfvr.models.backbone import load_module, make_codec
+from ipfvr.models.backbone import make_codec
 from ipfvr.models.vae import LatentCodec
-from ipfvr.registry import locate
 
 HERE = Path(__file__).parent
 _READERS = ("unet.conv_in.weight", "controlnet.conv_in.weight", "controlnet.hint_conv.weight")
@@ -36,17 +37,18 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vae", type=Path, required=True, help="the linear codec of 256 pixels")
+    parser.add_argument("--start-vae", type=Path, required=True, help="the linear codec of 128 pixels")
+    parser.add_argument("--start", type=Path, required=True, help="the denoiser of 128 pixels")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
-    first = LatentCodec(load_config(None, ["preset=mini"]).vae)
-    load_module(first.vae, locate("mini/vae"))
+    first = make_codec(load_config(HERE.parent / "base.yaml", [f"weights.vae={args.start_vae}"]))
     second = make_codec(load_config(HERE / "joint.yaml", [f"weights.vae={args.vae}"]))
     coarse = coarse_map(first, second)
     error = (coarse @ coarse.T - torch.eye(len(coarse))).abs().max()
     if error > _TOLERANCE:
         raise UserError(f"the codecs do not fit together: rows of A are orthonormal to {error:.3f} only")
     left, _, right = torch.linalg.svd(coarse, full_matrices=False)
-    weights = widened(load_file(locate("mini/denoiser")), left @ right)
+    weights = widened(load_file(args.start), left @ right)
     with atomic(args.output) as temporary:
         save_file(weights, temporary)
     print(f"{args.output}: A A^T is the identity to {error:.4f}")

@@ -131,7 +131,8 @@ class DeviceBatches:
         soft = [t.permute(0, 2, 3, 1).contiguous() for t in soften_all(sharp, parameters, chroma)]
         arrays = _to_host(soft)
         jobs = [
-            pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK]) for i in range(0, count, _CHUNK)
+            pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK])
+            for i in range(0, count, _CHUNK)
         ]
         return _Begun(batch, jobs)
 
@@ -180,7 +181,7 @@ class DeviceBatches:
         return warped.unflatten(0, (count, frames)), matrices, mirrored
 
     def _swings(self, moving: Tensor, frames: int) -> Tensor:
-        """The displacements of :func:`ipfvr.data.variation.move_face`, (B * F, 2, S, S), nothing where not ``moving``."""
+        """The displacements of :func:`ipfvr.data.variation.move_face`, (B * F, 2, S, S), 0 where not ``moving``."""
         count, size, device = len(moving), self.config.video.size, self.device
         spread = self.config.data.face_motion * moving
         time = torch.linspace(0, 1, frames, device=device)
