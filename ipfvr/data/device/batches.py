@@ -1,19 +1,20 @@
-"""Batches made on the device ahead of the training: H.264 runs on all processors meanwhile."""
+"""Batches made on the device ahead of the training, by a process of its own; H.264 runs on all processors meanwhile."""
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
-import threading
+import traceback
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader
 
 from ipfvr.data.device.encode import encode_clips, one_thread
@@ -23,6 +24,7 @@ from ipfvr.data.device.warps import blur, displacements, recolour, similarities,
 from ipfvr.data.faces import FaceData, camera_path, chosen_people, face_ellipse, moved_template
 from ipfvr.data.faults import FAULTS, draw_fault
 from ipfvr.degradation import Parameters, sample_parameters
+from ipfvr.errors import UserError
 from ipfvr.options import Config
 from ipfvr.pixels import resize
 
@@ -36,77 +38,94 @@ _OWN_WARP, _OTHER_WARP, _OWN_TURN = 0.8, 0.25, 0.06
 
 
 @dataclass
-class _Begun:
-    """A batch whose clips are being encoded."""
+class Begun:
+    """A batch whose clips are being encoded.
+
+    Attributes:
+        batch: all but the low-quality clips, on a processor: ``pixels`` and ``reference`` as uint8.
+        encoded: the low-quality clips, chunk by chunk.
+    """
 
     batch: dict[str, Any]
     encoded: list[Future]
 
 
 class DeviceBatches:
-    """Endless batches of a :class:`Store`, as :class:`ipfvr.data.faces.FaceDataset` describes their items.
+    """Endless batches, as :class:`ipfvr.data.faces.FaceDataset` describes their items.
 
     ``pixels``, ``low``, ``reference`` and ``weight`` lie on the device; ``landmarks`` is an array, for whoever warps by
-    it needs it on a processor. Every ``clip_every``-th batch is of clips: real ones, and a share
-    ``data.moving_pictures`` of pictures that a moving camera sees. Of how many references a batch has, 1 is as likely
-    as all other numbers up to ``data.references`` together.
+    it needs it on a processor. A process of its own makes them: in a thread of the training's each small operation
+    would wait for the interpreter that launches the training's. It comes and goes with the iterator.
 
     Args:
-        store: pictures and frames.
+        people: folders, see :func:`ipfvr.data.device.store.read_store`.
         config: ``video``, ``data``, ``degradation``, ``seed``.
+        device: that the batches are made and wanted on.
         start: batches already seen.
     """
 
-    def __init__(self, store: Store, config: Config, start: int = 0) -> None:
-        self.store, self.config, self.start = store, config, start
-        self.device = store.frames.device
+    def __init__(self, people: Sequence[Path], config: Config, device: torch.device | str, start: int = 0) -> None:
+        self.people, self.config, self.start = list(people), config, start
+        self.device = torch.device(device)
         self.ellipse = torch.from_numpy(face_ellipse(config.video.size)).to(self.device)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Start the processes and the thread that makes batches; they end with the iterator."""
-        ready: queue.Queue = queue.Queue(_READY)
-        stop = threading.Event()
-        workers = max(1, self.config.data.workers)
+        """Batches.
+
+        Raises:
+            UserError: the process that makes them failed; the line has its reason.
+        """
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool:
-            thread = threading.Thread(target=self._produce, args=(pool, ready, stop), daemon=True)
-            thread.start()
-            try:
-                while True:
-                    made, event = ready.get()
-                    if isinstance(made, BaseException):
-                        raise made
-                    if event is not None:
-                        event.wait()
-                        stream = torch.cuda.current_stream()
-                        for value in made.values():
-                            if isinstance(value, Tensor):
-                                value.record_stream(stream)
-                    yield made
-            finally:
-                stop.set()
-                while thread.is_alive():
-                    while not ready.empty():
-                        ready.get_nowait()
-                    thread.join(0.1)
-
-    def _produce(self, pool: ProcessPoolExecutor, ready: queue.Queue, stop: threading.Event) -> None:
-        cuda = self.device.type == "cuda"
+        ready, stop = context.Queue(_READY), context.Event()
+        arguments = (self.people, self.config, str(self.device), self.start, ready, stop)
+        process = context.Process(target=_serve, args=arguments)
+        process.start()
         try:
-            # A stream of its own: copies to the processor then wait for these batches, not for the training.
-            with torch.cuda.stream(torch.cuda.Stream() if cuda else None), torch.no_grad():
-                begun: deque[_Begun] = deque()
-                number = self.start
-                while not stop.is_set():
-                    while len(begun) < _AHEAD:
-                        begun.append(self.begin(number, pool))
-                        number += 1
-                    batch = self.finish(begun.popleft())
-                    ready.put((batch, torch.cuda.current_stream().record_event() if cuda else None))
-        except BaseException as error:  # the training's thread raises it
-            ready.put((error, None))
+            while True:
+                made = ready.get()
+                if isinstance(made, str):
+                    raise UserError(f"no batches could be made: {made}")
+                yield self.arrive(made)
+        finally:
+            stop.set()
+            while process.is_alive():  # what it still has to say would keep it
+                with suppress(queue.Empty):
+                    ready.get(timeout=0.1)
+            process.join()
 
-    def begin(self, number: int, pool: ProcessPoolExecutor) -> _Begun:
+    def arrive(self, made: dict[str, Any]) -> dict[str, Any]:
+        """A batch of :meth:`BatchMaker.finish` on the device, in [-1, 1], its low-quality clips enlarged."""
+        size, count = self.config.video.size, made["pixels"].shape[1]
+        batch = made | {name: self._float(made[name]) for name in ("pixels", "reference") if name in made}
+        low = torch.empty_like(batch["pixels"])
+        for numbers, clips in batch.pop("sides"):
+            frames = self._float(clips.flatten(0, 1))
+            low[numbers.to(self.device)] = resize(frames, size).unflatten(0, (-1, count))
+        alone = batch.pop("alone").to(self.device).reshape(-1, 1, 1, 1)
+        return batch | {"low": low, "weight": torch.where(alone, self.ellipse, 1.0)}
+
+    def _float(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.device, non_blocking=True).float() / 127.5 - 1
+
+
+class BatchMaker:
+    """Draws batches from a :class:`Store`, warps, softens and varies them, and has their clips encoded.
+
+    Every ``clip_every``-th batch is of clips: real ones, and a share ``data.moving_pictures`` of pictures that a moving
+    camera sees. Of how many references a batch has, 1 is as likely as all numbers up to ``data.references`` together.
+
+    Args:
+        store: pictures and frames.
+        config: see :class:`DeviceBatches`.
+        pool: encodes.
+    """
+
+    def __init__(self, store: Store, config: Config, pool: Executor) -> None:
+        self.store, self.config, self.pool = store, config, pool
+        self.device = store.frames.device
+
+    @torch.no_grad()
+    def begin(self, number: int) -> Begun:
         """Draw batch ``number``, warp and soften it, and have its clips encoded."""
         config, data = self.config, self.config.data
         rng = np.random.default_rng([config.seed, number])
@@ -115,40 +134,36 @@ class DeviceBatches:
         count, frames = (data.clip_batch_size, data.clip_frames) if of_clips else (data.batch_size, 1)
         chosen = self._choose(count, frames, rng)
         sharp, matrices, mirrored = self._sharp(chosen, frames, rng, generator)
-        sharp = ((sharp.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1  # frames have 8 bits
+        pixels = _to_bytes(sharp)  # frames have 8 bits
         first = chosen[:, 0]
         batch = {
-            "pixels": sharp,
-            "weight": torch.where(self.store.alone[first].reshape(-1, 1, 1, 1), self.ellipse, 1.0),
+            "pixels": pixels.cpu(),
+            "alone": self.store.alone[first],
             "landmarks": np.stack([moved_template(m, config.video.size) for m in matrices.numpy()]),
             "text": [self.store.texts[i] for i in first],
             "identity": [self.store.people[i] for i in first],
         }
         if data.references:
             shown = 1 if rng.random() < 0.5 else int(rng.integers(1, data.references + 1))
-            batch["reference"] = self._references(chosen, shown, mirrored, rng, generator)
+            references = self._references(chosen, shown, mirrored, rng, generator)
+            batch["reference"] = _to_bytes(references).cpu()
         parameters, chroma = zip(*(self._parameters(rng) for _ in range(count)), strict=True)
-        soft = [t.permute(0, 2, 3, 1).contiguous() for t in soften_all(sharp, parameters, chroma)]
-        arrays = _to_host(soft)
-        jobs = [
-            pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK])
-            for i in range(0, count, _CHUNK)
-        ]
-        return _Begun(batch, jobs)
+        arrays = soften_all(pixels.float() / 127.5 - 1, parameters, chroma)
+        starts = range(0, count, _CHUNK)
+        jobs = [self.pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK]) for i in starts]
+        return Begun(batch, jobs)
 
-    def finish(self, begun: _Begun) -> dict[str, Any]:
-        """Wait for the encoded clips and enlarge them."""
+    def finish(self, begun: Begun) -> dict[str, Any]:
+        """Wait for the encoded clips, and stack those of one size: ``sides`` is a list of (numbers, clips)."""
         clips = [clip for job in begun.encoded for clip in job.result()]
-        size, count = self.config.video.size, clips[0].shape[0]
-        low = torch.empty_like(begun.batch["pixels"])
-        sides: dict[int, list[int]] = {}
+        numbers: dict[int, list[int]] = {}
         for number, clip in enumerate(clips):
-            sides.setdefault(clip.shape[1], []).append(number)
-        for numbers in sides.values():
-            stack = torch.from_numpy(np.stack([clips[n] for n in numbers])).to(self.device)
-            pixels = stack.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
-            low[torch.tensor(numbers, device=self.device)] = resize(pixels, size).unflatten(0, (-1, count))
-        return begun.batch | {"low": low}
+            numbers.setdefault(clip.shape[1], []).append(number)
+        stacks = [
+            (torch.tensor(some), torch.from_numpy(np.stack([clips[n] for n in some])).permute(0, 1, 4, 2, 3))
+            for some in numbers.values()
+        ]
+        return begun.batch | {"sides": [(some, stack.contiguous()) for some, stack in stacks]}
 
     def _choose(self, count: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Numbers of frames in the store, (count, frames); a picture stands in all places of its row."""
@@ -231,25 +246,47 @@ class DeviceFaceData(FaceData):
     """
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the pictures once the device is known."""
+        """List the files, and make the batches of the validation once: no process is forked beside a GPU's."""
         super().setup(stage)
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        self.store = read_store(chosen_people(self.config.data), self.config, device)
-        # Made once: processes forked from one that uses a GPU are no safe place to make them again each time.
         alone = replace(self.config, data=replace(self.config.data, workers=0))
         self.seen = list(FaceData.loader(alone, self.validation, self.validation_draws()))
 
     def train_dataloader(self) -> DataLoader | DeviceBatches:
         """Endless batches."""
-        return DeviceBatches(self.store, self.config, self.start)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return DeviceBatches(chosen_people(self.config.data), self.config, device, self.start)
 
     def val_dataloader(self) -> DataLoader | list:
         """The people held out, as :class:`FaceData` has them."""
         return DataLoader(self.seen, batch_size=None) if self.seen else []
 
 
-def _to_host(tensors: list[Tensor]) -> list[np.ndarray]:
-    """One copy for all: (F, h, w, 3) uint8 arrays."""
-    flat = torch.cat([t.flatten() for t in tensors]).cpu().numpy()
-    parts = np.split(flat, np.cumsum([t.numel() for t in tensors])[:-1])
-    return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
+def _serve(people: list[Path], config: Config, device: str, start: int, ready: Any, stop: Any) -> None:
+    """Make batches until ``stop`` is set or the training is gone; a fault is sent as one line."""
+    training = multiprocessing.parent_process()
+
+    def wanted() -> bool:
+        return not stop.is_set() and training.is_alive()
+
+    try:
+        torch.set_num_threads(1)
+        context = multiprocessing.get_context("spawn")  # a fork would copy the threads that have read the pictures
+        with ProcessPoolExecutor(max(1, config.data.workers), context, one_thread) as pool:
+            maker = BatchMaker(read_store(people, config, device), config, pool)
+            begun: deque[Begun] = deque()
+            number = start
+            while wanted():
+                while len(begun) < _AHEAD:
+                    begun.append(maker.begin(number))
+                    number += 1
+                made, sent = maker.finish(begun.popleft()), False
+                while not sent and wanted():
+                    with suppress(queue.Full):
+                        ready.put(made, timeout=0.5)
+                        sent = True
+    except Exception as error:
+        ready.put(str(error) or traceback.format_exc().splitlines()[-1])
+
+
+def _to_bytes(pixels: Tensor) -> Tensor:
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

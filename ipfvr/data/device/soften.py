@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +18,7 @@ from ipfvr.degradation import Parameters, bicubic_kernel
 _TO_YCRCB = ((0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5))
 
 
-def soften_all(frames: Tensor, parameters: Sequence[Parameters | None], chroma: Sequence[float]) -> list[Tensor]:
+def soften_all(frames: Tensor, parameters: Sequence[Parameters | None], chroma: Sequence[float]) -> list[np.ndarray]:
     """``(hq (x) k_sigma + n_delta) down_r`` of each clip's first round.
 
     Args:
@@ -26,18 +27,19 @@ def soften_all(frames: Tensor, parameters: Sequence[Parameters | None], chroma: 
         chroma: B standard deviations of coloured noise that comes before, on the 0-255 scale; 0: none.
 
     Returns:
-        B tensors (F, 3, S // r, S // r) uint8, in order.
+        B arrays (F, S // r, S // r, 3) uint8, in order.
     """
-    result: list[Tensor] = [torch.empty(0)] * len(frames)
+    result: list[np.ndarray] = [np.empty(0)] * len(frames)
     grey = (frames + 1) * 127.5
     groups: dict[tuple[int, str], list[int]] = {}
     for number, this in enumerate(parameters):
-        if this is None:
-            result[number] = _to_bytes(grey[number])
-        else:
-            first = this.rounds[0]
-            groups.setdefault((first.scale, first.resize if first.scale > 1 else ""), []).append(number)
+        first = this.rounds[0] if this is not None else None
+        kind = (0, "") if first is None else (first.scale, first.resize if first.scale > 1 else "")
+        groups.setdefault(kind, []).append(number)
     for (scale, resize), numbers in groups.items():
+        if not scale:
+            _place(result, numbers, grey[torch.tensor(numbers, device=frames.device)])
+            continue
         rounds = [parameters[n].rounds[0] for n in numbers]
         device, count = frames.device, frames.shape[1]
         clips = grey[torch.tensor(numbers, device=device)]
@@ -48,10 +50,15 @@ def soften_all(frames: Tensor, parameters: Sequence[Parameters | None], chroma: 
         delta = torch.tensor([r.delta for r in rounds], device=device).reshape(-1, 1, 1, 1, 1)
         images = blur(clips.flatten(0, 1), sigma).unflatten(0, clips.shape[:2])
         images = images + delta * torch.randn_like(images)
-        images = downscale(images.flatten(0, 1), scale, resize)
-        for number, clip in zip(numbers, _to_bytes(images).split(count), strict=True):
-            result[number] = clip
+        _place(result, numbers, downscale(images.flatten(0, 1), scale, resize).unflatten(0, (-1, count)))
     return result
+
+
+def _place(result: list[np.ndarray], numbers: list[int], clips: Tensor) -> None:
+    """Clips (N, F, 3, h, w), 0-255, as bytes on a processor, by one copy for all."""
+    arrays = clips.round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
+    for number, array in zip(numbers, arrays, strict=True):
+        result[number] = array
 
 
 def downscale(images: Tensor, scale: int, resize: str) -> Tensor:
@@ -91,7 +98,3 @@ def _mirrored(images: Tensor, before: int, after: int, dim: int) -> Tensor:
     place = torch.where(place < 0, -1 - place, place)
     place = torch.where(place >= size, 2 * size - 1 - place, place)
     return images.index_select(dim, place)
-
-
-def _to_bytes(images: Tensor) -> Tensor:
-    return images.round().clamp(0, 255).to(torch.uint8)
