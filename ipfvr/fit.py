@@ -105,7 +105,11 @@ def make_training(config: Config):
     if config.train.module == "joint":
         from ipfvr.training.joint import JointTraining
 
-        return JointTraining(config), _face_data(config)
+        if config.data.on_device:
+            from ipfvr.data.device.batches import DeviceFaceData
+
+            return JointTraining(config), DeviceFaceData(config)
+        return JointTraining(config), FaceData(config)
     if config.train.module == "lora":
         from ipfvr.training.lora import make_lora_training
 
@@ -134,16 +138,6 @@ def make_training(config: Config):
         f"train.module '{config.train.module}' is unknown: "
         "use vae, clip, base, adapter, joint, lora, landmarks, attributes or recogniser"
     )
-
-
-def _face_data(config: Config):
-    if config.data.on_device:
-        from ipfvr.data.device.batches import DeviceFaceData
-
-        return DeviceFaceData(config)
-    from ipfvr.data.faces import FaceData
-
-    return FaceData(config)
 
 
 def precision(config: Config) -> str:

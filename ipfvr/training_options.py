@@ -30,7 +30,7 @@ class DataConfig:
     reference_variation: float = 0.0  # warp of a reference, as a share of its side, with other colours; 0: as it is
     face_motion: float = 0.0  # moving pictures: warp of the face to and fro, as a share of the side
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
-    on_device: bool = False  # all pictures in the device's memory, batches made there: hundreds of frames at a time
+    on_device: bool = False  # joint: all pictures in the device's memory, batches of hundreds of frames made there
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all

@@ -32,8 +32,8 @@ from ipfvr.models.attention import attend
 from ipfvr.models.image import ImageEncoder
 from ipfvr.options import ImagePromptConfig
 
-# Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
 _PLACE_LAYERS = 2  # residual layers of a place projection
+# Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
 SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True), "appearance": (True, True)}
 
 

@@ -39,8 +39,8 @@ class AdapterTraining(BaseTraining):
         if config.data.references < 1:
             raise UserError("train.module adapter needs references: data.references=1 or more")
         self.recognisers = torch.nn.ModuleList(load_recogniser(name) for name in self.recogniser_names())
-        found = list(self.recognisers)
-        self.validator = load_recogniser(config.train.judge) if config.train.judge else found[0] if found else None
+        own = next(iter(self.recognisers), None)
+        self.validator = load_recogniser(config.train.judge) if config.train.judge else own
 
     def build(self) -> None:
         """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""

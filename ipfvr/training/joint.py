@@ -44,8 +44,8 @@ class JointTraining(AdapterTraining):
         super().__init__(config)
         self.automatic_optimization = False
         self.balance = Balance()
-        self.steps_a_batch = 2 if self._draws() else 1
-        self.discriminator = PatchDiscriminator() if self._draws() else None
+        self.discriminator = PatchDiscriminator() if config.polish.adversarial else None
+        self.steps_a_batch = 1 if self.discriminator is None else 2
 
     def build(self) -> None:
         """Make ``self.network``: the adapter's modules, some of which the denoiser has too, and the denoiser."""
@@ -139,9 +139,6 @@ class JointTraining(AdapterTraining):
                 apart = [functional.l1_loss(a, b) for a, b in zip(maps[:-1], true[:-1], strict=True)]
                 losses["matching"] = (torch.stack(apart).mean(), polish.matching)
         return losses
-
-    def _draws(self) -> bool:
-        return bool(self.config.polish.adversarial)
 
     def show(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
         """As the adapter's, but a batch goes without an image prompt as a whole."""

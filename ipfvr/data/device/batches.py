@@ -167,11 +167,9 @@ class BatchMaker:
 
     def _choose(self, count: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Numbers of frames in the store, (count, frames); a picture stands in all places of its row."""
-        scenes = [scene for of_one in self.store.scenes.values() for scene in of_one]
-        rows = []
+        people, rows = list(self.store.scenes.values()), []
         for _ in range(count):
-            if frames > 1 and scenes and rng.random() >= self.config.data.moving_pictures:
-                people = list(self.store.scenes.values())
+            if frames > 1 and people and rng.random() >= self.config.data.moving_pictures:
                 of_one = people[rng.integers(len(people))]
                 scene = of_one[rng.integers(len(of_one))]
                 rows.append(scene.start + rng.integers(scene.count - frames + 1) + np.arange(frames))
