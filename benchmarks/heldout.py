@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from ipfvr.config import load_config
 from ipfvr.data.layout import CLIPS, list_files
-from ipfvr.demo import INPUT_CRF, RATE
 from ipfvr.errors import UserError, run_verb
 from ipfvr.files import atomic, write_json
 from ipfvr.film.job import Job
@@ -28,6 +27,7 @@ from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.protocol import protocol
 from ipfvr.pixels import resize_frames
 from ipfvr.report.pictures import strip
+from ipfvr.study.demo import INPUT_CRF, RATE
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
 

@@ -7,23 +7,9 @@ clip, the mean with its interval, and the protocol without which the numbers mea
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from ipfvr.config import load_config
-from ipfvr.data.scoring import Item
-from ipfvr.devices import choose_device
 from ipfvr.errors import run_verb
-from ipfvr.files import write_json
-from ipfvr.metrics.evaluation import CHEAP, Scorer, choose_metrics, make_scorer
-from ipfvr.metrics.flow import FLOWS
-from ipfvr.metrics.inputs import check_pair, find_clips, pair_clips, reference_pictures
-from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
-from ipfvr.provenance import provenance
-from ipfvr.training.evaluation import evaluate_items
-from ipfvr.video.footage import Clip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,62 +18,26 @@ def main(argv: list[str] | None = None) -> None:
     # --metrics and --reference take all that follows them, the key=value pairs too.
     lists = [*options.metrics, *options.reference]
     pairs = [word for word in lists if "=" in word and not Path(word).exists()]
-    config = load_config(options.config, [*options.overrides, *pairs])
-    device = choose_device(config.device)
-    metrics = choose_metrics([word for word in options.metrics if word not in pairs])
+    # Imported here: --help needs none of the seconds that this takes.
+    from ipfvr.config import load_config
+    from ipfvr.study.evaluate import Request, evaluate_files
 
-    predictions = find_clips(options.pred)
-    targets: list[Clip | None] = [None] * len(predictions)
-    if options.gt is not None:
-        matched = pair_clips(predictions, find_clips(options.gt))
-        for prediction, target in matched:
-            check_pair(prediction, target, options.resize)
-        targets = [target for _, target in matched]
-    references: dict[str, list[Path]] = {}
-    if options.reference:
-        pictures = [word for word in options.reference if word not in pairs]
-        references = reference_pictures(pictures, [clip.name for clip in predictions])
-    items = [
-        Item(index, prediction, target, tuple(references.get(prediction.name, ())))
-        for index, (prediction, target) in enumerate(zip(predictions, targets, strict=True))
-    ]
-
-    def make(device: torch.device) -> Scorer:
-        return make_scorer(config, device, aligned=options.aligned, flow=options.flow, metrics=metrics)
-
-    done = evaluate_items(
-        items, make, device, options.devices, resize=options.resize, choose=options.face, quiet=options.quiet
+    request = Request(
+        predictions=options.pred,
+        targets=options.gt,
+        references=tuple(word for word in options.reference if word not in pairs),
+        face=options.face,
+        metrics=tuple(word for word in options.metrics if word not in pairs),
+        flow=options.flow,
+        aligned=options.aligned,
+        resize=options.resize,
+        devices=options.devices,
+        json=options.json,
+        quiet=options.quiet,
     )
-    if not done.trainer.is_global_zero:
-        return
-    rows, scorer = done.rows, done.scorer
-    infos = scorer.infos()
-    named = {name: [str(path) for path in paths] for name, paths in references.items()}
-    terms = protocol(rows, scorer, named)
-    print(markdown_table(rows, infos))
-    for line in reasons(rows, infos):
-        print(line)
-    print("\nProtocol")
-    for subject, sentence in terms.items():
-        print(f"- {subject}: {sentence}")
-    if options.json is not None:
-        content = {
-            "metrics": {key: asdict(info) for key, info in infos.items()},
-            "mean": {key: asdict(summary) if summary else None for key, summary in summarise(rows).items()},
-            "clips": [
-                {
-                    "prediction": str(item.prediction.path),
-                    "ground_truth": str(item.target.path) if item.target else None,
-                    **asdict(row),
-                }
-                for item, row in zip(items, rows, strict=True)
-            ],
-            "protocol": terms,
-            "references": named,
-            "processes": done.trainer.world_size,
-            "provenance": provenance(config, config.seed, scorer.weights, str(device)),
-        }
-        write_json(options.json, content)
+    text = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
+    if text is not None:
+        print(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,12 +56,15 @@ def _parser() -> argparse.ArgumentParser:
         help="frames are aligned crops: IDS takes the template's landmarks, not found ones",
     )
     parser.add_argument(
-        "--flow", default="auto", choices=FLOWS, help="behind E_warp; auto: RAFT where its file is there, else DIS"
+        "--flow",
+        default="auto",
+        metavar="auto|raft|dis",
+        help="behind E_warp; auto: RAFT where its file is there, else DIS",
     )
     parser.add_argument(
         "--metrics",
         nargs="+",
-        default=CHEAP,
+        default=(),
         help="which: psnr ssim ids sigma_ids e_warp niqe (the default), lpips clip_iqa musiq liqe (by pyiqa), or all",
     )
     parser.add_argument("--devices", type=int, default=1, help="processes that share the clips (GPUs where there are)")

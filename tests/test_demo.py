@@ -16,6 +16,7 @@ from ipfvr.data import sample
 from ipfvr.errors import run_verb
 from ipfvr.faces.align import apply, crop_matrix, face_template
 from ipfvr.report.pictures import LABEL_HEIGHT, show, side_by_side, strip
+from ipfvr.study import demo as work
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
 
@@ -64,8 +65,8 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     """The whole way with random tiny networks: the numbers mean nothing, the files must be there and fit."""
     config = load_config(overrides=["preset=tiny", "device=cpu"])
     size, scale, frames = config.video.size, config.video.scale, 5
-    text = demo.run(tmp_path / "out", config, frames, "heavy")
-    promised = [line.split()[0] for line in demo.where(tmp_path / "out").splitlines()]
+    text = work.run(tmp_path / "out", config, frames, "heavy")
+    promised = [line.split()[0] for line in work.where(tmp_path / "out").splitlines()]
     assert len(promised) == 8
     assert all(Path(path).stat().st_size > 0 and path in text for path in promised)
     names = ("original", "low_quality", "restored", "no_reference")
@@ -73,7 +74,7 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     side = size // scale
     assert clips["low_quality"].shape == (frames, side, side, 3)
     assert clips["restored"].shape == clips["no_reference"].shape == clips["original"].shape == (frames, size, size, 3)
-    assert read_frames(tmp_path / "out" / "comparison.mp4").shape[1:] == (demo.TILE + LABEL_HEIGHT, 5 * demo.TILE, 3)
+    assert read_frames(tmp_path / "out" / "comparison.mp4").shape[1:] == (work.TILE + LABEL_HEIGHT, 5 * work.TILE, 3)
     report = json.loads((tmp_path / "out" / "restored.json").read_text())
     assert report["frames"] == frames
     assert "reference.png" in json.dumps(report)
@@ -98,7 +99,7 @@ def test_a_visitors_video_is_never_degraded(tmp_path: Path, side: int) -> None:
     write_picture(tmp_path / "me.png", sample.portrait())
     out = tmp_path / "out"
     out.mkdir()
-    for name in demo.FILES:
+    for name in work.FILES:
         (out / name).write_text("of the run before, about somebody else")
     given = ["--video", str(tmp_path / "own.mp4"), "--output", str(out), "--frames", "3", "preset=tiny", "device=cpu"]
     demo.main([*given, "--reference", str(tmp_path / "me.png"), "people.same=-1"])
@@ -116,10 +117,10 @@ def test_without_an_independent_judge_the_shipped_one_scores_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(overrides=["preset=mini"])
-    monkeypatch.setattr(demo, "find", lambda entry: tmp_path)
-    assert demo.judge(config) == (config, "")
-    monkeypatch.setattr(demo, "find", lambda entry: None)
-    judging, remark = demo.judge(config)
+    monkeypatch.setattr(work, "find", lambda entry: tmp_path)
+    assert work.judge(config) == (config, "")
+    monkeypatch.setattr(work, "find", lambda entry: None)
+    judging, remark = work.judge(config)
     assert judging.weights.recogniser == "mini/dlib"
     assert "it flatters" in remark
     assert "weights fetch mobilefacenet" in remark

@@ -16,8 +16,8 @@ from films import HalvesDetector, write_film
 from videos import CLIPS, encode, spoil
 
 from ipfvr.config import load_config
-from ipfvr.crop import crop_video
 from ipfvr.errors import UserError, run_verb
+from ipfvr.faces.crop_video import crop_video
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.restore import main
@@ -217,7 +217,7 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
 
 
 def test_crops_are_those_of_whole_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.crop.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.faces.crop_video.make_detector", lambda config: HalvesDetector())
     crops = []
     for name, images in (("fields", None), ("wholes", moments()[::2])):
         out = tmp_path / f"{name}_crop.mp4"

@@ -13,6 +13,7 @@ from people import BLUE, RED, ColourRecogniser, StubDetector, texture, write_vid
 from PIL import Image
 
 from ipfvr import prepare
+from ipfvr.data import people
 from ipfvr.data.preparation import Candidate, drop_rivals, split_scenes
 from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import thumbnails
@@ -26,8 +27,8 @@ SMALL = ["preset=tiny", "prepare.size=48", "prepare.min_width=32", "prepare.min_
 def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = ColourRecogniser()
     recogniser.path = Path("/dev/null")
-    monkeypatch.setattr(prepare, "make_detector", lambda _: StubDetector())
-    monkeypatch.setattr(prepare, "load_recogniser", lambda _: recogniser)
+    monkeypatch.setattr(people, "make_detector", lambda _: StubDetector())
+    monkeypatch.setattr(people, "load_recogniser", lambda _: recogniser)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ast
 import configparser
 import importlib
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,22 @@ def test_what_a_script_imports_of_the_package_exists(path: Path) -> None:
             module = importlib.import_module(node.module)
             for alias in node.names:
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+VERBS = [
+    f"ipfvr.{file.stem}" for file in sorted(ROOT.glob("ipfvr/*.py")) if 'if __name__ == "__main__"' in file.read_text()
+] + [f"ipfvr.{file.parent.name}" for file in sorted(ROOT.glob("ipfvr/*/__main__.py"))]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_comes_without_anything_heavy(verb: str) -> None:
+    """``--help`` is what a stranger types first: nothing that takes seconds is imported for it."""
+    module = f"{verb}.__main__" if (ROOT / verb.replace(".", "/")).is_dir() else verb
+    code = (
+        f"import sys, {module} as verb\n"
+        "try:\n    verb.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'cv2', 'scipy', 'av', 'diffusers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr.strip() == "[]"

@@ -201,18 +201,6 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
         assert not list(tmp_path.glob(".*partial*"))
 
 
-def test_help_comes_without_anything_heavy() -> None:
-    """``--help`` is what a stranger types first: nothing that takes seconds is imported for it."""
-    code = (
-        "import sys, ipfvr.restore as verb\n"
-        "try:\n    verb.main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'cv2', 'numpy', 'av', 'omegaconf'} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--strength" in done.stdout
-    assert done.stderr.strip() == "[]"
-
-
 def test_a_refusal_comes_before_the_restorer_is_read(scene: Path, tmp_path: Path) -> None:
     """Who is not in the video is said before the packages that the restorer needs are imported, in a dry run too."""
     from PIL import Image

@@ -7,19 +7,9 @@ JSON with what made it.
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
-from ipfvr.files import write_json
-from ipfvr.methods.base import Case
-from ipfvr.methods.catalogue import list_methods, make_method
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
-from ipfvr.video.footage import Clip
-from ipfvr.video.reader import VideoReader
+from ipfvr.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,39 +21,29 @@ def main(argv: list[str] | None = None) -> None:
     words = [word for word in (args.method, args.clip) if word is not None]
     pairs += [word for word in words if "=" in word] + args.overrides
     words = [word for word in words if "=" not in word]
+    # Imported here: --help needs none of the seconds that this takes.
+    from ipfvr.config import load_config
+    from ipfvr.methods.run import run_on_clip, state, table
+
     config = load_config(args.config, pairs)
     if not words:
         print(table(config))
-        return
-    method = make_method(words[0], config)
-    if len(words) < 2:
-        print(f"{method.title} ({method.family}; licence: {method.licence}): {method.missing() or 'can run'}")
-        return
-    low = Path(words[1])
-    if not low.exists():
-        raise UserError(f"no clip {low}")
-    clip, output = Clip(low.stem, low), args.output or low.with_name(f"{low.stem}_{method.name}")
-    fps = VideoReader(low).info.rate if low.is_file() else Fraction(25)
-    size = args.size or config.video.size
-    case = Case(low.stem, args.identity, low, size, clip.frames, fps, pictures, args.prompt, args.lora, config.seed)
-    reason = method.missing()
-    if reason is not None:
-        raise UserError(reason)
-    report = method.restore(case, output)
-    made = provenance(config, config.seed, report.weights)
-    write_json(output.with_name(output.name + ".json"), {"case": asdict(case), "report": asdict(report), **made})
-    print(f"{output}: {report.frames} frames in {report.seconds:.1f} s")
-    for note in report.notes:
-        print(f"note: {note}")
-
-
-def table(config: Config) -> str:
-    """Every row as Markdown: what it is, its licence, and whether it can run."""
-    lines = ["| row | title | kind | licence | state |", "|---|---|---|---|---|"]
-    for name in list_methods(config):
-        row = make_method(name, config)
-        lines.append(f"| {name} | {row.title} | {row.family} | {row.licence} | {row.missing() or 'can run'} |")
-    return "\n".join(lines)
+    elif len(words) < 2:
+        print(state(words[0], config))
+    else:
+        print(
+            run_on_clip(
+                words[0],
+                Path(words[1]),
+                config,
+                output=args.output,
+                size=args.size,
+                references=pictures,
+                identity=args.identity,
+                prompt=args.prompt,
+                lora=args.lora,
+            )
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

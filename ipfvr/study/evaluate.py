@@ -1,0 +1,124 @@
+"""Score restored videos as files, against the truth and against references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipfvr.data.scoring import Item
+from ipfvr.devices import choose_device
+from ipfvr.files import write_json
+from ipfvr.metrics.evaluation import CHEAP, Scorer, choose_metrics, make_scorer
+from ipfvr.metrics.inputs import check_pair, find_clips, pair_clips, reference_pictures
+from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
+from ipfvr.options import Config
+from ipfvr.provenance import provenance
+from ipfvr.training.evaluation import Evaluation, evaluate_items
+from ipfvr.video.footage import Clip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be scored, and how.
+
+    Attributes:
+        predictions: a video, a folder of frames, or a folder with several of either.
+        targets: the ground truth, likewise, paired by name; None: metrics that need none.
+        references: pictures of the person, or a folder with one a clip.
+        face: which face of the reference pictures, from the left, from 1; None: there is but one.
+        metrics: their names; none: the cheap ones.
+        flow: what finds motion for E_warp: ``auto``, ``raft`` or ``dis``.
+        aligned: the frames are aligned crops, whose landmarks are the template's.
+        resize: resize predictions to the ground truth's size.
+        devices: processes that share the clips.
+        json: where everything is written, frame by frame; None: nowhere.
+        quiet: without a progress bar.
+    """
+
+    predictions: str
+    targets: str | None = None
+    references: tuple[str, ...] = ()
+    face: int | None = None
+    metrics: tuple[str, ...] = ()
+    flow: str = "auto"
+    aligned: bool = False
+    resize: bool = False
+    devices: int = 1
+    json: str | None = None
+    quiet: bool = False
+
+
+def evaluate_files(request: Request, config: Config) -> str | None:
+    """Score clips.
+
+    Args:
+        request: what is to be scored.
+        config: ``weights``, ``faces`` and ``device`` are used.
+
+    Returns:
+        A table with a row a clip, the mean with its interval, and the protocol; None in a process that is not the
+        first of several.
+
+    Raises:
+        UserError: files that cannot be read or paired, an unknown metric or flow.
+    """
+    device = choose_device(config.device)
+    metrics = choose_metrics(request.metrics or CHEAP)
+    items, named = _items(request)
+
+    def make(device: torch.device) -> Scorer:
+        return make_scorer(config, device, aligned=request.aligned, flow=request.flow, metrics=metrics)
+
+    done = evaluate_items(
+        items, make, device, request.devices, resize=request.resize, choose=request.face, quiet=request.quiet
+    )
+    if not done.trainer.is_global_zero:
+        return None
+    infos = done.scorer.infos()
+    terms = protocol(done.rows, done.scorer, named)
+    if request.json is not None:
+        made = provenance(config, config.seed, done.scorer.weights, str(device))
+        write_json(request.json, {**_record(items, done, terms), "references": named, "provenance": made})
+    lines = [markdown_table(done.rows, infos), *reasons(done.rows, infos), "", "Protocol"]
+    return "\n".join([*lines, *(f"- {subject}: {sentence}" for subject, sentence in terms.items())])
+
+
+def _items(request: Request) -> tuple[list[Item], dict[str, list[str]]]:
+    """The clips with their targets and references, and the references' names of each clip."""
+    predictions = find_clips(request.predictions)
+    targets: list[Clip | None] = [None] * len(predictions)
+    if request.targets is not None:
+        matched = pair_clips(predictions, find_clips(request.targets))
+        for prediction, target in matched:
+            check_pair(prediction, target, request.resize)
+        targets = [target for _, target in matched]
+    references: dict[str, list[Path]] = {}
+    if request.references:
+        references = reference_pictures(list(request.references), [clip.name for clip in predictions])
+    items = [
+        Item(index, prediction, target, tuple(references.get(prediction.name, ())))
+        for index, (prediction, target) in enumerate(zip(predictions, targets, strict=True))
+    ]
+    return items, {name: [str(path) for path in paths] for name, paths in references.items()}
+
+
+def _record(items: list[Item], done: Evaluation, terms: Mapping[str, str]) -> dict[str, Any]:
+    """What the JSON says of the scores."""
+    return {
+        "metrics": {key: asdict(info) for key, info in done.scorer.infos().items()},
+        "mean": {key: asdict(summary) if summary else None for key, summary in summarise(done.rows).items()},
+        "clips": [
+            {
+                "prediction": str(item.prediction.path),
+                "ground_truth": str(item.target.path) if item.target else None,
+                **asdict(row),
+            }
+            for item, row in zip(items, done.rows, strict=True)
+        ],
+        "protocol": terms,
+        "processes": done.trainer.world_size,
+    }
