@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ipfvr.errors import UserError
+
+CPU_INFO = Path("/proc/cpuinfo")  # what Linux says of the processor
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,14 +29,27 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that ``dtype=`` names; ``auto`` is bf16 on a GPU, fp32 on a CPU.
+    """The type that ``dtype=`` names; ``auto`` is bf16 where the device multiplies in it, else fp32.
 
     Raises:
         UserError: an unknown name.
     """
     if name == "auto":
-        name = "bf16" if device.type == "cuda" else "fp32"
+        name = "bf16" if multiplies_bf16(device) else "fp32"
     known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if name not in known:
         raise UserError(f"dtype={name} is unknown: use auto, {', '.join(known)}")
     return known[name]
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16 matrices.
+
+    Of a processor Linux says it (AMX, AVX512-BF16, Arm's BF16). One that lacks them computes in bf16 all the same, a
+    hundred times slower than in fp32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    known = device.type == "cpu" and CPU_INFO.is_file()
+    lines = CPU_INFO.read_text().splitlines() if known else []
+    return "bf16" in next((line for line in lines if line.startswith(("flags", "Features"))), "")

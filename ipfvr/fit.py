@@ -148,21 +148,15 @@ def precision(config: Config) -> str:
     """
     import torch
 
+    from ipfvr.devices import multiplies_bf16
+
     name = config.train.precision
     if name == "auto":
         gpu = torch.cuda.is_available() and config.train.accelerator in ("auto", "gpu", "cuda")
-        able = torch.cuda.is_bf16_supported() if gpu else "bf16" in cpu_flags()
-        name = "bf16" if able else "fp32"
+        name = "bf16" if multiplies_bf16(torch.device("cuda" if gpu else "cpu")) else "fp32"
     if name not in ("bf16", "fp32"):
         raise UserError(f"train.precision '{name}' is unknown: use auto, bf16 or fp32")
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
-
-
-def cpu_flags() -> str:
-    """What Linux says the processor can do; empty elsewhere."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def make_loggers(config: Config, start: int) -> list:

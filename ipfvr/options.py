@@ -311,7 +311,7 @@ class Config:
     preset: str = "mini"
     seed: int = 0
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
-    dtype: str = "auto"  # auto (bf16 on a GPU, fp32 on a CPU) | fp32 | bf16 | fp16
+    dtype: str = "auto"  # auto (bf16 where the device multiplies in it, else fp32) | fp32 | bf16 | fp16
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)

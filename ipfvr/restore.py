@@ -20,6 +20,7 @@ from typing import Any
 from ipfvr.errors import UserError, run_verb
 from ipfvr.film.job import OTHERS, SCALES, Job, Person
 from ipfvr.options import Config
+from ipfvr.startup import importing
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         face=args.face,
         part=_parse_part(args.frames),
     )
-    from ipfvr.film.batch import restore_many, sources_of
+    with importing():
+        from ipfvr.film.batch import restore_many, sources_of
 
     with _ended_by_term():
         if sources_of(job.source) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ipfvr.config import config_to_dict
-from ipfvr.devices import choose_device
+from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.errors import UserError
 from ipfvr.film.job import Job
 from ipfvr.identity.prompt_file import find_prompt
@@ -49,6 +49,7 @@ def what_is_asked(job: Job, config: Config) -> dict[str, Any]:
         "weights": {field.name: _weights(config, field.name) for field in fields(WeightsConfig)},
         "versions": versions(),
         "device": str(device) if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
+        "dtype": str(choose_dtype(config.dtype, device)),
     }
 
 

@@ -11,6 +11,7 @@ from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
 from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
+from ipfvr.startup import importing
 from ipfvr.video.photo import is_photo
 
 
@@ -55,7 +56,8 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     lines.append(f"cuts: {len(cuts)}{f' (frames {shown})' if cuts else ''}")
     lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
     if clips:
-        from ipfvr.film.cast import hire
+        with importing():
+            from ipfvr.film.cast import hire
 
         troupe = hire(job, plan, config, reader, look.references, None)
         role = plan.roles[0]

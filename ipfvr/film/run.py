@@ -18,6 +18,7 @@ from ipfvr.film.parts import Parts
 from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.options import Config
 from ipfvr.provenance import provenance
+from ipfvr.startup import importing
 from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
@@ -60,9 +61,10 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     try:
         look = look_at(job, config, reader, parts, quiet)
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
-        from ipfvr.film.cast import hire
-        from ipfvr.film.show import choose_frames, write_page
-        from ipfvr.film.write import assemble, write_parts, write_photo
+        with importing():
+            from ipfvr.film.cast import hire
+            from ipfvr.film.show import choose_frames, write_page
+            from ipfvr.film.write import assemble, write_parts, write_photo
 
         troupe = hire(job, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
@@ -88,6 +90,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         # One person's configuration has the person's words in it.
         used = restorers[0].config if len(restorers) == 1 else config
         device = str(restorers[0].device) if restorers else ""
+        dtype = str(restorers[0].dtype).removeprefix("torch.") if restorers else ""
         report = {
             "input": str(job.source),
             "output": str(job.output),
@@ -108,6 +111,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
             "tracks": _tracks(plan, config.video.size),
             "notes": [*notes, *asides],
             "resumed_at": resumed,
+            "dtype": dtype,
             "seconds": round(time.monotonic() - began, 3),
             "peak_memory_mb": peak_memory_mb(),
             # Of a job for one person, that person's record: what a reader looks for first.
