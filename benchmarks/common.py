@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ipfvr.data.layout import list_identities
+from ipfvr.data.layout import list_identities, read_identities
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.options import Config
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
+VALIDATION = HELDOUT.parent / "second/validation.yaml"
 
 
 def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:
@@ -28,6 +29,12 @@ def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists:
 def held_out(root: Path) -> list[Path]:
     """The people of a data root that no training of mini has seen."""
     return list_identities(root, HELDOUT, held=True)
+
+
+def test_people(root: Path) -> list[Path]:
+    """Those of :func:`held_out` on whom no setting is chosen."""
+    validating = read_identities(VALIDATION, "the validation people")
+    return [person for person in held_out(root) if person.name not in validating]
 
 
 def shrink(frames: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ipfvr.training_options import DataConfig, LossConfig, OptimizerConfig, PolishConfig, TrainConfig
+from ipfvr.training_options import (
+    DataConfig,
+    LearnConfig,
+    LossConfig,
+    OptimizerConfig,
+    PolishConfig,
+    TrainConfig,
+)
 
 
 @dataclass
@@ -334,5 +341,6 @@ class Config:
     polish: PolishConfig = field(default_factory=PolishConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     methods: dict[str, ProgramConfig] = field(default_factory=dict)  # by the name of a table's row

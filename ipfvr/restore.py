@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         strength=args.strength,
         face=args.face,
         part=_parse_part(args.frames),
+        learn=args.learn,
     )
     with importing():
         from ipfvr.film.batch import restore_many, sources_of
@@ -107,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a prompt.yaml with words by hand; describe writes one",
     )
     add("--lora", action="append", default=[], metavar="[NAME=]FOLDER", help="the person's LoRA, as fit writes it")
+    add(
+        "--learn",
+        action="store_true",
+        help="learn each face from its reference pictures first, in a few minutes; kept for the next time",
+    )
     add("--others", choices=OTHERS, default="", help="faces of nobody on a reference; with references: leave")
     add(
         "--output",

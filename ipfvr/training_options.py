@@ -33,6 +33,7 @@ class DataConfig:
     on_device: bool = False  # joint: all pictures in the device's memory, batches of hundreds of frames made there
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
     identity: str = ""  # lora: the person, a folder of root
+    variation: float = 0.0  # lora: warp of each frame, as a share of its side, with other colours; for pictures
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
     same_person: float = 0.3  # lora: a lower mean cosine (weights.recogniser) of scene and references: another person
     force: bool = False  # lora: take scenes of another person all the same
@@ -88,6 +89,20 @@ class PolishConfig:
     matching: float = 0.0  # L1 between what the discriminator's layers see
     begin: float = 0.0  # share of the training before the discriminator is listened to
     discriminated: int = 64  # frames of a batch that the discriminator sees
+
+
+@dataclass
+class LearnConfig:
+    """``restore --learn``: a person's LoRA from reference pictures alone (:mod:`ipfvr.training.pictures`)."""
+
+    steps: int = 100
+    batch: int = 8  # degraded copies of the pictures that a step sees
+    lr: float = 4e-3
+    identity: float = 1.0  # gradient of each recogniser's cosine at the pixels, as a share of Eq. 3's
+    features: float = 0.4  # of the distance in a recogniser's maps, alike
+    variation: float = 0.02  # warp of a copy, as a share of its side, with other colours
+    levels: list[str] = field(default_factory=lambda: ["heavy"])  # how the copies are degraded, see data.levels
+    recognisers: list[str] = field(default_factory=lambda: ["mini/dlib", "mini/recogniser"])  # who is looked for by
 
 
 @dataclass

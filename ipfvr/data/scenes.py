@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ipfvr.data.faces import Draw, PictureAndClipSampler, draw_augmentation, make_pair, warp_frames
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
+from ipfvr.data.variation import vary
 from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector
@@ -148,14 +149,21 @@ def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> P
     return Person(data.identity, references, scenes["train"], scenes["test"], likeness, remarks)
 
 
-def load_reference(path: Path, detector: Detector, recogniser: Recogniser, size: int) -> Reference:
+def load_reference(path: Path, detector: Detector, recogniser: Recogniser, size: int, choose: int = 0) -> Reference:
     """A reference picture: its face found, aligned to ``size`` pixels and embedded.
+
+    Args:
+        path: the picture.
+        detector: finds the face.
+        recogniser: embeds it.
+        size: of the aligned crop, pixels.
+        choose: as of :func:`load_picture`.
 
     Raises:
         UserError: no face, or several of about one size.
     """
     image = read_image(path)
-    points = reference_face(image, detector, name=path).landmarks
+    points = reference_face(image, detector, choose or None, path).landmarks
     embedding = embed_faces(image[None], points[None], recogniser)[0]
     return Reference(path, crop(image, crop_matrix(points, size), size), embedding, sha256(path))
 
@@ -195,6 +203,26 @@ def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
             f"give video.clip_frames={longest}"
         )
     return scene
+
+
+def load_picture(path: Path, detector: Detector, size: int, choose: int = 0) -> Scene:
+    """A picture as a scene of one frame, cropped as a scene is.
+
+    Args:
+        path: the picture.
+        detector: finds the face.
+        size: of the network's frames, pixels.
+        choose: which face is meant, counted from the left, from 1; 0: there must be only one.
+
+    Raises:
+        UserError: a picture that cannot be read; else as :func:`ipfvr.faces.recognise.reference_face`.
+    """
+    image, side = read_image(path), round(MARGIN * size)
+    points = reference_face(image, detector, choose or None, path).landmarks
+    matrix = crop_matrix(points, side)
+    return Scene(
+        path, crop(image, matrix, side)[None], apply(matrix, points)[None], np.zeros(1, int), False, sha256(path)
+    )
 
 
 def refuse_same_files(train: Sequence[Path], test: Sequence[Path]) -> None:
@@ -318,8 +346,11 @@ class SceneDataset(Dataset):
         landmarks = apply(matrix, scene.landmarks[clip])
         if np.linalg.det(matrix[:, :2]) < 0:
             landmarks = landmarks[:, MIRRORED]
+        sharp = warp_frames(scene.frames[clip], matrix, size)
+        if augment and config.data.variation:
+            sharp = vary(sharp, config.data.variation, rng, soft=False)
         return {
-            **make_pair(warp_frames(scene.frames[clip], matrix, size), level, config, rng),
+            **make_pair(sharp, level, config, rng),
             "landmarks": torch.from_numpy(landmarks).float(),
             "text": config.prompt.positive,
             "identity": self.identity,

@@ -34,13 +34,14 @@ def displace(frame: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     return cv2.remap(frame, x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
-def vary(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+def vary(frames: np.ndarray, spread: float, rng: np.random.Generator, soft: bool = True) -> np.ndarray:
     """Pictures (F, S, S, 3) uint8 as of another moment, each by a draw of its own; shape and type stay.
 
     Args:
         frames: aligned squares.
         spread: of the warp, see :func:`draw_displacement`.
         rng: draws it.
+        soft: by a softer lens too; a picture to learn detail from keeps its own.
     """
     varied = []
     for frame in frames:
@@ -48,9 +49,9 @@ def vary(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndar
         moved = displace(frame, draw_displacement(size, spread, rng)).astype(np.float32) / 255
         gain = np.exp(_COLOUR * (rng.standard_normal() + 0.5 * rng.standard_normal(3)))
         coloured = (moved * gain).clip(0, 1) ** np.exp(_GAMMA * rng.standard_normal())
-        sigma = rng.uniform(*_SOFT) * size / 256
-        soft = cv2.GaussianBlur(coloured, (0, 0), sigma) if sigma > 0.1 else coloured
-        varied.append(np.rint(255 * soft.clip(0, 1)).astype(np.uint8))
+        sigma = rng.uniform(*_SOFT) * size / 256 if soft else 0.0
+        blurred = cv2.GaussianBlur(coloured, (0, 0), sigma) if sigma > 0.1 else coloured
+        varied.append(np.rint(255 * blurred.clip(0, 1)).astype(np.uint8))
     return np.stack(varied)
 
 

@@ -27,6 +27,7 @@ class Troupe:
 
     Attributes:
         restorers: by who is restored.
+        without: by who is restored, of those whose LoRA is learned from the references: what restores without either.
         words: by who is restored: the prompts and what they were made of.
         records: by who is restored, for the report.
         notes: what a restorer can act upon, a line each.
@@ -35,6 +36,7 @@ class Troupe:
     """
 
     restorers: dict[str, Restorer] = field(default_factory=dict)
+    without: dict[str, Restorer] = field(default_factory=dict)
     words: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -94,6 +96,9 @@ def hire(
         troupe.readers |= {name: Path(path) for name, path in record.get("files", {}).items()}
         troupe.records[who] = _show(restorer, person, faces, record)
         troupe.restorers[who] = restorer
+        if person.learned:
+            plain = replace(own, weights=replace(own.weights, lora=""))
+            troupe.without[who] = Restorer(plain, load_networks(plain, loaded))
     if any(record.get("image_prompt", "").startswith("not used") for record in troupe.records.values()):
         troupe.notes.append("without weights.adapter the network does not see the reference")
     return troupe

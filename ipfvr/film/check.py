@@ -22,6 +22,8 @@ def check_job(job: Job, reader: VideoReader) -> None:
         for path in person.references:
             if not path.is_file():
                 raise UserError(f"no reference picture {path}")
+    if job.learn and not job.cast:
+        raise UserError("--learn learns from reference pictures: give --reference PICTURE")
     if job.people and job.references:
         raise UserError("some references have a name and some have none: name them all, such as anna=a.jpg")
     if job.square and len(job.cast) > 1:

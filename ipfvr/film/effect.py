@@ -17,7 +17,11 @@ HARDLY = 0.1  # grey levels below which nobody sees a difference
 
 
 def reference_changes(
-    plan: Plan, reader: VideoReader, restorers: Mapping[str, Restorer], config: Config
+    plan: Plan,
+    reader: VideoReader,
+    restorers: Mapping[str, Restorer],
+    config: Config,
+    without: Mapping[str, Restorer],
 ) -> dict[str, float]:
     """How much each person's references change the face, in mean absolute grey levels (0 to 255) inside its mask.
 
@@ -26,6 +30,7 @@ def reference_changes(
         reader: the source.
         restorers: by who is restored.
         config: gives the square's size.
+        without: by who is restored: what restores without the references, where that is another restorer.
 
     Returns:
         By who is restored; only people whose references are shown to the network.
@@ -37,7 +42,10 @@ def reference_changes(
         for who, frames in wanted.items():
             if frame.index in frames:
                 lows[who].append(roles[who].low(frame.index, frame.image, size))
-    return {who: _change(restorers[who], np.stack(lows[who]), frames) for who, frames in wanted.items()}
+    return {
+        who: _change(restorers[who], without.get(who, restorers[who]), np.stack(lows[who]), frames)
+        for who, frames in wanted.items()
+    }
 
 
 def _longest(plan: Plan, who: str) -> Role:
@@ -49,10 +57,10 @@ def _middle(role: Role) -> range:
     return range(first, min(role.stop, first + _FRAMES))
 
 
-def _change(restorer: Restorer, low: np.ndarray, frames: range) -> float:
+def _change(restorer: Restorer, without: Restorer, low: np.ndarray, frames: range) -> float:
     shown = restorer.restore_clip(low, frames)
-    with restorer.showing_nobody():
-        alone = restorer.restore_clip(low, frames)
+    with without.showing_nobody():
+        alone = without.restore_clip(low, frames)
     return mean_difference(shown, alone)
 
 

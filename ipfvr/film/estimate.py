@@ -58,6 +58,11 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     if clips:
         with importing():
             from ipfvr.film.cast import hire
+        if job.learn:
+            from ipfvr.film.learn import to_learn
+
+            names = ", ".join(name or "the person" for name in to_learn(job, plan, config))
+            lines.append(f"to learn: {names or 'nobody, all are kept from before'} ({config.learn.steps} steps each)")
 
         troupe = hire(job, plan, config, reader, look.references, None)
         role = plan.roles[0]

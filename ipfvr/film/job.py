@@ -20,12 +20,14 @@ class Person:
         references: pictures of the person.
         lora: the person's LoRA folder; empty: none of their own.
         prompt: a prompt.yaml with words by hand; empty: none of their own.
+        learned: the LoRA is made of the references and nothing else.
     """
 
     name: str
     references: tuple[Path, ...] = ()
     lora: str = ""
     prompt: str = ""
+    learned: bool = False
 
     def config(self, config: Config) -> Config:
         """The configuration with the person's own LoRA and words."""
@@ -50,6 +52,7 @@ class Job:
         strength: share of the restoration's change that is put onto the frames, 0 to 1.
         face: which face of a reference with several, counted from the left, from 1; 0: there is but one.
         part: (start, stop) frames to restore; None: all.
+        learn: train a LoRA of everybody who has none from their references first.
     """
 
     source: Path
@@ -63,6 +66,7 @@ class Job:
     strength: float = 1.0
     face: int = 0
     part: tuple[int, int] | None = None
+    learn: bool = False
 
     @property
     def page(self) -> Path:

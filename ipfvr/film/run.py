@@ -66,7 +66,12 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
             from ipfvr.film.show import choose_frames, write_page
             from ipfvr.film.write import assemble, write_parts, write_photo
 
-        troupe = hire(job, look.plan, config, reader, look.references, parts.words())
+        equipped = job
+        if job.learn:
+            from ipfvr.film.learn import with_learned
+
+            equipped = with_learned(job, look.plan, config, quiet)
+        troupe = hire(equipped, look.plan, config, reader, look.references, parts.words())
         parts.save_words(troupe.words)
         notes = [*remarks(job, config.video, reader), *look.notes, *troupe.notes, *extras.left_out]
         asides = list(troupe.asides)
@@ -166,7 +171,7 @@ def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Co
     from ipfvr.film.effect import HARDLY, reference_changes
 
     notes = []
-    for who, change in reference_changes(plan, reader, troupe.restorers, config).items():
+    for who, change in reference_changes(plan, reader, troupe.restorers, config, troupe.without).items():
         troupe.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+Losses = Mapping[str, tuple[Tensor, float]]  # by name: the loss, a scalar, and its share
 _SMOOTHING = 0.99  # of the lengths of the gradients
 
 
@@ -22,7 +23,34 @@ class Balance:
     def __init__(self) -> None:
         self.lengths: dict[str, Tensor] = {}
 
-    def __call__(self, at: Tensor, losses: Mapping[str, tuple[Tensor, float]], anchor: Tensor) -> Tensor:
+    def add(
+        self,
+        loss: Tensor,
+        drawn: Tensor,
+        real: Tensor,
+        losses_of: Callable[[Tensor], Losses],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 3's loss with the losses on pixels beside it.
+
+        Args:
+            loss: Eq. 3's, a scalar.
+            drawn: pixels of its estimate (N, 3, S, S), with a graph.
+            real: the truth, alike.
+            losses_of: pixels to the losses on them, by name, each with its share; none: ``loss`` comes back as it is.
+
+        Returns:
+            A scalar to take the gradient of, and the values of the losses on pixels.
+        """
+        leaf = drawn.detach().requires_grad_()
+        losses = losses_of(leaf)
+        if not losses:
+            return loss, {}
+        # Eq. 3 is proportional to the squared error of the pixels where the codec is nearly orthonormal.
+        anchor = 2 * loss.detach() / (leaf.detach() - real).norm().clamp(min=1e-6)
+        joined = loss + (drawn * self(leaf, losses, anchor)).sum()
+        return joined, {name: value.detach() for name, (value, _) in losses.items()}
+
+    def __call__(self, at: Tensor, losses: Losses, anchor: Tensor) -> Tensor:
         """The sum of the scaled gradients.
 
         Args:

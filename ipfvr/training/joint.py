@@ -11,10 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.errors import UserError
-from ipfvr.faces.align import warp_faces
-from ipfvr.faces.iresnet import IResNet
-from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.adapter import adapter_header
 from ipfvr.models.backbone import save_module
 from ipfvr.models.checkpoints import save_denoiser
@@ -24,6 +20,7 @@ from ipfvr.training.balance import Balance
 from ipfvr.training.base import correlated_noise, latent_weight
 from ipfvr.training.common import learning_rate
 from ipfvr.training.discriminator import PatchDiscriminator, hinge_loss
+from ipfvr.training.likeness import likeness_losses
 
 
 class JointTraining(AdapterTraining):
@@ -81,14 +78,8 @@ class JointTraining(AdapterTraining):
         loss, restored = self.estimate(self.denoiser, text, z_hq, z_lq, step, noise, tokens, latent_weight(batch, z_hq))
         terms = {"rec": loss.detach()}
         drawn, real = self._pixels(batch, restored)
-        leaf = drawn.detach().requires_grad_()
-        losses = self._losses(leaf, real, batch, done)
-        if losses:
-            # Eq. 3 is proportional to the squared error of the pixels: the codec is nearly orthonormal.
-            anchor = 2 * loss.detach() / (leaf.detach() - real).norm().clamp(min=1e-6)
-            gradient = self.balance(leaf, losses, anchor)
-            loss = loss + (drawn * gradient).sum()
-            terms |= {name: value.detach() for name, (value, _) in losses.items()}
+        loss, values = self.balance.add(loss, drawn, real, lambda pixels: self._losses(pixels, real, batch, done))
+        terms |= values
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.clip_gradients(optimizer, settings.clip_norm, "norm")
@@ -117,18 +108,9 @@ class JointTraining(AdapterTraining):
         self, drawn: Tensor, real: Tensor, batch: dict[str, Any], done: float
     ) -> dict[str, tuple[Tensor, float]]:
         """The losses of ``polish`` that are on, each with its share."""
-        polish, losses = self.config.polish, {}
-        if self.recognisers:
-            points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
-            points = points + self.config.loss.identity_jitter * real.shape[-1] * np.random.standard_normal(
-                points.shape
-            )
-            found, wanted = (warp_faces(pixels, points) for pixels in (drawn.clamp(-1, 1), real))
-            for judge in self.recognisers:
-                if polish.identity:
-                    losses[f"identity_{Path(judge.name).name}"] = (person_loss(judge, found, wanted), polish.identity)
-            if polish.features:
-                losses["features"] = (map_loss(judge, found, wanted), polish.features)
+        polish = self.config.polish
+        points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
+        losses = likeness_losses(self.recognisers, drawn, real, points, polish, self.config.loss.identity_jitter)
         if self.discriminator is not None and done >= polish.begin:
             count = polish.discriminated
             maps = self.discriminator.maps(drawn[:count])
@@ -157,30 +139,3 @@ class JointTraining(AdapterTraining):
         save_denoiser(copy.deepcopy(self.ema["denoiser"]).half(), files[0], self.metadata())
         save_module(self.ema["adapter"].state_dict(), files[1], self.metadata() | adapter_header(self.prompt))
         return files
-
-
-def person_loss(judge: Recogniser, found: Tensor, wanted: Tensor) -> Tensor:
-    """1 - the mean cosine of a recogniser's vectors of two lists of crops (N, 3, 112, 112), about their common mean.
-
-    dlib's vectors all point one way (two people's cosine is 0.84): without the mean, which is nobody's, most of the
-    cosine would say only that both are faces.
-    """
-    with torch.no_grad():
-        truth = judge.embed(wanted).float()
-    mean = truth.mean(0)
-    return 1 - functional.cosine_similarity(judge.embed(found).float() - mean, truth - mean).mean()
-
-
-def map_loss(judge: Recogniser, found: Tensor, wanted: Tensor) -> Tensor:
-    """The mean over the stages but the last of an IResNet's L1 distance between the maps of two lists of crops.
-
-    Each stage's is relative to the mean size of what it says of ``wanted``.
-
-    Raises:
-        UserError: a recogniser of another kind, whose stages have no names.
-    """
-    if not isinstance(judge.net, IResNet):
-        raise UserError(f"polish.features needs an IResNet as the last of loss.recognisers, not {judge.name}")
-    ours, theirs = (judge.net.stages(((x + 1) / 2 - judge.mean) / judge.std)[:-1] for x in (found, wanted))
-    apart = [(a - b.detach()).abs().mean() / b.detach().abs().mean() for a, b in zip(ours, theirs, strict=True)]
-    return torch.stack(apart).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -26,6 +26,17 @@ from ipfvr.pixels import to_tensor
 from ipfvr.provenance import versions
 from ipfvr.training.base import BaseTraining, correlated_noise
 from ipfvr.training.lora_report import LoraReport
+
+
+class Given(NamedTuple):
+    """The arguments of :meth:`BaseTraining.estimate` beside the network."""
+
+    text: Tensor
+    z_hq: Tensor
+    z_lq: Tensor
+    step: Tensor
+    noise: Tensor
+    image_tokens: Tensor | None
 
 
 class LoraTraining(BaseTraining):
@@ -77,14 +88,18 @@ class LoraTraining(BaseTraining):
         """The report of a clip before and after."""
         return [LoraReport(Path(self.config.train.output))]
 
+    def given(self, batch: dict[str, Any]) -> Given:
+        """What the network is given of a batch: random steps and noise, the words, the person's image tokens."""
+        z_hq, z_lq = self.latents(batch)
+        step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
+        text, tokens = self.embed(self.drop_text(batch["text"])), self.image_tokens()
+        return Given(text, z_hq, z_lq, step, noise, None if tokens is None else tokens.expand(len(z_hq), -1, -1))
+
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
         """One batch of clips."""
-        z_hq, z_lq = self.latents(batch)
-        count = len(z_hq)
-        step, noise = self.draw_steps(count), correlated_noise(z_hq, self.config.sampler.noise_correlation)
-        text, tokens = self.embed(self.drop_text(batch["text"])), self.image_tokens()
-        tokens = None if tokens is None else tokens.expand(count, -1, -1)
-        loss, restored = self.estimate(self.network, text, z_hq, z_lq, step, noise, tokens)
+        given = self.given(batch)
+        count, step = len(given.z_hq), given.step
+        loss, restored = self.estimate(self.network, **given._asdict())
         values = {"loss/rec": loss.detach()}
         if self.config.loss.reward:
             found = [

@@ -1,0 +1,42 @@
+"""The LoRAs that a job asks for by ``--learn``: of everybody who is in the video, has references and has none yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ipfvr.film.job import Job
+from ipfvr.film.plan import Plan
+from ipfvr.options import Config
+from ipfvr.training.pictures import learned_folder, learned_lora
+
+
+def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> Job:
+    """The job with a LoRA for everybody of the plan who had none, learnt from their references where it is not kept.
+
+    Args:
+        job, plan, config: the job.
+        quiet: without a bar.
+
+    Raises:
+        UserError: as :func:`ipfvr.training.pictures.learned_lora`.
+    """
+    missing = without_lora(job, plan, config)
+    people = tuple(
+        replace(p, lora=str(learned_lora(p.config(config), p.name, p.references, job.face, quiet)), learned=True)
+        if p.name in missing
+        else p
+        for p in job.cast
+    )
+    return replace(job, references=(), people=people)
+
+
+def to_learn(job: Job, plan: Plan, config: Config) -> list[str]:
+    """The names of those whose LoRA is not kept from an earlier job."""
+    missing = without_lora(job, plan, config)
+    found = [p for p in job.cast if p.name in missing]
+    return [p.name for p in found if not learned_folder(p.config(config), p.references, job.face).is_dir()]
+
+
+def without_lora(job: Job, plan: Plan, config: Config) -> set[str]:
+    """The names of those who are restored, have references and no LoRA."""
+    return {p.name for p in job.cast if p.name in plan.people and not (p.lora or config.weights.lora)}

@@ -1,0 +1,219 @@
+"""A LoRA of one person from reference pictures alone (``restore --learn``): a few minutes, no scenes needed.
+
+The paper's LoRA learns from scenes (:mod:`ipfvr.training.lora`). Most people who bring an old clip have a few pictures.
+Each of them is a scene of one frame here, shown in warps and colours of another moment, and face recognisers want the
+person back from its degraded copies, which is what the reward of Eq. 5 wants of a clip. What is learnt is kept in the
+cache folder, by the hash of all that it depends on, and taken from there the next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ipfvr.data.scenes import Person, SceneData, load_picture, load_reference
+from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.faces.detect import make_detector
+from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.files import whole_folder
+from ipfvr.models.lora import CARD, base_record
+from ipfvr.options import Config
+from ipfvr.registry import cache_folder, image_prompt_parts, sha256, weight_files
+from ipfvr.training.balance import Balance, Losses
+from ipfvr.training.likeness import likeness_losses
+from ipfvr.training.lora import LoraTraining, speaking_of
+
+_ZOOM = 0.03  # of a copy, as in experiments/lora.yaml
+_WARMUP, _FINAL_LR = 5, 0.1
+_JITTER = 0.01  # of the recognisers' crops, as in the joint training
+# What is learnt depends on these sections of a configuration, beside the weights and the pictures.
+_SECTIONS = ("seed", "dtype", "image_prompt", "schedule", "sampler", "prompt", "degradation", "lora", "learn")
+
+
+class PictureLoraTraining(LoraTraining):
+    """The estimate of one step stays near the base's own but for what makes it the person's.
+
+    Eq. 3 towards one picture would teach that picture: its light, its expression, and the mean of all faces that fit,
+    which is blurred. So what is held to the truth are the vectors and maps of ``learn.recognisers``, each with its
+    share of the length that Eq. 3's gradient has, and the squared error is that to the base's estimate of the copy.
+    """
+
+    def __init__(self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any]) -> None:
+        super().__init__(config, person, recogniser, words)
+        self.judges = nn.ModuleList(load_recogniser(name) for name in config.learn.recognisers)
+        self.balance = Balance()
+
+    def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
+        """One batch of degraded copies."""
+        given = self.given(batch)
+        with torch.no_grad(), self.network.unet.disable_adapter():
+            _, base = self.estimate(self.network, **given._asdict())
+        loss, restored = self.estimate(self.network, **given._asdict())
+        real, points = batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1).cpu().numpy()
+        with torch.autocast(restored.device.type, enabled=False):
+            drawn = self.codec.decode(restored.float().transpose(1, 2).flatten(0, 1))
+
+        def losses(pixels: Tensor) -> Losses:
+            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, one_person=True)
+
+        joined, values = self.balance.add(loss, drawn, real, losses)
+        # All copies are at one step, where Eq. 3 is so many times the squared error of the latents.
+        units = (loss / (restored - given.z_hq).square().mean()).detach()
+        kept = units * (restored - base).square().mean()
+        self.history.append({"step": self.global_step, **{f"loss/{k}": round(float(v), 5) for k, v in values.items()}})
+        return joined - loss + kept
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """None."""
+        return []
+
+
+def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose: int = 0, quiet: bool = False) -> Path:
+    """The folder of the LoRA that these pictures make, learnt now if it is not there.
+
+    Args:
+        config: what restores; ``learn`` says how it is learnt.
+        identity: the person's name, for the card and the bar.
+        pictures: of the person, any pictures with the face.
+        choose: which face of each is meant, counted from the left, from 1; 0: there must be only one.
+        quiet: without a bar.
+
+    Returns:
+        A folder for ``restore --lora``.
+
+    Raises:
+        UserError: a picture without one clear face; weights that are not there; a cache folder that cannot be written.
+    """
+    folder = learned_folder(config, pictures, choose)
+    if not (folder / CARD).is_file():
+        began = time.monotonic()
+        with whole_folder(folder) as partial:
+            learn(learning(config, identity), pictures, partial, choose, quiet)
+        if not quiet:
+            seconds, count = time.monotonic() - began, f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+            print(f"note: learnt {_whose(identity)} from {count} in {seconds:.0f} s; kept in {folder}", file=sys.stderr)
+    return folder
+
+
+def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
+    """Where the LoRA of these pictures lies, learnt or not."""
+    sections = asdict(config)
+    parts = ("vae", "text", "tokenizer", *image_prompt_parts(config))
+    depends = {
+        "configuration": {name: sections[name] for name in _SECTIONS},
+        "video": [config.video.size, config.video.scale],
+        "pictures": [sha256(path) for path in pictures],
+        "face": choose,
+        "base": base_record(config),
+        "weights": [sha256(path) for path in weight_files(config, parts).values()],
+    }
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / "learned" / key[:32]
+
+
+def learning(config: Config, identity: str) -> Config:
+    """The configuration of the training: that of the restoration, with what ``learn`` says."""
+    learn = config.learn
+    return replace(
+        config,
+        video=replace(config.video, clip_frames=1),
+        weights=replace(config.weights, lora=""),
+        data=replace(
+            config.data,
+            identity=identity,
+            clip_batch_size=learn.batch,
+            flip=False,
+            zoom=_ZOOM,
+            variation=learn.variation,
+            levels=learn.levels,
+            workers=0,
+        ),
+        loss=replace(
+            config.loss,
+            highest_noise=1.0,
+            drop_text=0.0,
+            reward=0.0,
+        ),
+        polish=replace(config.polish, identity=learn.identity, features=learn.features),
+        optimizer=replace(
+            config.optimizer,
+            lr=learn.lr,
+            steps=learn.steps,
+            warmup=_WARMUP,
+            final_lr=_FINAL_LR,
+            weight_decay=0.0,
+        ),
+    )
+
+
+def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 0, quiet: bool = False) -> None:
+    """Train the LoRA of ``config.data.identity`` and write it to ``folder``.
+
+    Args:
+        config: of :func:`learning`.
+        pictures, choose, quiet: as of :func:`learned_lora`.
+        folder: is there.
+
+    Raises:
+        UserError: as :func:`learned_lora`.
+    """
+    size = config.video.size
+    detector, recogniser = make_detector(config.faces), load_recogniser(config.reward.recogniser)
+    references = [load_reference(path, detector, recogniser, size, choose) for path in pictures]
+    scenes = [load_picture(path, detector, size, choose) for path in pictures]
+    likeness = {scene.path.name: 1.0 for scene in scenes}  # a picture is like itself
+    person = Person(config.data.identity, references, scenes, [], likeness)
+    config, words = speaking_of(config, person)
+    device = choose_device(config.device)
+    bf16 = choose_dtype(config.dtype, device) != torch.float32
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice is for whoever wrote this
+        torch.manual_seed(config.seed)
+        module = PictureLoraTraining(config, person, recogniser, words)
+        trainer = pl.Trainer(
+            max_steps=config.optimizer.steps,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            precision="bf16-mixed" if bf16 else "32-true",
+            gradient_clip_val=config.optimizer.clip_norm,
+            callbacks=[_Bar(config.data.identity, config.optimizer.steps, quiet)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, SceneData(config, person))
+        module.export(folder)
+
+
+class _Bar(pl.Callback):
+    """Steps, and the time that is left."""
+
+    def __init__(self, identity: str, steps: int, quiet: bool) -> None:
+        self.bar = tqdm(total=steps, desc=f"learning {_whose(identity)}", unit="step", disable=quiet, leave=False)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """One more."""
+        self.bar.update()
+
+    def on_train_end(self, *_: Any) -> None:
+        """All of them."""
+        self.bar.close()
+
+
+def _whose(identity: str) -> str:
+    return f"{identity}'s face" if identity else "the face"

@@ -1,0 +1,143 @@
+"""Learning a face from reference pictures alone: the losses, what is kept, and ``restore --learn``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ipfvr.config import load_config
+from ipfvr.data.sample import portrait, sample_clip
+from ipfvr.errors import UserError
+from ipfvr.faces.recognise import load_recogniser
+from ipfvr.film.effect import mean_difference
+from ipfvr.film.job import Job
+from ipfvr.film.run import restore
+from ipfvr.models.lora import CARD, read_card
+from ipfvr.training.balance import Balance
+from ipfvr.training.likeness import likeness_losses, person_loss
+from ipfvr.training.pictures import learned_folder, learned_lora
+from ipfvr.training_options import PolishConfig
+from ipfvr.video.reader import read_frames
+from ipfvr.video.writer import write_picture, write_video
+
+QUICK = ["learn.steps=2", "learn.batch=2"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    write_picture(tmp_path / "photo.png", portrait())
+    return tmp_path / "photo.png"
+
+
+def crops(count: int, seed: int) -> torch.Tensor:
+    return torch.rand(count, 3, 112, 112, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_losses_of_the_truth_itself_are_nothing() -> None:
+    judges = [load_recogniser("mini/dlib"), load_recogniser("mini/recogniser")]
+    frames = torch.from_numpy(sample_clip(2, 128)).permute(0, 3, 1, 2) / 127.5 - 1
+    points = np.random.default_rng(0).uniform(30, 90, (2, 5, 2))
+    polish = PolishConfig(identity=1.0, features=0.5)
+    for one_person in (False, True):
+        losses = likeness_losses(judges, frames, frames, points, polish, one_person=one_person)
+        assert {name: share for name, (_, share) in losses.items()} == {
+            "identity_dlib": 1.0,
+            "identity_recogniser": 1.0,
+            "features": 0.5,
+        }
+        assert all(abs(float(loss)) < 1e-4 for loss, _ in losses.values())
+    assert likeness_losses([], frames, frames, points, polish) == {}
+    assert likeness_losses(judges, frames, frames, points, PolishConfig()) == {}
+
+
+def test_of_one_person_the_common_mean_stays() -> None:
+    """About their own mean, equal truths would leave nothing to compare with."""
+    judge, wanted = load_recogniser("mini/dlib"), crops(1, 0).repeat(3, 1, 1, 1)
+    found = crops(3, 1)
+    expected = 1 - torch.nn.functional.cosine_similarity(judge.embed(found), judge.embed(wanted)).mean()
+    assert person_loss(judge, found, wanted, one_person=True) == pytest.approx(float(expected), abs=1e-5)
+    assert 0 < expected < 0.6 < person_loss(judge, found, wanted)
+
+
+def test_balance_adds_gradients_of_the_lengths_that_the_shares_say() -> None:
+    torch.manual_seed(0)
+    weight, real = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4)
+    drawn = weight * 2
+    loss = (drawn - real).square().mean()
+    same, values = Balance().add(loss, drawn, real, lambda _: {})
+    assert same is loss
+    assert values == {}
+    joined, values = Balance().add(loss, drawn, real, lambda x: {"sum": (1e4 * x.sum(), 0.5)})
+    assert values["sum"] == pytest.approx(float(1e4 * drawn.detach().sum()))
+    (own,) = torch.autograd.grad(loss, drawn, retain_graph=True)
+    (both,) = torch.autograd.grad(joined, drawn)
+    added = both - own
+    # The squared error's gradient is 2 (drawn - real) / N, as long as 2 loss / |drawn - real|.
+    assert float(added.norm()) == pytest.approx(0.5 * float(own.norm()), rel=1e-4)
+    assert float(added.std()) == pytest.approx(0.0, abs=1e-7)  # along the gradient of a sum
+
+
+def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
+    config = load_config(None, QUICK)
+    folder = learned_lora(config, "anna", [photo], quiet=True)
+    card = read_card(folder)
+    assert (card["identity"], card["steps"]) == ("anna", 2)
+    assert [reference["file"] for reference in card["references"]] == ["photo.png"]
+    before = (folder / CARD).stat().st_mtime_ns
+    renamed = photo.with_name("again.png")
+    shutil.copy(photo, renamed)
+    assert learned_lora(config, "anna", [renamed], quiet=True) == folder
+    assert (folder / CARD).stat().st_mtime_ns == before
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+    for other in (["learn.steps=3"], ["image_prompt.scale=1"], ["seed=1"], ["lora.rank=4"]):
+        assert learned_folder(load_config(None, QUICK + other), [photo]) != folder
+    assert learned_folder(load_config(None, [*QUICK, "video.crf=3"]), [photo]) == folder
+    assert learned_folder(config, [photo], choose=1) != folder
+    write_picture(renamed, portrait()[::-1])
+    assert learned_folder(config, [renamed]) != folder
+
+
+def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) -> None:
+    small = np.stack([cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in sample_clip(3, 256)])
+    write_video(tmp_path / "in.mp4", np.stack([cv2.resize(f, (256, 256)) for f in small]), Fraction(25), 0)
+    config = load_config(None, ["learn.steps=6", "learn.batch=2", "learn.lr=0.05", "video.crf=0"])
+    job = Job(tmp_path / "in.mp4", tmp_path / "out.mp4", references=(photo,), aligned=True)
+    restore(replace(job, references=()), config, quiet=True)
+    without = read_frames(job.output)
+    plain = restore(job, config, quiet=True)
+    learnt = restore(replace(job, learn=True), config, quiet=True)
+    assert plain["lora"] is None
+    assert read_card(learned_folder(config, [photo]))["adapter_sha256"] == learnt["lora"]["sha256"]
+    assert "--learn" in learnt["command"]
+    assert "--lora" not in learnt["command"]
+    # What the reference changes is what both ways change, against a restoration that knows neither.
+    changed = mean_difference(read_frames(job.output), without)
+    assert learnt["reference_change"] == pytest.approx(changed, rel=0.2)
+    assert abs(changed - plain["reference_change"]) > 0.5
+    assert json.loads((tmp_path / "out.json").read_text())["asked"] != plain["asked"]
+
+
+def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:
+    write_video(tmp_path / "in.mp4", sample_clip(1, 64), Fraction(25), 10)
+    with pytest.raises(UserError, match="--learn learns from reference pictures"):
+        restore(Job(tmp_path / "in.mp4", tmp_path / "out.mp4", learn=True), load_config(None, []), quiet=True)
+
+
+def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:
+    write_picture(tmp_path / "wall.png", np.full((200, 200, 3), 90, np.uint8))
+    with pytest.raises(UserError, match=r"wall\.png"):
+        learned_lora(load_config(None, QUICK), "anna", [tmp_path / "wall.png"], quiet=True)
+    assert not list((tmp_path / "cache").glob("ipfvr/learned/*"))  # nor a hidden one
