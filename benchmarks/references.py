@@ -2,12 +2,13 @@
 
     python benchmarks/references.py --root data/mini --output runs/references
 
-ROOT is the layout that ``experiments/mini/prepare.py`` makes; only people kept out of every training are used. Every
-person's pictures (each a clip of one frame, its reference another picture of the person) and first clip (``--frames``
-frames, its references all the person's pictures) are degraded by Eq. 13 and restored three times; the words are the
-default's each time, so that Eq. 4 alone makes the difference. IDS is to the truth, by ``weights.recogniser``, which
-must have had no part in the adapter. ``none`` is what restore does without a reference, ``base`` the denoiser by
-itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To choose options, on people trained on:
+ROOT is the layout that ``experiments/mini/prepare.py`` makes; only people whom no training has seen and on whom no
+setting was chosen are used. Every person's pictures (each a clip of one frame, its reference another picture of the
+person) and first clip (``--frames`` frames, its references all the person's pictures) are degraded by Eq. 13 and
+restored three times; the words are the default's each time, so that Eq. 4 alone makes the difference. IDS is to the
+truth, by ``weights.recogniser``, which must have had no part in the adapter. ``none`` is what restore does without a
+reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
+choose options, on people trained on:
 
     python benchmarks/references.py --root data/mini --trained 24 --output runs/scale_2 image_prompt.scale=2
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import HELDOUT, degraded, held_out, shrink
+from common import HELDOUT, degraded, shrink, test_people
 from tqdm import tqdm
 
 from ipfvr.config import load_config
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(None, args.overrides)
     if not config.weights.adapter:
         raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
-    people = trained_on(args.root, args.trained) if args.trained else held_out(args.root)
+    people = trained_on(args.root, args.trained) if args.trained else test_people(args.root)
     shown = {p.name: _references([p], config.video.size) for p in people}
     restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
     found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
