@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipfvr.config import load_config
-from ipfvr.errors import run_verb
-from ipfvr.files import atomic, write_json
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import run_verb
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
 from ipfvr.identity.attribute_network import AttributeReader, load_attributes
 from ipfvr.identity.attributes import WORDS
 from ipfvr.identity.face2text import describe
 from ipfvr.identity.words import compose
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
-from ipfvr.registry import sha256
 from ipfvr.training.attributes import accuracy, balanced_accuracy, labelled_pictures
 from ipfvr.video.reader import read_image
 

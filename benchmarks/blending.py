@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pairs import print_ratio, time_pairs
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.diffusion.long_video import ClipMemory

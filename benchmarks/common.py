@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ipfvr.core.options import Config
 from ipfvr.data.layout import list_identities, read_identities
 from ipfvr.degradation import degrade, sample_parameters
-from ipfvr.options import Config
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "second/validation.yaml"

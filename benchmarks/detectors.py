@@ -26,16 +26,16 @@ import skimage.data
 import torch
 from common import HELDOUT, degraded, parse_lists
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.files import write_json
+from ipfvr.core.options import FacesConfig
+from ipfvr.core.provenance import provenance
 from ipfvr.faces.align import apply, crop, crop_matrix, invert
 from ipfvr.faces.detect import Face, box_overlap, make_detector, shrink
 from ipfvr.faces.landmarks import load_landmarks, patch_template
-from ipfvr.files import write_json
-from ipfvr.options import FacesConfig
-from ipfvr.provenance import provenance
-from ipfvr.registry import find, locate
 from ipfvr.training.landmarks import box_matrix, open_cascade, read_heldout, read_landmarks
 from ipfvr.video.reader import VideoReader, read_image
+from ipfvr.weights.registry import find, locate
 
 NAMES = ("yunet", "centerface", "cascade", "mtcnn", "dlib-hog", "dlib-cnn")
 ANGLES = (-35, -20, 20, 35)  # degrees
@@ -295,7 +295,7 @@ def _dlib_cnn(config: FacesConfig) -> Find:
 
 def find_in_package(name: str) -> Path:
     """A file beside dlib's recogniser."""
-    from ipfvr.catalogue import ENTRIES
+    from ipfvr.weights.catalogue import ENTRIES
 
     path = find(ENTRIES["dlib"])
     return (path.parent if path is not None else Path()) / name

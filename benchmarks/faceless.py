@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from kills import run
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
 from ipfvr.film.job import Job
 from ipfvr.video.writer import VideoWriter
 

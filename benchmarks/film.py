@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.track import scan_video

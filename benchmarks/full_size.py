@@ -34,22 +34,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
-from ipfvr.config import config_to_dict, load_config
+from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import versions
 from ipfvr.data.sample import LANDMARKS, portrait, sample_clip
-from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE
 from ipfvr.diffusion.streams import Conditions, Hint, Streams
-from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import crop, crop_matrix
-from ipfvr.files import atomic, write_json
 from ipfvr.models.adapter import adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.checkpoints import official_names
 from ipfvr.models.image import ImageEncoder
 from ipfvr.models.text import TextEncoder, byte_tokenizer
 from ipfvr.models.vae import LatentCodec
-from ipfvr.options import Config
-from ipfvr.provenance import versions
 from ipfvr.restoration import Restorer
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.training.lora import make_lora_training

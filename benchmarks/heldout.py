@@ -16,16 +16,16 @@ import numpy as np
 from common import degraded, held_out, parse_lists, shrink
 from tqdm import tqdm
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.pixels import resize_frames
 from ipfvr.data.layout import CLIPS, list_files
-from ipfvr.errors import UserError, run_verb
-from ipfvr.files import atomic, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.protocol import protocol
-from ipfvr.pixels import resize_frames
 from ipfvr.report.pictures import strip
 from ipfvr.study.demo import INPUT_CRF, RATE
 from ipfvr.video.reader import read_frames

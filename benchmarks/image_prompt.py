@@ -15,8 +15,8 @@ import argparse
 import torch
 from pairs import print_ratio, time_pairs
 
-from ipfvr.config import load_config
-from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.core.config import load_config
+from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 
 LIMIT = 1.10

@@ -22,11 +22,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 from ipfvr.data.sample import sample_clip
 from ipfvr.film.job import Job
-from ipfvr.options import Config
-from ipfvr.registry import sha256
 from ipfvr.video.writer import VideoWriter
 
 DEFAULT = ["preset=tiny", "sampler.steps=3", "prompt.describe=false", "device=cpu"]

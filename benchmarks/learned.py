@@ -23,19 +23,19 @@ import torch
 from common import degraded, shrink, test_people
 from tqdm import tqdm
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frames
+from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
-from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import embed_faces, load_recogniser
-from ipfvr.files import atomic, write_json
 from ipfvr.metrics.fidelity import psnr
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.options import Config
-from ipfvr.pixels import resize_frames
-from ipfvr.provenance import provenance
 from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.training.pictures import learned_lora

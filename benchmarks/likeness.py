@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from common import degraded, parse_lists
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.files import write_json
+from ipfvr.core.options import PeopleConfig
+from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import PICTURES
 from ipfvr.faces.align import crop, crop_matrix
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.people import face_vector, person_vector, with_bounds
 from ipfvr.faces.recognise import load_recogniser
-from ipfvr.files import write_json
-from ipfvr.options import PeopleConfig
-from ipfvr.provenance import provenance
 from ipfvr.video.reader import VideoReader
 
 MARGIN = 0.25  # of the square, left on every side, so that the face has to be found

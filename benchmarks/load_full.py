@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.checkpoints import load_denoiser, official_names
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
-from ipfvr.options import DenoiserConfig
 
 LIMIT = 1.2
 SIZES = {"full": DenoiserConfig(), "small": DenoiserConfig(width=32, head_dim=16)}

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def restore_stream(frames: int, overrides: list[str], csv: Path) -> None:
     """Restore ``frames`` made-up crops; write resident and peak memory after each clip, in MB."""
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.diffusion.long_video import ClipMemory, plan_windows
     from ipfvr.film.run import peak_memory_mb
     from ipfvr.restoration import Restorer

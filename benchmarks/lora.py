@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         for number in range(4):
             write_video(person / "train" / f"{number}.mp4", frames[40 * number : 40 * (number + 1)], 24, 10)
         began, processor = time.monotonic(), seconds()
-        from ipfvr.config import load_config
+        from ipfvr.core.config import load_config
         from ipfvr.fit import fit
 
         pairs = [f"data.root={folder}", "data.identity=sample", f"train.output={folder}/out", "train.wandb=disabled"]

@@ -22,14 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import SamplerConfig, ScheduleConfig
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, POSITIVE
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.streams import Conditions, Hint, guided_denoise
-from ipfvr.errors import UserError, run_verb
 from ipfvr.models.checkpoints import load_weights, official_names
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
-from ipfvr.options import SamplerConfig, ScheduleConfig
 
 SCHEDULE_TOLERANCE = 1e-6
 FORWARD_TOLERANCE = 1e-4

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from ipfvr.options import DenoiserConfig
+from ipfvr.core.options import DenoiserConfig
 
 SMALL = DenoiserConfig(width=32, head_dim=16)
 

@@ -18,13 +18,13 @@ import torch
 from common import degraded, held_out, shrink
 from tqdm import tqdm
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.devices import multiplies_bf16
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic
 from ipfvr.data.layout import CLIPS, list_files
-from ipfvr.devices import multiplies_bf16
-from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import embed_faces, load_recogniser
-from ipfvr.files import atomic
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames

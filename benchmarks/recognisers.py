@@ -20,13 +20,13 @@ import torch
 from common import HELDOUT, degraded
 from tqdm import tqdm
 
-from ipfvr.catalogue import LIKENESS
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.data.layout import PICTURES, read_identities
-from ipfvr.errors import UserError, run_verb
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import embed_faces, load_recogniser
 from ipfvr.video.reader import read_image
+from ipfvr.weights.catalogue import LIKENESS
 
 LEVELS = ("undegraded", "light", "heavy")
 APART = "london512"  # a set by itself: one sitting, neutral and smiling

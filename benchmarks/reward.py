@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"relative error {error:.1e} (limit {ERROR:.0e}), memory x {memory:.3f} (limit {MEMORY:.3f}), ", end="")
     print(f"seconds x {seconds:.2f} (limit {SECONDS})")
     if args.json:
-        from ipfvr.files import write_json
+        from ipfvr.core.files import write_json
 
         numbers = {**found, "error": error, "memory": memory, "seconds": seconds}
         write_json(args.json, {**numbers, "frames": args.frames, "size": args.size, "codec": args.codec})
@@ -82,12 +82,12 @@ def measure(args: argparse.Namespace) -> None:
     """One way, in this process: writes the gradient, prints seconds and MB as JSON."""
     import torch
 
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
+    from ipfvr.core.options import RewardConfig
     from ipfvr.faces.align import face_template
     from ipfvr.faces.recognise import load_recogniser
     from ipfvr.identity.reward import FaceRewards, clip_feedback
     from ipfvr.models.backbone import make_codec
-    from ipfvr.options import RewardConfig
 
     torch.manual_seed(0)
     config = load_config(None, [f"video.size={args.size}", *(KL if args.codec == "kl" else [])])

@@ -42,7 +42,7 @@ REPEATS = 3
 UNTIL_THE_FIRST = """
 import os
 from ipfvr import restore
-from ipfvr.startup import importing
+from ipfvr.core.startup import importing
 with importing():  # as restore does
     from ipfvr.restoration import Restorer
 whole = Restorer.restore_clip

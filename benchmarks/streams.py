@@ -24,13 +24,13 @@ from pairs import time_pairs
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ipfvr.config import load_config
-from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.core.config import load_config
+from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.options import Config
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE
 from ipfvr.diffusion.streams import Conditions, Hint, Streams
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.unet import build_denoiser
-from ipfvr.options import Config
 
 LIMIT = 0.9
 FULL_LATENT = (90, 96)  # 720 x 768

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.faces.align import crop, invert, scale_of, warp
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.paste import blend_mask, paste

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as video.size=256")
     args = parser.parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.faces.crop_video import crop_video
 
     report = crop_video(args.input, args.output, load_config(args.config, args.overrides))

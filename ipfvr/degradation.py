@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.colour import to_rgb, to_yuv
 from ipfvr.video.h264 import set_up_encoder
 

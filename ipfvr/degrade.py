@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,11 +21,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options on top of the configuration")
     args = parser.parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
+    from ipfvr.core.files import write_json
+    from ipfvr.core.provenance import versions
     from ipfvr.data.degrade_video import degrade_video
     from ipfvr.degradation import sample_parameters
-    from ipfvr.files import write_json
-    from ipfvr.provenance import versions
     from ipfvr.video.reader import VideoReader
 
     config = load_config(args.config, args.overrides)

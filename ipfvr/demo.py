@@ -12,7 +12,7 @@ import argparse
 import webbrowser
 from pathlib import Path
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file; name a folder")
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.study.demo import FRAMES, PAGE, run, run_own
 
     config = load_config(args.config, [*args.overrides, *pairs])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     pairs = [r for r in args.references if "=" in r and not Path(r).exists()]
     pictures = [Path(r) for r in args.references if r not in pairs]
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.identity.pictures import describe_pictures
 
     print(describe_pictures(pictures, load_config(args.config, pairs), args.face, args.output))

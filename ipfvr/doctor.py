@@ -17,14 +17,16 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ipfvr import __version__, registry
-from ipfvr.catalogue import ENTRIES, shipped_licence
-from ipfvr.config import load_config
-from ipfvr.entry import said_size
-from ipfvr.errors import run_verb
-from ipfvr.options import Config
-from ipfvr.provenance import git_commit
+from ipfvr import __version__
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import run_verb
+from ipfvr.core.folders import cache_folder
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import git_commit
 from ipfvr.study.plan import missing_weights
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES, shipped_licence
+from ipfvr.weights.entry import said_size
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 LEAST_MEMORY = 2 << 30  # bytes: mini restores in less
@@ -146,7 +148,7 @@ def weights(config: Config) -> Iterator[Finding]:
     if absent:
         do = f"python -m ipfvr.weights fetch {' '.join(absent)}"
         yield Finding(NOTE, "better", f"{', '.join(absent)} are not here: detection and scores do with less", do)
-    cache = registry.cache_folder()
+    cache = cache_folder()
     nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not os.access(nearest, os.W_OK):
         do = f"set {registry.VARIABLE} or XDG_CACHE_HOME to a folder of yours"

@@ -10,10 +10,10 @@ import argparse
 import warnings
 from pathlib import Path
 
-from ipfvr.config import config_to_dict, load_config
-from ipfvr.errors import UserError, run_verb
-from ipfvr.files import write_json
-from ipfvr.options import Config
+from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import write_json
+from ipfvr.core.options import Config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def fit(config: Config, restart: bool = False) -> Path:
     """Train what ``config.train.module`` names.
 
     Args:
-        config: see :class:`ipfvr.training_options.TrainConfig`.
+        config: see :class:`ipfvr.core.training_options.TrainConfig`.
         restart: begin anew though there is a checkpoint.
 
     Returns:
@@ -148,7 +148,7 @@ def precision(config: Config) -> str:
     """
     import torch
 
-    from ipfvr.devices import multiplies_bf16
+    from ipfvr.core.devices import multiplies_bf16
 
     name = config.train.precision
     if name == "auto":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as prepare.size=160")
     args = parser.parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.data.people import prepare_people
 
     config = load_config(args.config, args.overrides)

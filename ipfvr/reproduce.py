@@ -10,7 +10,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.methods.settings import not_installed
 from ipfvr.study.cells import Store
 from ipfvr.study.people import find_people

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config, PromptConfig
+from ipfvr.core.pixels import resize, to_frames, to_tensor
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
 from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.errors import UserError
 from ipfvr.models.networks import Networks
-from ipfvr.options import Config, PromptConfig
-from ipfvr.pixels import resize, to_frames, to_tensor
 from ipfvr.video.clips import ClipWindow
 
 Progress = Callable[[int], None]

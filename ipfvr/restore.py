@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import Config
+from ipfvr.core.startup import importing
 from ipfvr.film.job import OTHERS, SCALES, Job, Person
-from ipfvr.options import Config
-from ipfvr.startup import importing
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     args = _parser().parse_intermixed_args(argv)
     # Imported here and below: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
 
     # A list option takes all that follows it, the configuration's pairs too.
     pairs = [r for r in args.reference if _is_pair(r)]
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _is_pair(text: str) -> bool:
     """Whether an argument is ``key=value`` of the configuration, and not a picture or ``name=picture``."""
-    from ipfvr.config import all_keys
+    from ipfvr.core.config import all_keys
 
     key, equals, _ = text.partition("=")
     return bool(equals) and not Path(text).exists() and ("." in key or key in all_keys())

@@ -16,11 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without weights, a folder to work in."""
-    from ipfvr import registry
+    from ipfvr.core import provenance
+    from ipfvr.weights import registry
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(registry.VARIABLE, raising=False)
     package = tmp_path / "site" / "ipfvr"  # no setup.cfg beside it: not a checkout
     package.mkdir(parents=True)
     monkeypatch.setattr(registry, "PACKAGE", package)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
     return tmp_path

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ipfvr.core.options import Config
 from ipfvr.faces.recognise import Recogniser
-from ipfvr.options import Config
 from ipfvr.restoration import Restorer
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from stubs import stub_recogniser
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.pixels import to_frames
 from ipfvr.data.faces import Draw, FaceData, draw_augmentation, moved_template
-from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template
 from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.checkpoints import save_denoiser
-from ipfvr.pixels import to_frames
 from ipfvr.training.adapter import AdapterTraining, exchange_references, exchanged, misplaced
 from ipfvr.video.writer import VideoWriter
 

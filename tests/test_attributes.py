@@ -13,8 +13,8 @@ import torch
 from scipy.ndimage import correlate
 
 from ipfvr import fit
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.identity.attribute_network import AttributeNetwork, AttributeReader, load_attributes
 from ipfvr.identity.attributes import WORDS, read_attributes
 from ipfvr.identity.emotion import EMOTIONS, MiniXception, from_keras, grey_square, load_emotion

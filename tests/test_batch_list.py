@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.film.batch import read_list, sources_of
 
 NAMES = ["one.mp4", "zwei äöü.mp4", "with space.mkv"]

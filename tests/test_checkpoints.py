@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.checkpoints import (
     load_denoiser,
     load_weights,
@@ -21,7 +22,6 @@ from ipfvr.models.checkpoints import (
     to_official,
 )
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
-from ipfvr.options import DenoiserConfig
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 TINY = DenoiserConfig(

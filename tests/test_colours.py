@@ -11,11 +11,11 @@ from films import HalvesDetector, shots
 from PIL import Image
 from videos import CLIPS, encode
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
-from ipfvr.options import Config
 from ipfvr.video.colour import has_full_colour, to_rgb, to_yuv
 from ipfvr.video.reader import VideoReader
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ipfvr.config import PRESETS, all_keys, config_to_dict, load_config
-from ipfvr.errors import UserError, run_verb
-from ipfvr.options import Config
+from ipfvr.core.config import PRESETS, all_keys, config_to_dict, load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import Config
 
 
 @pytest.mark.parametrize(

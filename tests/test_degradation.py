@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ipfvr import degrade as verb
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.degradation import (
     Parameters,
     Round,
@@ -23,7 +24,6 @@ from ipfvr.degradation import (
     sample_parameters,
     soften,
 )
-from ipfvr.errors import UserError, run_verb
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ipfvr import demo
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import run_verb
 from ipfvr.data import sample
-from ipfvr.errors import run_verb
 from ipfvr.faces.align import apply, crop_matrix, face_template
 from ipfvr.report.pictures import LABEL_HEIGHT, show, side_by_side, strip
 from ipfvr.study import demo as work

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.attention import ImagePromptProcessor, attend, decoupled_cross_attention
 from ipfvr.models.blocks import Downsample, TemporalTransformer, Upsample
 from ipfvr.models.checkpoints import load_weights, own_weights
 from ipfvr.models.unet import VideoDenoiser, build_denoiser, check_latent_size, fitting_latent_size
-from ipfvr.options import DenoiserConfig
 
 ROOT = Path(__file__).parents[1]
 PARITY = ROOT.parent / "shared" / "parity"

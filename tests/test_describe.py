@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.data.sample import sample_clip
 from ipfvr.describe import main
-from ipfvr.errors import UserError
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.identity.attributes import WORDS

@@ -8,11 +8,11 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.centerface import MULTIPLE, STRIDE, CenterFaceNet, decode, load_centerface, look, save_centerface
 from ipfvr.faces.detect import CenterFaceDetector
-from ipfvr.options import FacesConfig
-from ipfvr.registry import locate
+from ipfvr.weights.registry import locate
 
 EYES = 44  # pixels between the astronaut's
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.pixels import to_tensor
 from ipfvr.data.device.batches import DeviceBatches
 from ipfvr.data.device.soften import downscale, soften_all, with_coloured_noise
 from ipfvr.data.device.store import Scene, Store
@@ -19,8 +21,6 @@ from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import Parameters, Round, degrade, degrade_softened, sample_parameters, soften
 from ipfvr.degradation import blur as blur_one
 from ipfvr.degradation import downscale as downscale_one
-from ipfvr.errors import UserError
-from ipfvr.pixels import to_tensor
 from ipfvr.training.balance import Balance
 from ipfvr.video.writer import write_picture
 

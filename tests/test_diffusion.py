@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import SamplerConfig, ScheduleConfig
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.schedule import Schedule, interpolated_log_snr
 from ipfvr.diffusion.solvers import DPMSolverPP2MSDE, Heun, Plan, Solver, make_solver
-from ipfvr.errors import UserError
-from ipfvr.options import SamplerConfig, ScheduleConfig
 
 VECTORS = Path(__file__).parents[2] / "shared" / "parity" / "venhancer_small.safetensors"
 

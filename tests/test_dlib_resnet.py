@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ipfvr import registry
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import arcface_template
 from ipfvr.faces.dlib_resnet import CHIP, DlibResNet, is_shipped_dlib, load_dlib, load_shipped_dlib, save_dlib
 from ipfvr.faces.recognise import load_recogniser
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES
 
 
 def integer(value: int) -> bytes:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from ipfvr import doctor, registry
-from ipfvr.config import load_config
+from ipfvr import doctor
+from ipfvr.core.config import load_config
+from ipfvr.weights import registry
 
 
 def test_here_everything_that_mini_needs_is_there(capsys: pytest.CaptureFixture[str]) -> None:

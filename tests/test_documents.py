@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.config import all_keys, load_config
+from ipfvr.core.config import all_keys, load_config
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.streams import Streams
+from ipfvr.weights.catalogue import ENTRIES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = {path.stem for path in (ROOT / "ipfvr").glob("*.py")} | {"methods", "report.dashboard"}
+VERBS = {path.stem for path in (ROOT / "ipfvr").glob("*.py")} | {"report.dashboard"}
+VERBS |= {path.parent.name for path in (ROOT / "ipfvr").glob("*/__main__.py")}
 SECTIONS = {key.partition(".")[0] for key in all_keys() if "." in key}
 
 

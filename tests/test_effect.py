@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from skimage import data
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
-from ipfvr.options import Config
 from ipfvr.restoration import Restorer
 from ipfvr.video.writer import write_picture, write_video
 
@@ -23,10 +23,10 @@ from ipfvr.video.writer import write_picture, write_video
 @pytest.fixture(scope="module")
 def face() -> np.ndarray:
     """The sample's face as an aligned square of 256 pixels."""
+    from ipfvr.core.options import FacesConfig
     from ipfvr.data.sample import portrait
     from ipfvr.faces.align import crop, crop_matrix
     from ipfvr.faces.detect import make_detector
-    from ipfvr.options import FacesConfig
 
     picture = portrait()
     found = make_detector(FacesConfig()).detect(picture)[0]

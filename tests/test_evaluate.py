@@ -14,8 +14,8 @@ import skimage.data
 import torch
 
 from ipfvr import evaluate
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.metrics import pairing
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.inputs import find_clips, pair_clips, reference_pictures

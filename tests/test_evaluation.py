@@ -16,9 +16,9 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from test_evaluate import dim, pan, run, write_video
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.data.scoring import Item
-from ipfvr.errors import UserError
 from ipfvr.metrics.evaluation import choose_metrics, make_scorer
 from ipfvr.metrics.inputs import find_clips
 from ipfvr.training.evaluation import evaluate_items

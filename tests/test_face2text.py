@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.identity import face2text
 from ipfvr.identity.attributes import EXPRESSIONS, WORDS, compose_sentence, false_words
 from ipfvr.identity.face2text import describe, with_words
 from ipfvr.identity.language import missing_phrases
 from ipfvr.identity.prompt_file import ByHand, find_prompt, read_by_hand, read_prompt, write_prompt
 from ipfvr.identity.words import NEVER_READ, ORDER, Description, compose, count_tokens, make_tokenizer
-from ipfvr.options import Config
 
 
 def config(*pairs: str, preset: str = "mini") -> Config:

@@ -14,9 +14,9 @@ import skimage.data
 import torch
 
 from ipfvr import crop as verb
-from ipfvr import registry
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import (
     crop,
     crop_matrix,
@@ -30,9 +30,9 @@ from ipfvr.faces.landmarks import (
     load_landmarks,
 )
 from ipfvr.faces.track import build_track, smooth_landmarks, track_video
-from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
+from ipfvr.weights import registry
 
 SHARED = Path(__file__).parents[2] / "shared"
 SHIPPED = FacesConfig(detector="centerface")

@@ -15,8 +15,9 @@ from films import SHARE, SIDE, HalvesDetector, landscape, people_of, picture_of,
 from people import ColourRecogniser
 from videos import CLIPS, sound_packets, spoil
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import Config
 from ipfvr.faces.paste import blend_mask
 from ipfvr.film.cast import hire
 from ipfvr.film.estimate import describe_plan
@@ -24,7 +25,6 @@ from ipfvr.film.job import Job, Person
 from ipfvr.film.look import faceless, look_at
 from ipfvr.film.run import restore
 from ipfvr.film.stream import FilmStream, Frames
-from ipfvr.options import Config
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader
 

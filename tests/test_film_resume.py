@@ -15,8 +15,9 @@ import pytest
 from films import HalvesDetector, shots, write_film
 from people import write_video
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.options import Config, FacesConfig
 from ipfvr.faces.detect import Face
 from ipfvr.faces.track import scan_video
 from ipfvr.film import write as writing
@@ -24,7 +25,6 @@ from ipfvr.film.batch import REPORT
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.run import restore
-from ipfvr.options import Config, FacesConfig
 from ipfvr.restoration import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

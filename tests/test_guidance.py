@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from stubs import StubDenoiser
 from torch import Tensor, nn
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import SamplerConfig, ScheduleConfig
 from ipfvr.diffusion.guidance import (
     NEGATIVE_TEXT,
     NEGATIVE_VISUAL,
@@ -23,10 +25,8 @@ from ipfvr.diffusion.guidance import (
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.streams import Conditions, Hint, Streams
-from ipfvr.errors import UserError
 from ipfvr.models.adapter import adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
-from ipfvr.options import SamplerConfig, ScheduleConfig
 from ipfvr.restoration import Restorer, degraded_reference
 
 

@@ -14,17 +14,17 @@ from safetensors.torch import load_file, save_file
 from stubs import stub_recogniser
 from torch import Tensor, nn
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config, ImagePromptConfig
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules, load_adapter, load_adapter_weights
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage, scale_schedule
 from ipfvr.models.backbone import make_denoiser, make_image_encoder, make_image_prompt
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt, Resampler
 from ipfvr.models.unet import VideoDenoiser
-from ipfvr.options import Config, ImagePromptConfig
-from ipfvr.registry import image_prompt_parts
 from ipfvr.restoration import Restorer
+from ipfvr.weights.registry import image_prompt_parts
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "parity"

@@ -15,8 +15,8 @@ import pytest
 from films import HalvesDetector, write_film
 from videos import CLIPS, encode, spoil
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.faces.crop_video import crop_video
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ipfvr import registry
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.iresnet import SIZE_KEY, IResNet, IResNetSize, load_iresnet, published_size
 from ipfvr.faces.onnx_graph import load_onnx
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.models.backbone import save_module
+from ipfvr.weights import registry
 
 SMALL = IResNetSize((1, 2, 1, 1), (8, 16, 16, 24), 32)
 PUBLISHED = {"iresnet18": (2, 2, 2, 2), "iresnet50": (3, 4, 14, 3), "iresnet100": (3, 13, 30, 3)}

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.fit import main
 from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt
@@ -162,8 +162,8 @@ def test_a_widened_denoiser_does_to_the_coarse_half_what_the_first_does() -> Non
 
 
 def test_latents_of_the_halved_picture_are_the_coarse_map_of_the_pictures() -> None:
+    from ipfvr.core.options import VAEConfig
     from ipfvr.models.vae import LatentCodec, start_from_principal_components
-    from ipfvr.options import VAEConfig
 
     torch.manual_seed(0)
     shape = {"norm_groups": 4, "layers_per_block": 1, "mid_attention": False, "output_norm": False}

@@ -12,12 +12,12 @@ import skimage.data
 import torch
 
 from ipfvr import fit
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import CenterFaceDetector
 from ipfvr.faces.landmarks import PATCH, UNIT, LandmarkNet, load_landmarks, patch_template
-from ipfvr.options import FacesConfig
 from ipfvr.training import landmarks as training
 from ipfvr.training.landmarks import STORE, LandmarkSet, LandmarkTraining, Patches, landmark_data
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.training_options import PolishConfig
 from ipfvr.data.sample import portrait, sample_clip
-from ipfvr.errors import UserError
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.film.effect import mean_difference
 from ipfvr.film.job import Job
@@ -24,7 +25,6 @@ from ipfvr.models.lora import CARD, read_card
 from ipfvr.training.balance import Balance
 from ipfvr.training.likeness import likeness_losses, person_loss
 from ipfvr.training.pictures import learned_folder, learned_lora
-from ipfvr.training_options import PolishConfig
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import LongVideoConfig
 from ipfvr.diffusion.long_video import (
     ClipMemory,
     LongVideo,
@@ -21,8 +23,6 @@ from ipfvr.diffusion.long_video import (
 )
 from ipfvr.diffusion.noise import frame_noise
 from ipfvr.diffusion.solvers import State
-from ipfvr.errors import UserError
-from ipfvr.options import LongVideoConfig
 from ipfvr.restoration import Restorer
 from ipfvr.video.clips import ClipWindow, clip_windows
 

@@ -15,15 +15,15 @@ from people import RED, ColourRecogniser, StubDetector, make_person
 from torch import Tensor, nn
 
 from ipfvr import fit
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config, LoraConfig
 from ipfvr.data.scenes import SceneData, load_person
-from ipfvr.errors import UserError
 from ipfvr.models.backbone import make_denoiser
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.models.lora import add_lora, base_record, load_lora, read_card, save_lora, target_pattern
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
-from ipfvr.options import Config, LoraConfig
-from ipfvr.registry import sha256
 from ipfvr.restore import main as restore
 from ipfvr.training import lora
 from ipfvr.video.reader import read_frames

@@ -13,10 +13,10 @@ import pytest
 import torch
 from people import StubDetector, texture
 
-from ipfvr import registry
-from ipfvr.config import config_to_dict, load_config
-from ipfvr.errors import UserError
-from ipfvr.files import whole_folder
+from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import whole_folder
+from ipfvr.core.options import Config
 from ipfvr.methods import inprocess
 from ipfvr.methods.base import Case, low_frames, write_frames
 from ipfvr.methods.catalogue import list_methods, make_method
@@ -24,8 +24,8 @@ from ipfvr.methods.inprocess import aligned_reference, base_config
 from ipfvr.methods.pictures import NETWORKS
 from ipfvr.metrics.inputs import find_clips
 from ipfvr.metrics.pairing import resize_frame
-from ipfvr.options import Config
 from ipfvr.video.writer import write_picture
+from ipfvr.weights import registry
 
 TINY = ("preset=tiny", "weights.attributes=", "weights.emotion=", "device=cpu")
 

@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.metrics.base import ClipMetric
 from ipfvr.metrics.fidelity import PSNR, PSNR_LIMIT, SSIM, psnr, ssim
 from ipfvr.metrics.flow import DIS

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.data.paired import FolderData, FosvData, PairedClip, YouRefData
 from ipfvr.degradation import degrade
-from ipfvr.errors import UserError
 from ipfvr.study.cells import Store
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.study.plan import find_clips, plan_clips, plan_low, sharp_folder

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "parity"

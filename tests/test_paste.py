@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ipfvr.catalogue import LIKENESS
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import FacesConfig, PeopleConfig
 from ipfvr.faces.align import apply, crop, crop_matrix, enlarged, face_template
 from ipfvr.faces.detect import Face
 from ipfvr.faces.paste import blend_mask, change_of, paste
 from ipfvr.faces.people import check_distinct, match_people, with_bounds
 from ipfvr.faces.track import FaceTrack, main_tracks, scan_video
-from ipfvr.options import FacesConfig, PeopleConfig
 from ipfvr.video.cuts import CutDetector
+from ipfvr.weights.catalogue import LIKENESS
 
 SIZE = 128
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from test_evaluate import dim, pan, run, write_frames
 
-from ipfvr import registry
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.metrics.evaluation import CHEAP, KEYS, choose_metrics
 from ipfvr.metrics.perceptual import KINDS, load_network
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES
 
 CPU = torch.device("cpu")
 

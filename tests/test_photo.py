@@ -13,8 +13,8 @@ from films import SIDE, HalvesDetector, shots, write_film
 from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.faces.paste import blend_mask
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job

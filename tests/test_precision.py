@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ipfvr import devices
-from ipfvr.config import load_config
+from ipfvr.core import devices
+from ipfvr.core.config import load_config
+from ipfvr.core.devices import choose_dtype, multiplies_bf16
 from ipfvr.data.paired import low_quality
 from ipfvr.data.sample import sample_clip
-from ipfvr.devices import choose_dtype, multiplies_bf16
 from ipfvr.restoration import Restorer
 
 TOLERANCE = 50.0  # dB between what fp32 and bf16 restore; measured on real faces: 60

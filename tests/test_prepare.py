@@ -13,11 +13,11 @@ from people import BLUE, RED, ColourRecogniser, StubDetector, texture, write_vid
 from PIL import Image
 
 from ipfvr import prepare
+from ipfvr.core.errors import UserError
 from ipfvr.data import people
 from ipfvr.data.preparation import Candidate, drop_rivals, split_scenes
 from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import thumbnails
-from ipfvr.errors import UserError
 from ipfvr.video.reader import VideoReader
 
 SMALL = ["preset=tiny", "prepare.size=48", "prepare.min_width=32", "prepare.min_frames=6", "prepare.min_detail=16"]

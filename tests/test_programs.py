@@ -15,8 +15,8 @@ import pytest
 import torch
 from programs import STAND_INS, install
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.methods.__main__ import main
 from ipfvr.methods.base import Case
 from ipfvr.methods.catalogue import make_method

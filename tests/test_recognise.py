@@ -9,13 +9,13 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr import registry
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.detect import CenterFaceDetector, Face
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser, reference_face
-from ipfvr.options import FacesConfig
+from ipfvr.weights import registry
 
 
 def face(x, side=100.0):

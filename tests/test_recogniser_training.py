@@ -14,9 +14,9 @@ import torch
 import yaml
 from PIL import Image
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 from ipfvr.data.recognition import Batches, LabelledFaces, RecognitionData, read_labelled, spoil
-from ipfvr.errors import UserError
 from ipfvr.faces.align import arcface_template, face_template
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.fit import main

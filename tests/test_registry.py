@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ipfvr import provenance, registry, weights
-from ipfvr.catalogue import ENTRIES, Entry, File
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core import hashes, provenance
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.folders import cache_folder
+from ipfvr.core.hashes import sha256
+from ipfvr.weights import __main__ as verb
+from ipfvr.weights import fetch as fetching
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES, Entry, File
 
 CONTENT = b"a few bytes that stand for weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -88,7 +93,7 @@ def test_missing_weights_are_one_line_that_says_what_to_do(bare: Path) -> None:
             registry.locate(name)
         message = str(error.value)
         assert "\n" not in message
-        for word in (entry.licence, str(registry.cache_folder()), registry.fetch_line(entry)):
+        for word in (entry.licence, str(cache_folder()), registry.fetch_line(entry)):
             assert word in message
         assert all(file.name in message for file in entry.files)
 
@@ -112,35 +117,35 @@ def test_shipped_weights_are_found_in_the_package(bare: Path, monkeypatch: pytes
 
 def test_sha256_remembers_large_files_until_they_change(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(bare / "large.bin")
-    assert registry.sha256(path) == DIGEST
-    assert not (registry.cache_folder() / "hashes.json").exists()
-    monkeypatch.setattr(registry, "REMEMBER_FROM", 1)
-    assert registry.sha256(path) == DIGEST
+    assert sha256(path) == DIGEST
+    assert not (cache_folder() / "hashes.json").exists()
+    monkeypatch.setattr(hashes, "REMEMBER_FROM", 1)
+    assert sha256(path) == DIGEST
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_digest", lambda path: pytest.fail("hashed again"))
-        assert registry.sha256(path) == DIGEST
+        patch.setattr(hashes, "_digest", lambda path: pytest.fail("hashed again"))
+        assert sha256(path) == DIGEST
     put(path, CONTENT[::-1])
     os.utime(path, ns=(1, 1))
-    assert registry.sha256(path) == hashlib.sha256(CONTENT[::-1]).hexdigest()
+    assert sha256(path) == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
 def test_sha256_of_a_folder_depends_on_names_and_contents_only(bare: Path) -> None:
     for root in ("a", "b"):
         for name in ("x/1", "2"):
             put(bare / root / name)
-    same = registry.sha256(bare / "a")
-    assert registry.sha256(bare / "b") == same
+    same = sha256(bare / "a")
+    assert sha256(bare / "b") == same
     (bare / "b" / "2").rename(bare / "b" / "3")
-    assert registry.sha256(bare / "b") != same
+    assert sha256(bare / "b") != same
 
 
 def test_fetch_verifies_and_leaves_nothing_else(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, put(bare / "server" / "thing.bin"))
-    path = weights.fetch("thing")
-    assert path == registry.locate("thing") == registry.cache_folder() / "thing.bin"
+    path = fetching.fetch("thing")
+    assert path == registry.locate("thing") == cache_folder() / "thing.bin"
     put(bare / "server" / "thing.bin", b"gone")
-    assert weights.fetch("thing") == path  # already there: the network is not asked
-    assert [p.name for p in registry.cache_folder().rglob("*") if p.is_file()] == ["thing.bin"]
+    assert fetching.fetch("thing") == path  # already there: the network is not asked
+    assert [p.name for p in cache_folder().rglob("*") if p.is_file()] == ["thing.bin"]
 
 
 def test_what_may_be_missing_is_fetched_where_it_can_be(
@@ -148,10 +153,10 @@ def test_what_may_be_missing_is_fetched_where_it_can_be(
 ) -> None:
     """No network, one that is silent, a wrong file: soon over, one line, no error; a right one is fetched."""
     serve(monkeypatch, put(bare / "server" / "thing.bin"))
-    monkeypatch.setattr(weights, "PROBE", 0.2)
+    monkeypatch.setattr(fetching, "PROBE", 0.2)
 
     def refuse(*_: object, **__: object) -> None:
-        raise weights.urllib.error.URLError("no such host")
+        raise fetching.urllib.error.URLError("no such host")
 
     silent = threading.Event()
 
@@ -161,26 +166,26 @@ def test_what_may_be_missing_is_fetched_where_it_can_be(
 
     for answer in (refuse, wait):
         with monkeypatch.context() as patch:
-            patch.setattr(weights.urllib.request, "urlopen", answer)
+            patch.setattr(fetching.urllib.request, "urlopen", answer)
             began = time.monotonic()
-            assert run_verb(weights.main, ["fetch", "--if-possible", "thing", "niqe"]) == 0
+            assert run_verb(verb.main, ["fetch", "--if-possible", "thing", "niqe"]) == 0
             assert time.monotonic() - began < 2
         assert capsys.readouterr().out == "not fetched: thing, niqe (no network)\n"
     silent.set()
     put(bare / "server" / "thing.bin", CONTENT[::-1])
-    assert run_verb(weights.main, ["fetch", "--if-possible", "thing"]) == 0
+    assert run_verb(verb.main, ["fetch", "--if-possible", "thing"]) == 0
     assert "not kept" in capsys.readouterr().out
     put(bare / "server" / "thing.bin")
-    assert run_verb(weights.main, ["fetch", "--if-possible", "thing"]) == 0
-    assert registry.locate("thing") == registry.cache_folder() / "thing.bin"
-    assert run_verb(weights.main, ["fetch", "--if-possible", "nothing"]) == 2
+    assert run_verb(verb.main, ["fetch", "--if-possible", "thing"]) == 0
+    assert registry.locate("thing") == cache_folder() / "thing.bin"
+    assert run_verb(verb.main, ["fetch", "--if-possible", "nothing"]) == 2
 
 
 def test_fetch_keeps_nothing_of_a_wrong_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, put(bare / "server" / "thing.bin", CONTENT[::-1]))
     with pytest.raises(UserError, match="not kept"):
-        weights.fetch("thing")
-    assert not [p for p in registry.cache_folder().rglob("*") if p.is_file()]
+        fetching.fetch("thing")
+    assert not [p for p in cache_folder().rglob("*") if p.is_file()]
 
 
 def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_known(
@@ -189,22 +194,22 @@ def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_known(
     address = put(bare / "server" / "thing.bin").as_uri()
     enter(monkeypatch, files=(File("thing.bin", None, "00000000", address),))
     with pytest.raises(UserError, match="not kept"):
-        weights.fetch("thing")
+        fetching.fetch("thing")
     entry = enter(monkeypatch, files=(File("thing.bin", None, DIGEST[:8], address),))
-    assert weights.fetch("thing").read_bytes() == CONTENT
-    assert weights._verdict(entry) == "verified"
+    assert fetching.fetch("thing").read_bytes() == CONTENT
+    assert verb._verdict(entry) == "verified"
 
 
 def test_fetch_asks_for_a_restricted_licence_before_the_network(
     bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(monkeypatch, put(bare / "server" / "thing.bin"), licence="not for sale", restricted=True)
-    assert run_verb(weights.main, ["fetch", "thing"]) == 2
+    assert run_verb(verb.main, ["fetch", "thing"]) == 2
     captured = capsys.readouterr()
     assert "not for sale" in captured.out
     assert "--accept-licence" in captured.err
-    assert not registry.cache_folder().exists()
-    assert run_verb(weights.main, ["fetch", "thing", "--accept-licence"]) == 0
+    assert not cache_folder().exists()
+    assert run_verb(verb.main, ["fetch", "thing", "--accept-licence"]) == 0
     assert registry.locate("thing").read_bytes() == CONTENT
 
 
@@ -214,7 +219,7 @@ def test_fetch_unpacks_an_archive_nested_or_not(bare: Path, monkeypatch: pytest.
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("pack/pack/net.onnx", CONTENT)
     enter(monkeypatch, files=(File("net.onnx", source="net.onnx"),), folder="models/pack", archive=packed.as_uri())
-    assert (weights.fetch("thing") / "net.onnx").read_bytes() == CONTENT
+    assert (fetching.fetch("thing") / "net.onnx").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("name", ["yunet", "ip-adapter"])
@@ -224,25 +229,25 @@ def test_without_a_network_the_error_says_which_file_must_lie_where(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(weights.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", refuse)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
-    assert run_verb(weights.main, ["fetch", name]) == 2
+    assert run_verb(verb.main, ["fetch", name]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert f"put {ENTRIES[name].path} into {registry.cache_folder()}" in lines[0]
+    assert f"put {ENTRIES[name].path} into {cache_folder()}" in lines[0]
 
 
 def test_table_names_every_entry_its_state_and_its_licence(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch)
-    path = put(registry.cache_folder() / "thing.bin")
-    table = weights.table(verify=True)
+    path = put(cache_folder() / "thing.bin")
+    table = verb.table(verify=True)
     rows = {line.split()[0]: line.split()[1] for line in table.splitlines() if line.partition(" ")[0] in ENTRIES}
     assert set(rows) == set(ENTRIES)
     assert rows.pop("thing") == "verified"
     assert set(rows.values()) == {"MISSING"}
     put(path, CONTENT[::-1])
     with pytest.raises(UserError, match="thing"):
-        weights.main(["--verify"])
+        verb.main(["--verify"])
 
 
 def test_registered_hashes_fit_the_files_of_the_shared_folder() -> None:
@@ -253,7 +258,7 @@ def test_registered_hashes_fit_the_files_of_the_shared_folder() -> None:
     found = [entry for entry in hashed if any(shared.rglob(entry.path))]
     assert found
     for entry in found:
-        assert weights._verdict(entry) == "verified"
+        assert verb._verdict(entry) == "verified"
 
 
 def test_provenance_tells_what_made_a_result(bare: Path) -> None:

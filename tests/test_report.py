@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ipfvr import registry
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import all_infos
 from ipfvr.metrics.intervals import Summary, summary_of
@@ -28,6 +27,7 @@ from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.people import find_people
 from ipfvr.study.results import Difference, Line, Results, merged, verdict
 from ipfvr.study.schema import load_study
+from ipfvr.weights import registry
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FILES = sorted(f for f in EXPERIMENTS.glob("*.yaml") if "rows" in OmegaConf.load(f))

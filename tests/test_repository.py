@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import ipfvr
-from ipfvr.config import PRESETS, load_config
+from ipfvr.core.config import PRESETS, load_config
 from ipfvr.study.schema import load_study
 
 ROOT = Path(__file__).parents[1]

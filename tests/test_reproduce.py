@@ -16,8 +16,8 @@ import pytest
 from stubs import lively
 
 import ipfvr.study.work as work
+from ipfvr.core.errors import UserError
 from ipfvr.data.layout import read_root
-from ipfvr.errors import UserError
 from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Cell, Store

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation import degrade, sample_parameters
 from ipfvr.diffusion.long_video import plan_windows
-from ipfvr.errors import UserError
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.stream import letterbox
-from ipfvr.options import Config
 from ipfvr.restoration import Restorer, segments_of
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader, read_frames
@@ -98,7 +98,7 @@ def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
     config = tiny("sampler.residual_scale=0.2", "sampler.steps=1", "sampler.start_step=999")
     restorer = Restorer(config)
     frames = read_frames(low)[:4]
-    from ipfvr.pixels import resize_frames
+    from ipfvr.core.pixels import resize_frames
 
     restored = restorer.restore_clip(frames, range(4))
     assert np.abs(restored.astype(int) - resize_frames(frames, 32)).max() <= 1
@@ -209,7 +209,7 @@ def test_a_refusal_comes_before_the_restorer_is_read(scene: Path, tmp_path: Path
     Image.fromarray(astronaut()).save(tmp_path / "ref.png")
     code = (
         "import sys, ipfvr.restore as verb\n"
-        "from ipfvr.errors import UserError\n"
+        "from ipfvr.core.errors import UserError\n"
         "for extra in ([], ['--dry-run']):\n"
         "    try:\n        verb.main([*sys.argv[1:], *extra])\n    except UserError as error:\n        print(error)\n"
         "print(sorted({'diffusers', 'transformers'} & set(sys.modules)))"

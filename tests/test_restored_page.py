@@ -18,7 +18,8 @@ from films import HalvesDetector, picture_of, shots, write_film
 from people import ColourRecogniser
 
 from ipfvr import restore as verb
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.options import Config
 from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.film.batch import restore_many
 from ipfvr.film.command import command_of
@@ -26,7 +27,6 @@ from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan, Role
 from ipfvr.film.run import restore
 from ipfvr.film.show import FRAMES, choose_frames
-from ipfvr.options import Config
 from ipfvr.report.restored import left_out
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.seek import pick_frames
@@ -222,7 +222,7 @@ def test_the_command_asks_for_the_same_job(tmp_path: Path, monkeypatch: pytest.M
     config = load_config(None, ["preset=tiny", "seed=7", "prompt.negative='a, b: \"c\"'", "prompt.describe=false"])
     jobs = [
         (whole, config),
-        (Job(source, tmp_path / "o.mp4", references=(tmp_path / "1.png",), aligned=True), config),
+        (Job(source, tmp_path / "o.mp4", references=(tmp_path / "1.png",), aligned=True, learn=True), config),
         (Job(source, tmp_path / "o.mp4", crop=True), load_config()),
     ]
     for job, settings in jobs:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import RewardConfig
 from ipfvr.faces.align import face_template
 from ipfvr.identity.reward import (
     FaceRewards,
@@ -23,7 +24,6 @@ from ipfvr.identity.reward import (
 )
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.vae import LatentCodec
-from ipfvr.options import RewardConfig
 
 FRAMES = 7
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from stubs import StubDenoiser
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import DenoiserConfig, SamplerConfig, ScheduleConfig
 from ipfvr.diffusion.guidance import ClassifierFree
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.sampler import LatentTarget, Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.errors import UserError
 from ipfvr.models.unet import build_denoiser
-from ipfvr.options import DenoiserConfig, SamplerConfig, ScheduleConfig
 
 
 @pytest.fixture(scope="module")

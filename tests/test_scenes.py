@@ -9,12 +9,12 @@ import pytest
 from people import BLUE, RED, ColourRecogniser, StubDetector, make_person, texture, write_video
 from PIL import Image
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.data.faces import Draw
 from ipfvr.data.scenes import Person, Scene, SceneData, SceneDataset, load_person, load_scene, thumbnails, twin_share
-from ipfvr.errors import UserError
 from ipfvr.faces.align import face_template
-from ipfvr.options import Config
 from ipfvr.video.reader import read_frames
 
 

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from ipfvr.startup import importing
+from ipfvr.core.startup import importing
 
 
 def test_garbage_is_looked_for_again_whatever_happens() -> None:

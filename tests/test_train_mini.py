@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
 
 # Not by sys.path: beside it lies a dlib.py, which would hide the package.
 _SPEC = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "experiments/mini/train.py")

@@ -10,18 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ipfvr.config import load_config
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.training_options import OptimizerConfig
 from ipfvr.data.faces import Draw, FaceData, PictureAndClipSampler, camera_path
 from ipfvr.data.layout import list_identities
 from ipfvr.data.sample import sample_clip
-from ipfvr.errors import UserError
 from ipfvr.fit import main
 from ipfvr.models.backbone import make_denoiser
 from ipfvr.training.base import correlated_noise
 from ipfvr.training.common import learning_rate
 from ipfvr.training.discriminator import PatchDiscriminator
 from ipfvr.training.vae import high_frequency_loss
-from ipfvr.training_options import OptimizerConfig
 from ipfvr.video.writer import VideoWriter
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from videos import CLIPS, encode, number_of, picture, spoil
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.clips import clip_windows
 from ipfvr.video.reader import VideoReader, read_frames, read_image
 

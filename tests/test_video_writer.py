@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from videos import encode, number_of, picture, sound_packets, write
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
 

@@ -13,12 +13,13 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr import evaluate, registry
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError, run_verb
+from ipfvr import evaluate
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.folders import cache_folder
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip
 from ipfvr.metrics.flow import DIS, make_flow
 from ipfvr.metrics.warping import WarpingError, visible_pixels, warp, warping_error
+from ipfvr.weights.catalogue import ENTRIES
 
 SIZE = 64
 
@@ -219,7 +220,7 @@ def test_raft_of_a_file_is_named_and_a_net_of_zeros_sees_no_motion(bare: Path, m
     from torchvision.models.optical_flow import raft_small
 
     entry = ENTRIES["raft-small"]
-    path = registry.cache_folder() / entry.path
+    path = cache_folder() / entry.path
     path.parent.mkdir(parents=True)
     torch.save({k: torch.zeros_like(v) for k, v in raft_small(weights=None).state_dict().items()}, path)
     with pytest.raises(UserError, match="is not 'raft-small'"):

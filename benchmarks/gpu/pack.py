@@ -23,10 +23,10 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.data.layout import PICTURES, list_identities
-from ipfvr.errors import UserError, run_verb
-from ipfvr.registry import locate
 from ipfvr.video.reader import read_image
+from ipfvr.weights.registry import locate
 
 HERE = Path(__file__).resolve().parent.parent.parent
 HELDOUT = HERE / "experiments/mini/second/heldout.yaml"

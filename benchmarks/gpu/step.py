@@ -12,10 +12,10 @@ import time
 import torch
 from torch import Tensor
 
-from ipfvr.config import load_config
-from ipfvr.errors import run_verb
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import run_verb
+from ipfvr.core.options import Config
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
-from ipfvr.options import Config
 
 TEXT, TOKENS = 24, 264  # of a caption, of a reference
 

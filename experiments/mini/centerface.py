@@ -10,9 +10,10 @@ import argparse
 
 import torch
 
-from ipfvr import registry
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.hashes import sha256
 from ipfvr.faces.centerface import CenterFaceNet, save_centerface
+from ipfvr.weights import registry
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
     path = registry.locate("centerface")
     output = registry.SHIPPED / "mini" / "centerface.safetensors"
-    source = f"{path.name} of CenterFace (MIT; Star Clouds), sha256 {registry.sha256(path)}"
+    source = f"{path.name} of CenterFace (MIT; Star Clouds), sha256 {sha256(path)}"
     save_centerface(convert(path), output, {"source": source, "licence": "MIT: centerface.LICENSE beside this file"})
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 

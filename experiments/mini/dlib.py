@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from ipfvr import registry
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
+from ipfvr.core.hashes import sha256
 from ipfvr.faces.dlib_resnet import load_dlib, save_dlib
+from ipfvr.weights import registry
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
     path = registry.locate("dlib")
     output = registry.SHIPPED / "mini" / "dlib.safetensors"
-    save_dlib(load_dlib(path), output, f"{path.name} (CC0-1.0), sha256 {registry.sha256(path)}")
+    save_dlib(load_dlib(path), output, f"{path.name} (CC0-1.0), sha256 {sha256(path)}")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 

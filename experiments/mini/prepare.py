@@ -19,12 +19,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import crop, crop_matrix
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.track import track_video
-from ipfvr.files import atomic
-from ipfvr.options import FacesConfig
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import VideoWriter, write_picture
 

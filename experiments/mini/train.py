@@ -20,12 +20,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
-from ipfvr.registry import SHIPPED
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.report.plots import line_plot
 from ipfvr.training.clip import make_tokenizer
 from ipfvr.video.writer import write_picture
+from ipfvr.weights.registry import SHIPPED
 
 HERE = Path(__file__).parent
 SHOWN = 12  # curves of a picture, at most

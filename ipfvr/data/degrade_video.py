@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.errors import UserError
 from ipfvr.degradation import ENCODER_RATE, Parameters, before_last_encode
-from ipfvr.errors import UserError
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 

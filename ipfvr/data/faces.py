@@ -19,16 +19,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize, to_tensor
+from ipfvr.core.training_options import DataConfig
 from ipfvr.data.faults import FAULTS, film_fault
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
 from ipfvr.data.variation import move_face, vary
 from ipfvr.degradation import degrade, sample_parameters
-from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
-from ipfvr.options import Config
-from ipfvr.pixels import resize, to_tensor
-from ipfvr.training_options import DataConfig
 from ipfvr.video.reader import read_frames, read_image
 
 _VALIDATION_BATCH = 32  # pictures, at most

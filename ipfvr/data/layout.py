@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 CLIPS = frozenset((".mp4", ".mkv", ".mov"))

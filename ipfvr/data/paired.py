@@ -13,13 +13,13 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.data.faces import resize_crops
 from ipfvr.data.layout import Folder, piece_name, piece_seed, read_root
 from ipfvr.data.scenes import load_scene
 from ipfvr.degradation import Parameters, degrade, sample_parameters
-from ipfvr.errors import UserError
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader
 
 REAL = "real"  # the level at which a clip is taken as it is: it has no ground truth

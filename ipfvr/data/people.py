@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, check_writable, write_json
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES
 from ipfvr.data.preparation import Candidate, Networks, prepare_pictures, prepare_video, split_scenes
 from ipfvr.data.scenes import SCENES
-from ipfvr.errors import UserError
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.people import with_bounds
 from ipfvr.faces.recognise import load_recogniser
-from ipfvr.files import atomic, check_writable, write_json
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
-from ipfvr.registry import sha256
 from ipfvr.report.contact import contact_sheet
 from ipfvr.video.reader import VideoReader
 

@@ -12,15 +12,15 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import TWINS, thumbnails, twin_share
-from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, scale_of
 from ipfvr.faces.detect import Detector
 from ipfvr.faces.people import face_vector
 from ipfvr.faces.recognise import Recogniser, reference_face
 from ipfvr.faces.track import FaceTrack, scan_video
-from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import VideoWriter, write_picture
 

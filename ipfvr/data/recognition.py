@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import to_tensor
 from ipfvr.data.faces import chosen_people, one_thread
 from ipfvr.data.layout import PICTURES, list_files
-from ipfvr.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
-from ipfvr.options import Config
-from ipfvr.pixels import to_tensor
 from ipfvr.video.reader import read_image
 
 _MARGIN = 16  # pixels kept around a recognition crop, for random shifts and turns

@@ -21,16 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 from ipfvr.data.faces import Draw, PictureAndClipSampler, draw_augmentation, make_pair, warp_frames
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.data.variation import vary
-from ipfvr.errors import UserError
 from ipfvr.faces.align import apply, crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.faces.track import track_video
-from ipfvr.options import Config
-from ipfvr.registry import sha256
 from ipfvr.video.reader import VideoReader, read_image
 
 SCENES = 4  # what the paper trains on

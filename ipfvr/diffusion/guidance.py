@@ -15,8 +15,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ipfvr.errors import UserError
-from ipfvr.options import SamplerConfig
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import SamplerConfig
 
 # The branches of Eq. 12. The negative one of classifier-free guidance is that of the negative text.
 POSITIVE = "positive"  # positive text, reference

@@ -28,10 +28,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
+from ipfvr.core.options import Config, LongVideoConfig
 from ipfvr.diffusion.solvers import State
-from ipfvr.errors import UserError
-from ipfvr.files import atomic
-from ipfvr.options import Config, LongVideoConfig
 from ipfvr.video.clips import ClipWindow, clip_windows
 
 BLENDINGS = ("exponential", "aligned", "cross_fade", "none")
@@ -161,7 +161,7 @@ class LongVideo:
     """How the clips of a video are tied together.
 
     Attributes:
-        blending: see :class:`ipfvr.options.LongVideoConfig`.
+        blending: see :class:`ipfvr.core.options.LongVideoConfig`.
         noise_sharing: Eq. 9; False: every clip has noise of its own.
         overlap: O.
     """

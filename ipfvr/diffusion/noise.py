@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 # Keys for noise that belongs to no solver step (those count from 0).
 START_STEP = -1

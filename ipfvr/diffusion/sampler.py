@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import SamplerConfig
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE, make_guider
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise, Noise, Plan, Solver, State, make_solver
 from ipfvr.diffusion.streams import Conditions, Denoiser, Hint, Streams, guided_denoise
-from ipfvr.errors import UserError
-from ipfvr.options import SamplerConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ipfvr.errors import UserError
-from ipfvr.options import ScheduleConfig
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import ScheduleConfig
 
 LOG_SNR_LIMIT = 15.0  # the cosine curve runs from +15 to -15 before it is shifted
 

@@ -24,9 +24,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import SamplerConfig
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.errors import UserError
-from ipfvr.options import SamplerConfig
 
 Denoise = Callable[[Tensor, int], Tensor]  # (z_t, the schedule's step) -> z_0
 Noise = Callable[[int], Tensor]  # solver step -> unit Gaussian noise, shaped like the latent

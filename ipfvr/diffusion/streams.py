@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ipfvr.core.errors import UserError
 from ipfvr.diffusion.guidance import Guider
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise
-from ipfvr.errors import UserError
 
 BATCHINGS = ("auto", "always", "never")
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 STRIDE = 4  # pixels of the image to a cell of the answer
 MULTIPLE = 32  # an image's sides are multiples of this

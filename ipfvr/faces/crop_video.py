@@ -7,13 +7,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import check_writable, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
 from ipfvr.faces.align import crop, invert
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.track import Track, track_video
-from ipfvr.files import check_writable, write_json
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 

@@ -14,13 +14,13 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import apply, scale_of, similarity_transform
 from ipfvr.faces.centerface import load_centerface, look
 from ipfvr.faces.landmarks import LandmarkModel, load_landmarks
-from ipfvr.options import FacesConfig
-from ipfvr.registry import find, locate
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find, locate
 
 _NMS_THRESHOLD = 0.3
 _REFINER_CERTAIN = 0.5  # probability of a face from which the network's points are trusted

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
 from ipfvr.faces.align import ARCFACE_SIZE
-from ipfvr.files import atomic
 
 INPUT = 150  # pixels of a side of dlib's chips
 # Left, top and side of dlib's chip (padding 0.25) in pixels of ArcFace's 112 x 112 crop: the median over 60 pictures

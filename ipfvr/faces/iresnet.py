@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE
 
 SIZE_KEY = "iresnet"  # of a safetensors header: the size as JSON

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import apply, crop, face_template, invert, similarity_transform
 
 PATCH = 64  # side of the patch, pixels

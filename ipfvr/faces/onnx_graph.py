@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import ARCFACE_SIZE
 
 Inputs = list[Tensor | None]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.catalogue import LIKENESS, LIKENESS_OF_OTHERS
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import PeopleConfig
 from ipfvr.faces.detect import Detector, Face
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.faces.track import FaceTrack
-from ipfvr.options import PeopleConfig
 from ipfvr.video.reader import read_image
+from ipfvr.weights.catalogue import LIKENESS, LIKENESS_OF_OTHERS
 
 _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that a whole frame is not converted
 

@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipfvr import registry
-from ipfvr.catalogue import ENTRIES, shipped_licence
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.pixels import to_tensor
 from ipfvr.faces.align import ARCFACE_SIZE, warp_faces
 from ipfvr.faces.detect import Detector, Face
 from ipfvr.faces.dlib_resnet import is_shipped_dlib, load_dlib, load_shipped_dlib
 from ipfvr.faces.iresnet import IResNet, load_iresnet, published_size
 from ipfvr.faces.mobilefacenet import MobileFaceNet
 from ipfvr.faces.onnx_graph import load_onnx
-from ipfvr.pixels import to_tensor
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES, shipped_licence
 
 RIVAL_AREA = 0.25  # a second face of at least this share of the largest one's area may be the one that is meant
 _BATCH = 32  # faces embedded at once by embed_faces
@@ -45,7 +46,7 @@ class Recogniser(nn.Module):
     def __init__(self, net: nn.Module, name: str, licence: str, path: Path) -> None:
         super().__init__()
         self.net = net
-        self.name, self.licence, self.path, self.sha256 = name, licence, path, registry.sha256(path)
+        self.name, self.licence, self.path, self.sha256 = name, licence, path, sha256(path)
         self.register_buffer("mean", torch.tensor(net.MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(net.STD)[:, None, None], persistent=False)
         self.eval().requires_grad_(False)

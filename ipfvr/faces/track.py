@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
+from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import crop_matrix
 from ipfvr.faces.detect import Detector, Face
 from ipfvr.faces.follow import Chain, Embed, Follower, Watch
-from ipfvr.options import FacesConfig
 from ipfvr.video.cuts import CutDetector
 
 _WINDOW = 4.0  # the Gaussian is cut at so many standard deviations

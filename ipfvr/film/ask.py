@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-from ipfvr.config import config_to_dict
-from ipfvr.devices import choose_device, choose_dtype
-from ipfvr.errors import UserError
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config, WeightsConfig
+from ipfvr.core.provenance import versions
 from ipfvr.film.job import Job
 from ipfvr.identity.prompt_file import find_prompt
-from ipfvr.options import Config, WeightsConfig
-from ipfvr.provenance import versions
-from ipfvr.registry import sha256, weight_files
+from ipfvr.weights.registry import weight_files
 
 # Without these nothing is restored; the others are done without, or replaced, and that is said.
 _REQUIRED = ("vae", "text", "tokenizer", "denoiser", "adapter")

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic, check_writable, write_json
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, check_writable, write_json
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
 from ipfvr.film.source import writable_ending
-from ipfvr.options import Config
 from ipfvr.report.restored import batch_page
 from ipfvr.video.mux import CONTAINERS
 from ipfvr.video.photo import WRITABLE, is_photo
@@ -196,7 +196,7 @@ def _launch(config: Config, devices: int, nodes: int) -> tuple[Any, str]:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
-    from ipfvr.devices import choose_device
+    from ipfvr.core.devices import choose_device
 
     kind = choose_device(config.device).type
     alone = devices * nodes == 1

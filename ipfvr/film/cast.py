@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
 from ipfvr.identity.face2text import with_words
 from ipfvr.identity.prompt_file import read_by_hand
 from ipfvr.models.networks import load_networks
-from ipfvr.options import Config
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.film.job import OTHERS, SCALES, Job
 from ipfvr.film.source import check_ending
 from ipfvr.video.reader import VideoReader

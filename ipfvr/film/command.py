@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipfvr.config import config_to_dict, load_config
+from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job
-from ipfvr.options import Config
 
 _PLAIN = re.compile(r"[A-Za-z./][\w./-]*")
 _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none"}  # what YAML takes for something else

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ipfvr.core.options import Config
 from ipfvr.faces.paste import blend_mask
 from ipfvr.film.plan import Plan, Role
-from ipfvr.options import Config
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
 

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
+from ipfvr.core.options import Config
+from ipfvr.core.startup import importing
 from ipfvr.film.check import check_job
 from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
 from ipfvr.film.source import find_beside, open_source, remarks
-from ipfvr.options import Config
-from ipfvr.startup import importing
 from ipfvr.video.photo import is_photo
 
 

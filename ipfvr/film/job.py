@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ipfvr.options import Config
+from ipfvr.core.options import Config
 
 SCALES = (1, 2, 4)
 OTHERS = ("leave", "restore")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.plan import Plan
-from ipfvr.options import Config
 from ipfvr.training.pictures import learned_folder, learned_lora
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ipfvr.core.options import Config
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.people import check_distinct, face_vector, person_vector, with_bounds
 from ipfvr.faces.recognise import Recogniser, load_recogniser
@@ -17,7 +18,6 @@ from ipfvr.faces.track import Scan, scan_video
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.plan import Plan, make_plan
-from ipfvr.options import Config
 from ipfvr.video.reader import VideoReader
 
 _SHOWN = 8  # stretches without a face that are named one by one

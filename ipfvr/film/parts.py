@@ -24,10 +24,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, check_writable, write_json
 from ipfvr.diffusion.long_video import ClipMemory
-from ipfvr.errors import UserError
 from ipfvr.faces.track import FaceTrack, Scan
-from ipfvr.files import atomic, check_writable, write_json
 from ipfvr.video.reader import read_image
 from ipfvr.video.writer import write_picture
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.diffusion.long_video import make_long_video, plan_windows
-from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, scale_of
 from ipfvr.faces.people import match_people
 from ipfvr.faces.track import FaceTrack, Scan, main_tracks
 from ipfvr.film.job import Job
-from ipfvr.options import Config
 from ipfvr.video.clips import ClipWindow
 
 OTHERS = "others"  # who restores faces of nobody that was named

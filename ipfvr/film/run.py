@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipfvr.errors import UserError
-from ipfvr.files import check_writable, write_json
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import check_writable, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
+from ipfvr.core.startup import importing
 from ipfvr.film.check import check_job
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.source import find_beside, open_source, remarks
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
-from ipfvr.startup import importing
 from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ipfvr.core.files import atomic
 from ipfvr.faces.align import apply, invert, scale_of
-from ipfvr.files import atomic
 from ipfvr.film.plan import Plan, Role
 from ipfvr.report.restored import Pair, Pictures, restored_page
 from ipfvr.video.reader import VideoReader

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import VideoConfig
 from ipfvr.film.job import Job
-from ipfvr.options import VideoConfig
 from ipfvr.video.colour import FULL, HALF, has_full_colour
 from ipfvr.video.mux import CONTAINERS, Extras, find_extras
 from ipfvr.video.photo import WRITABLE, Photo, is_photo

@@ -9,12 +9,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frames
 from ipfvr.diffusion.long_video import ClipMemory
 from ipfvr.faces.align import enlarged
 from ipfvr.faces.paste import paste
 from ipfvr.film.plan import Plan, Role
-from ipfvr.options import Config
-from ipfvr.pixels import resize_frames
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
-from ipfvr.errors import UserError
-from ipfvr.files import reason_of
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import reason_of
+from ipfvr.core.options import Config
 from ipfvr.film.cast import Troupe
 from ipfvr.film.job import Job
 from ipfvr.film.look import Look
 from ipfvr.film.parts import Parts
 from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
-from ipfvr.options import Config
 from ipfvr.video.mux import Extras, join
 from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.pixels import resize, to_tensor
 from ipfvr.identity.attributes import WORDS
 from ipfvr.models.backbone import load_module
-from ipfvr.pixels import resize, to_tensor
-from ipfvr.registry import locate
+from ipfvr.weights.registry import locate
 
 SIDE = 96  # pixels of a side of the crop that the network sees
 _DOUBT = 1e-3  # no probability is nearer to 0 or 1

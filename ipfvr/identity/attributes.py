@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 # Attribute -> (kind, words). "has": the face has it; "is": the face is it; "wears"; "noun": who it is.
 WORDS: dict[str, tuple[str, str]] = {

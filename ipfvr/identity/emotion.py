@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import crop
-from ipfvr.registry import locate
+from ipfvr.weights.registry import locate
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the order of the network's outputs
 SIDE = 64  # pixels of a side of the grey square that the network sees

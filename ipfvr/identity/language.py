@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 
-from ipfvr.errors import UserError
-from ipfvr.options import PromptConfig
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import PromptConfig
 
 _TASK = (
     "Rewrite this description of a face as one short, natural English sentence for an image generator. "

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import check_writable
+from ipfvr.core.options import Config
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.reference import reference_crop
-from ipfvr.files import check_writable
 from ipfvr.identity.prompt_file import read_by_hand, write_prompt
-from ipfvr.options import Config
 
 if TYPE_CHECKING:
     from ipfvr.identity.words import Description, Prompts

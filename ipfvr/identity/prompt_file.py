@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
+from ipfvr.core.options import Config
 from ipfvr.identity.attributes import EXPRESSIONS, WORDS, check_attribute
-from ipfvr.options import Config
 
 NAME = "prompt.yaml"
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import RewardConfig
 from ipfvr.faces.align import warp_faces
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.vae import LatentCodec
-from ipfvr.options import RewardConfig
 
 STATISTICS = ("detach", "literal")
 

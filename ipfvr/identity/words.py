@@ -8,12 +8,12 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config, PromptConfig
 from ipfvr.identity.attributes import EMOTION_WORDS, WORDS, compose_sentence, false_words, person_words
 from ipfvr.identity.language import rewrite
 from ipfvr.models.text import byte_tokenizer, load_tokenizer
-from ipfvr.options import Config, PromptConfig
-from ipfvr.registry import locate
+from ipfvr.weights.registry import locate
 
 LEAST_SURE_OF_SEX = 0.9  # the lowest prompt.sex_from
 # Where the network gives one of these 0.9 or more, fewer than 95 % of the pictures that it was trained on have it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.errors import run_verb
+from ipfvr.core.errors import run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     pairs += [word for word in words if "=" in word] + args.overrides
     words = [word for word in words if "=" not in word]
     # Imported here: --help needs none of the seconds that this takes.
-    from ipfvr.config import load_config
+    from ipfvr.core.config import load_config
     from ipfvr.methods.run import run_on_clip, state, table
 
     config = load_config(args.config, pairs)

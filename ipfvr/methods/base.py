@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ipfvr.errors import UserError
-from ipfvr.files import whole_folder
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import whole_folder
 from ipfvr.video.footage import Clip
 from ipfvr.video.writer import write_picture
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config, ProgramConfig
 from ipfvr.methods.base import Method
 from ipfvr.methods.description import PROGRAMS, read_description
 from ipfvr.methods.external import ExternalProgram
 from ipfvr.methods.inprocess import Bicubic, Ours, base_config
 from ipfvr.methods.pictures import NETWORKS, PictureNetwork
-from ipfvr.options import Config, ProgramConfig
 
 OWN = ("bicubic", "ipfvr", "venhancer")
 

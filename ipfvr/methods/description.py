@@ -15,7 +15,7 @@ from string import Formatter
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 PROGRAMS = Path(__file__).parent / "programs"
 PLACES = (

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import ProgramConfig
 from ipfvr.methods.base import Case
 from ipfvr.methods.description import Description
 from ipfvr.metrics.pairing import resize_frame
-from ipfvr.options import ProgramConfig
 from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video

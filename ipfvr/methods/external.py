@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import ProgramConfig
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.description import Description
 from ipfvr.methods.exchange import Run, collect, prepare
 from ipfvr.methods.process import last_line, run_program
 from ipfvr.methods.settings import how_to_install, program_folder
-from ipfvr.options import ProgramConfig
 
 
 class ExternalProgram:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frames
 from ipfvr.diffusion.long_video import plan_windows
-from ipfvr.errors import UserError
 from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import reference_face
@@ -20,11 +22,9 @@ from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
 from ipfvr.metrics.pairing import resize_frame
-from ipfvr.options import Config
-from ipfvr.pixels import resize_frames
-from ipfvr.registry import image_prompt_parts, locate
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_image
+from ipfvr.weights.registry import image_prompt_parts, locate
 
 EXPRESSIONS = 5  # frames of a clip in which the expression is read
 ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie beside the template's

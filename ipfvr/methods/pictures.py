@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.devices import choose_device
-from ipfvr.errors import UserError
+from ipfvr.core.devices import choose_device
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize, to_frames, to_tensor
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.inprocess import command_line
 from ipfvr.metrics.pairing import resize_frame
-from ipfvr.options import Config
-from ipfvr.pixels import resize, to_frames, to_tensor
-from ipfvr.registry import locate, sha256
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import locate
 
 SIDE = 512  # pixels: all three were trained on aligned crops of this size
 BATCH = 4

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 # What belongs to our interpreter and would lead another one astray.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
-from ipfvr.errors import UserError
-from ipfvr.files import write_json
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import write_json
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
 from ipfvr.methods.base import Case
 from ipfvr.methods.catalogue import list_methods, make_method
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
 from ipfvr.video.footage import Clip
 from ipfvr.video.reader import VideoReader
 

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.config import config_to_dict
-from ipfvr.errors import UserError
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config, ProgramConfig
 from ipfvr.methods.description import PROGRAMS, Description, read_description
-from ipfvr.options import Config, ProgramConfig
-from ipfvr.registry import find, locate, sha256
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find, locate
 
 VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
 OWN = ("bicubic", "ipfvr", "venhancer")

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.base import ClipMetric, FrameMetric
@@ -26,8 +27,8 @@ from ipfvr.metrics.niqe import NIQE, Pristine, choose_blocks, load_pristine
 from ipfvr.metrics.pairing import batches, fit, paired, unit
 from ipfvr.metrics.perceptual import KINDS, Network, Perceptual, load_network
 from ipfvr.metrics.warping import WarpingError
-from ipfvr.options import Config
-from ipfvr.registry import locate, sha256
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import locate
 
 NO_TARGET = "no ground truth is given"
 NO_REFERENCE = "no reference is given"

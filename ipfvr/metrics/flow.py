@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.errors import UserError
-from ipfvr.registry import find, locate, sha256
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find, locate
 
 FLOWS = ("auto", "raft", "dis")
 DIS_MIN_SIDE = 12  # OpenCV refuses smaller pictures

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.faces.align import face_template
 from ipfvr.faces.detect import Detector, Face, box_overlap
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.filters import gaussian_window
 from ipfvr.metrics.info import MetricInfo

@@ -19,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.folders import cache_folder
+from ipfvr.core.hashes import sha256
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.info import MetricInfo
-from ipfvr.registry import cache_folder, locate, sha256
+from ipfvr.weights.registry import locate
 
 PIP = "pip install 'ipfvr[iqa]'"
 PYIQA_LICENCE = "pyiqa: PolyForm-Noncommercial-1.0.0"

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipfvr.core.hashes import sha256
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.flow import Flow
 from ipfvr.metrics.info import MetricInfo
-from ipfvr.registry import sha256
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:

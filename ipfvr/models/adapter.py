@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.models.checkpoints import check_weights, read_weights
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.unet import VideoDenoiser

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.pixels import resize
 from ipfvr.models.vae import LatentCodec
-from ipfvr.pixels import resize
 
 _STRIDE = 2  # latent positions of a state on each side
 

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
+from ipfvr.core.options import Config
 from ipfvr.faces.recognise import load_recogniser
-from ipfvr.files import atomic
 from ipfvr.models.adapter import load_adapter
 from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.attention import scale_schedule
@@ -21,8 +22,7 @@ from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser, fitting_latent_size
 from ipfvr.models.vae import LatentCodec
-from ipfvr.options import Config
-from ipfvr.registry import locate
+from ipfvr.weights.registry import locate
 
 
 def make_codec(config: Config) -> LatentCodec:
@@ -74,7 +74,7 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
     empty), and lambda.
 
     Args:
-        config: see :class:`ipfvr.options.ImagePromptConfig`.
+        config: see :class:`ipfvr.core.options.ImagePromptConfig`.
         denoiser: as :func:`make_denoiser` makes it; its device and type stay.
 
     Returns:

@@ -17,8 +17,8 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.attention import AttentionProcessor, TextAndImage
-from ipfvr.options import DenoiserConfig
 
 Context = Tensor | TextAndImage
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
 from ipfvr.models.blocks import VideoBlock
 from ipfvr.models.unet import VideoDenoiser
 

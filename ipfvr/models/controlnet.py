@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.blocks import NumberEmbedding, Stem, Trunk, zero_module
-from ipfvr.options import DenoiserConfig
 
 
 class VideoControlNet(Trunk):

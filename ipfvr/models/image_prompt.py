@@ -24,13 +24,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import ImagePromptConfig
 from ipfvr.faces.align import ARCFACE_SIZE, face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.attention import attend
 from ipfvr.models.image import ImageEncoder
-from ipfvr.options import ImagePromptConfig
 
 _PLACE_LAYERS = 2  # residual layers of a place projection
 # Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic, check_writable, write_json
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, check_writable, write_json
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config, LoraConfig
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
-from ipfvr.options import Config, LoraConfig
-from ipfvr.registry import locate, sha256
+from ipfvr.weights.registry import locate
 
 if TYPE_CHECKING:
     from peft import PeftModel

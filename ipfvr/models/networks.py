@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ipfvr.devices import choose_device, choose_dtype
+from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.options import Config
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
-from ipfvr.options import Config
-from ipfvr.registry import image_prompt_parts, weight_files
+from ipfvr.weights.registry import image_prompt_parts, weight_files
 
 
 class Networks:

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ipfvr.errors import UserError
-from ipfvr.options import TextConfig
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import TextConfig
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage
 from ipfvr.models.blocks import Context, Stem, Trunk, VideoBlock, zero_module
 from ipfvr.models.controlnet import VideoControlNet
-from ipfvr.options import DenoiserConfig
 
 
 class VideoUNet(Trunk):

@@ -7,8 +7,8 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.errors import UserError
-from ipfvr.options import VAEConfig
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import VAEConfig
 
 
 class LatentCodec(nn.Module):

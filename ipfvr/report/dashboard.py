@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError, run_verb
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.report.tables import conclusions, footnotes, markdown_table
 from ipfvr.study.results import Results

@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ipfvr.config import config_to_dict
-from ipfvr.files import write_json
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.files import write_json
 from ipfvr.report.dashboard import PROJECT, dashboard
 from ipfvr.report.fingerprint import PAGE
 from ipfvr.report.tables import results_json

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from ipfvr.config import config_to_dict
-from ipfvr.files import atomic, write_json
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.provenance import versions
 from ipfvr.metrics.evaluation import KEYS, ClipScores, make_scorer
 from ipfvr.metrics.protocol import protocol
-from ipfvr.provenance import versions
 from ipfvr.report.figures import plots, shown_clips, strips, videos
 from ipfvr.report.fingerprint import MADE, PAGE, fingerprint
 from ipfvr.report.page import Exhibit, page

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ipfvr.files import write_json
+from ipfvr.core.files import write_json
 
 FORMAT = 1  # raised when a cell's content changes its meaning: every cell is then made anew
 RECORD = "cell.json"

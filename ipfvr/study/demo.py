@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ipfvr.catalogue import ENTRIES
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frames
 from ipfvr.data.paired import REAL, low_quality
 from ipfvr.data.sample import portrait, sample_clip
-from ipfvr.errors import UserError
-from ipfvr.files import atomic, write_json
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.source import open_source, writable_ending
@@ -22,14 +23,13 @@ from ipfvr.identity.pictures import describe_pictures
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
-from ipfvr.options import Config
-from ipfvr.pixels import resize_frames
-from ipfvr.registry import find
 from ipfvr.report.demo_page import demo_page
 from ipfvr.report.pictures import side_by_side, strip
 from ipfvr.video.mux import CONTAINERS
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find
 
 FRAMES = 48
 RATE = Fraction(24)

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from ipfvr.core.devices import choose_device
+from ipfvr.core.files import write_json
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import provenance
 from ipfvr.data.scoring import Item
-from ipfvr.devices import choose_device
-from ipfvr.files import write_json
 from ipfvr.metrics.evaluation import CHEAP, Scorer, choose_metrics, make_scorer
 from ipfvr.metrics.inputs import check_pair, find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
-from ipfvr.options import Config
-from ipfvr.provenance import provenance
 from ipfvr.training.evaluation import Evaluation, evaluate_items
 from ipfvr.video.footage import Clip
 

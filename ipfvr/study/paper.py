@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 FILE = Path(__file__).parent / "paper.yaml"
 

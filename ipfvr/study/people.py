@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ipfvr import registry
+from ipfvr.core.errors import UserError
 from ipfvr.data.layout import Folder, read_root
-from ipfvr.errors import UserError
 from ipfvr.study.schema import Study
+from ipfvr.weights import registry
 
 SAMPLE = "astronaut"
 SAMPLE_FRAMES, SAMPLE_SIZE = 120, 256

@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ipfvr.catalogue import ENTRIES
-from ipfvr.config import config_to_dict, load_config
+from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 from ipfvr.data.layout import Folder, piece_name, piece_seed
-from ipfvr.errors import UserError
 from ipfvr.methods.settings import digest, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
-from ipfvr.options import Config
-from ipfvr.registry import find, image_prompt_parts, locate, sha256
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.schema import Row, Study
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find, image_prompt_parts, locate
 
 # Sections of the configuration that a training's result does not depend on.
 NOT_TRAINED = ("device", "methods", "people", "train", "degradation", "gain", "long_video")

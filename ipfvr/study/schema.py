@@ -17,10 +17,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ipfvr.config import PRESETS, load_config
-from ipfvr.errors import UserError
+from ipfvr.core.config import PRESETS, load_config
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.metrics.columns import COLUMNS
-from ipfvr.options import Config
 from ipfvr.study.paper import paper_table
 
 LEVELS = ("light", "heavy", "severe", "real")  # real: the clip as it is, no ground truth

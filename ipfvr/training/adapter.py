@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt, save_module
-from ipfvr.options import Config
 from ipfvr.training.base import BaseTraining, correlated_noise, latent_weight
 from ipfvr.training.common import mean_psnr
 

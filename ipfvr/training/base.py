@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ipfvr.core.options import Config
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
 from ipfvr.models.checkpoints import save_denoiser
-from ipfvr.options import Config
 from ipfvr.training.common import Trained, mean_psnr
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.options import Config
 from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import train_tokenizer
-from ipfvr.options import Config
 from ipfvr.training.common import Trained
 
 

@@ -13,11 +13,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from ipfvr.config import config_to_dict
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.options import Config
+from ipfvr.core.provenance import versions
+from ipfvr.core.training_options import OptimizerConfig
 from ipfvr.metrics.fidelity import psnr
-from ipfvr.options import Config
-from ipfvr.provenance import versions
-from ipfvr.training_options import OptimizerConfig
 
 
 class Trained(pl.LightningModule):

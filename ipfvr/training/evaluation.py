@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
+from ipfvr.core.errors import UserError
 from ipfvr.data.scoring import Item, ScoringData
-from ipfvr.errors import UserError
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip
 from ipfvr.video.reader import read_image
 

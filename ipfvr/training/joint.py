@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.options import Config
 from ipfvr.models.adapter import adapter_header
 from ipfvr.models.backbone import save_module
 from ipfvr.models.checkpoints import save_denoiser
-from ipfvr.options import Config
 from ipfvr.training.adapter import AdapterTraining, exchange_references
 from ipfvr.training.balance import Balance
 from ipfvr.training.base import correlated_noise, latent_weight

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config, FacesConfig
 from ipfvr.faces.align import apply, crop, similarity_transform
 from ipfvr.faces.detect import Detector, box_overlap, make_detector, shrink
 from ipfvr.faces.landmarks import PATCH, SPREAD, UNIT, LandmarkNet, patch_template
 from ipfvr.models.backbone import save_module
-from ipfvr.options import Config, FacesConfig
 from ipfvr.training.common import Trained
 from ipfvr.video.reader import VideoReader, read_image
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
+from ipfvr.core.training_options import PolishConfig
 from ipfvr.faces.align import warp_faces
 from ipfvr.faces.iresnet import IResNet
 from ipfvr.faces.recognise import Recogniser
-from ipfvr.training_options import PolishConfig
 
 
 def likeness_losses(

@@ -10,9 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from ipfvr.config import config_to_dict
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import to_tensor
+from ipfvr.core.provenance import versions
 from ipfvr.data.scenes import Person, Scene, SceneData, load_person
-from ipfvr.errors import UserError
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.identity.face2text import with_words
@@ -21,9 +24,6 @@ from ipfvr.identity.reward import FaceRewards, Feedback, clip_feedback
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.lora import add_lora, base_record, save_lora
-from ipfvr.options import Config
-from ipfvr.pixels import to_tensor
-from ipfvr.provenance import versions
 from ipfvr.training.base import BaseTraining, correlated_noise
 from ipfvr.training.lora_report import LoraReport
 

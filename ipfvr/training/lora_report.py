@@ -10,13 +10,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.pixels import to_frames
 from ipfvr.data.scenes import SceneDataset
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.faces.recognise import embed_faces
-from ipfvr.files import atomic, write_json
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
-from ipfvr.pixels import to_frames
 from ipfvr.report.pictures import strip
 from ipfvr.video.writer import write_picture
 

@@ -24,17 +24,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.files import whole_folder
+from ipfvr.core.folders import cache_folder
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 from ipfvr.data.scenes import Person, SceneData, load_picture, load_reference
-from ipfvr.devices import choose_device, choose_dtype
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.files import whole_folder
 from ipfvr.models.lora import CARD, base_record
-from ipfvr.options import Config
-from ipfvr.registry import cache_folder, image_prompt_parts, sha256, weight_files
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
+from ipfvr.weights.registry import image_prompt_parts, weight_files
 
 _ZOOM = 0.03  # of a copy, as in experiments/lora.yaml
 _WARMUP, _FINAL_LR = 5, 0.1

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.options import Config
 from ipfvr.data.recognition import RecognitionData
 from ipfvr.faces.iresnet import SIZE_KEY, IResNet, IResNetSize
 from ipfvr.metrics.verification import verification
 from ipfvr.models.backbone import save_module
-from ipfvr.options import Config
 from ipfvr.training.common import Trained
 
 _AT_ONCE = 64  # pictures embedded at once in validation

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ipfvr.core.options import Config
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
 from ipfvr.models.vae import start_from_principal_components
-from ipfvr.options import Config
 from ipfvr.training.common import Trained, learning_rate, mean_psnr
 from ipfvr.training.discriminator import PatchDiscriminator, hinge_loss
 

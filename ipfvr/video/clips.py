@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.reader import VideoReader, read_image
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

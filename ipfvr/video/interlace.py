@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.graph import Filtered
 from ipfvr.video.opening import decode, opened, video_stream
 

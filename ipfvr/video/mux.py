@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.opening import SIZE_KEY
 
 # File name endings and FFmpeg's names of their containers.

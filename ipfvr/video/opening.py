@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 # Key of a file's metadata in which VideoWriter notes an odd size, "63x47".
 SIZE_KEY = "ipfvr_size"

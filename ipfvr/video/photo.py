@@ -13,8 +13,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffTags, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic
 from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import Frame, VideoInfo, VideoReader
 

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 from ipfvr.video.colour import fields_to_rgb, to_rgb
 from ipfvr.video.graph import Filtered
 from ipfvr.video.hdr import Mapping

@@ -13,8 +13,8 @@ import av
 import cv2
 import numpy as np
 
-from ipfvr.errors import UserError
-from ipfvr.files import atomic, reason_of
+from ipfvr.core.errors import UserError
+from ipfvr.core.files import atomic, reason_of
 from ipfvr.video.colour import HALF, fields_to_yuv, to_yuv
 from ipfvr.video.h264 import PRESET, set_up_encoder
 from ipfvr.video.mux import CONTAINERS, Extras, create, find_extras, join

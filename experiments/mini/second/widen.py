@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from ipfvr.config import load_config
-from ipfvr.errors import UserError, run_verb
-from ipfvr.files import atomic
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic
 from ipfvr.models.backbone import make_codec
 from ipfvr.models.vae import LatentCodec
 

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader
 
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize
 from ipfvr.data.device.encode import encode_clips, one_thread
 from ipfvr.data.device.soften import soften_all
 from ipfvr.data.device.store import Store, read_store
@@ -24,9 +27,6 @@ from ipfvr.data.device.warps import blur, displacements, recolour, similarities,
 from ipfvr.data.faces import FaceData, camera_path, chosen_people, face_ellipse, moved_template
 from ipfvr.data.faults import FAULTS, draw_fault
 from ipfvr.degradation import Parameters, sample_parameters
-from ipfvr.errors import UserError
-from ipfvr.options import Config
-from ipfvr.pixels import resize
 
 _AHEAD = 6  # batches whose H.264 is under way
 _READY = 3  # finished ones that wait for the training

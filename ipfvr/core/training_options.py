@@ -1,4 +1,4 @@
-"""The options of trainings, typed: what they read, how they learn; sections of :class:`ipfvr.options.Config`."""
+"""The options of trainings, typed: what they read, how they learn; sections of :class:`ipfvr.core.options.Config`."""
 
 from __future__ import annotations
 

@@ -14,21 +14,17 @@ registered size counts. ``python -m ipfvr.weights`` prints the table and fetches
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from ipfvr.catalogue import ENTRIES, Entry
-from ipfvr.errors import UserError
-from ipfvr.files import write_json
-from ipfvr.options import Config
+from ipfvr.core.errors import UserError
+from ipfvr.core.folders import PACKAGE, cache_folder
+from ipfvr.core.options import Config
+from ipfvr.weights.catalogue import ENTRIES, Entry
 
-PACKAGE = Path(__file__).resolve().parent
 SHIPPED = PACKAGE / "presets"  # holds mini/
 VARIABLE = "IPFVR_WEIGHTS"
 MAX_DEPTH = 4  # folders below a search folder that are looked into
@@ -39,7 +35,6 @@ _ENCODERS = {
     "both": ("image", "face_encoder"),
     "appearance": ("face_encoder",),
 }
-REMEMBER_FROM = 16 << 20  # bytes: hashes of files this large are remembered on disk
 
 
 def shipped() -> dict[str, Path]:
@@ -49,11 +44,6 @@ def shipped() -> dict[str, Path]:
         return {}
     paths = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix == ".safetensors"]
     return {f"mini/{p.stem if p.is_file() else p.name}": p for p in paths if not p.name.startswith((".", "_"))}
-
-
-def cache_folder() -> Path:
-    """Where ``fetch`` puts files: ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipfvr"
 
 
 def search_folders(package: str = "") -> list[Path]:
@@ -179,34 +169,3 @@ def _problem(entry: Entry, path: Path) -> str:
         if file.size is not None and at.stat().st_size != file.size:
             return f"{at} has {at.stat().st_size} bytes instead of {file.size}"
     return ""
-
-
-def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file; of a folder, that of its sorted ``<digest>  <relative name>`` lines.
-
-    The digests of large files are remembered in the cache folder by path, size and time of change.
-    """
-    path = Path(path)
-    if path.is_dir():
-        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in sorted(path.rglob("*")) if p.is_file())
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    status = path.stat()
-    if status.st_size < REMEMBER_FROM:
-        return _digest(path)
-    memory = cache_folder() / "hashes.json"
-    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if key not in known:
-        known[key] = _digest(path)
-        # A cache that cannot be written costs time the next run, nothing else.
-        with contextlib.suppress(UserError, OSError):
-            write_json(memory, known)
-    return known[key]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

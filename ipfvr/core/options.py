@@ -1,10 +1,10 @@
-"""Every option of the project, typed; :mod:`ipfvr.config` composes them from presets, files and the command line."""
+"""Every option of the project, typed; :mod:`ipfvr.core.config` composes them of presets, files and arguments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ipfvr.training_options import (
+from ipfvr.core.training_options import (
     DataConfig,
     LearnConfig,
     LossConfig,
@@ -60,7 +60,7 @@ class PeopleConfig:
     )
 
     # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
-    # for the recogniser on degraded faces, ipfvr.catalogue.LIKENESS.
+    # for the recogniser on degraded faces, ipfvr.weights.catalogue.LIKENESS.
     same: float = 0.0
     # Two people whose references are more alike than this cosine are refused as one person. 0: likewise.
     distinct: float = 0.0

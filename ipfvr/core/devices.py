@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ipfvr.errors import UserError
+from ipfvr.core.errors import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")  # what Linux says of the processor
 

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ipfvr import __version__, registry
-from ipfvr.config import config_to_dict
-from ipfvr.options import Config
+from ipfvr import __version__
+from ipfvr.core.config import config_to_dict
+from ipfvr.core.folders import PACKAGE
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config
 
 PACKAGES = {
     "torch": "torch",
@@ -63,7 +65,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The checkout's commit, with ``+changes`` when tracked files differ from it; None outside of one."""
-    root = registry.PACKAGE.parent
+    root = PACKAGE.parent
     # Without this an installed package would report the commit of whatever repository surrounds it.
     if not (root / ".git").exists():
         return None
@@ -83,7 +85,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _weights_record(path: Path) -> dict[str, Any]:
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    return {"path": str(path), "bytes": sum(p.stat().st_size for p in files), "sha256": registry.sha256(path)}
+    return {"path": str(path), "bytes": sum(p.stat().st_size for p in files), "sha256": sha256(path)}
 
 
 def _device_name(device: str) -> str:

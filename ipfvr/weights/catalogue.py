@@ -1,6 +1,6 @@
 """The list of weights: what each name is, its files, its licence, and where it comes from.
 
-Nothing here touches the disk or the network: :mod:`ipfvr.registry` finds the files, the verb
+Nothing here touches the disk or the network: :mod:`ipfvr.weights.registry` finds the files, the verb
 ``python -m ipfvr.weights`` fetches them. Sizes and hashes that could not be checked are None.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipfvr.entry import Entry, File
+from ipfvr.weights.entry import Entry, File
 
 MIT = "MIT"
 APACHE = "Apache-2.0"

@@ -16,10 +16,11 @@ from typing import Any, get_args, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ipfvr.errors import UserError
-from ipfvr.options import Config
+from ipfvr.core.errors import UserError
+from ipfvr.core.folders import PACKAGE
+from ipfvr.core.options import Config
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = PACKAGE / "presets"
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | None = None) -> Config:

@@ -1,17 +1,9 @@
-"""``python -m ipfvr.weights``: what is there, what is missing, under which licence; and fetch it.
-
-python -m ipfvr.weights                       the table
-python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
-python -m ipfvr.weights fetch yunet niqe      download into the cache folder
-python -m ipfvr.weights fetch --if-possible yunet niqe    the same; no error where there is no network
-"""
+"""Download weights: into the cache folder, verified, and only then under their name."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import textwrap
 import threading
 import urllib.error
 import urllib.request
@@ -20,74 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ipfvr import registry
-from ipfvr.catalogue import ENTRIES, Entry, File, shipped_licence
-from ipfvr.entry import said_size
-from ipfvr.errors import UserError, run_verb
+from ipfvr.core.errors import UserError
+from ipfvr.core.folders import cache_folder
+from ipfvr.core.hashes import sha256
+from ipfvr.weights import registry
+from ipfvr.weights.catalogue import ENTRIES, Entry, File
 
 TIMEOUT = 30.0  # seconds without a byte after which a download is given up
 PROBE = 4.0  # seconds that --if-possible waits for an answer before it goes on without
 BLOCK = 1 << 20  # bytes read at once
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its uses."""
-    parser = argparse.ArgumentParser(prog="python -m ipfvr.weights", description="List and fetch weights.")
-    parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file that is there")
-    verbs = parser.add_subparsers(dest="verb", metavar="fetch")
-    fetch_parser = verbs.add_parser("fetch", help="download weights into the cache folder")
-    fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
-    fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
-    fetch_parser.add_argument("--if-possible", action="store_true", help="a file that cannot be fetched is no error")
-    arguments = parser.parse_args(argv)
-    if arguments.verb == "fetch" and arguments.if_possible:
-        fetch_if_possible(arguments.names)
-        return
-    if arguments.verb == "fetch":
-        for name in arguments.names:
-            print(f"{name}: {fetch(name, arguments.accept_licence)}")
-        return
-    print(table(arguments.verify))
-    broken = [name for name in ENTRIES if arguments.verify and _verdict(ENTRIES[name]).startswith("WRONG")]
-    if broken:
-        raise UserError(f"wrong content in: {', '.join(broken)}; delete the files and fetch them again")
-
-
-def table(verify: bool = False) -> str:
-    """What the registry knows, one name a paragraph: state, place, files, licence."""
-    lines = ["Looked for in this order:"]
-    lines += [f"  {folder}{'' if folder.is_dir() else '  (not there)'}" for folder in registry.search_folders()]
-    lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
-    for name, path in registry.shipped().items():
-        lines += _paragraph(
-            name, "there", f"shipped with the package, {said_size(_bytes(path))}", path, shipped_licence(name), ""
-        )
-    for entry in ENTRIES.values():
-        path = registry.find(entry)
-        state = "MISSING" if path is None else _verdict(entry) if verify else "there"
-        size = said_size(_bytes(path)) if path else entry.size
-        where = path if path is not None else f"fetch: {registry.fetch_line(entry)}"
-        lines += _paragraph(entry.name, state, f"{entry.purpose}, {size}", where, entry.licence, entry.code_licence)
-    return "\n".join(lines)
-
-
-def _paragraph(name: str, state: str, what: str, where: Path | str, licence: str, code_licence: str) -> list[str]:
-    licences = f"licence: {licence}" + (f"; code: {code_licence}" if code_licence else "")
-    body = [*textwrap.wrap(what, 96), str(where), *textwrap.wrap(licences, 96)]
-    return [f"{name:<22}{state}", *(f"    {line}" for line in body)]
-
-
-def _verdict(entry: Entry) -> str:
-    """``verified``, ``WRONG ...`` or, where no hash is known, the hash that was found."""
-    path = registry.find(entry)
-    if path is None:
-        return "MISSING"
-    found = {file: registry.sha256(path / file.name if entry.folder else path) for file in entry.files}
-    wrong = [file.name for file, digest in found.items() if not file.matches(digest)]
-    if wrong:
-        return f"WRONG content: {', '.join(wrong)}"
-    unknown = [f"{file.name} {digest}" for file, digest in found.items() if file.sha256 is None]
-    return "verified" if not unknown else f"there, expected hash unknown; found {'; '.join(unknown)}"
 
 
 def fetch(name: str, accept_licence: bool = False) -> Path:
@@ -118,7 +51,7 @@ def fetch(name: str, accept_licence: bool = False) -> Path:
         if not accept_licence:
             raise UserError(f"'{name}' has a licence that restricts its use (above): add --accept-licence to accept it")
     get = _from_archive if entry.archive else _from_hub if entry.hub else _from_addresses
-    target = registry.cache_folder() / entry.path
+    target = cache_folder() / entry.path
     with _incoming(entry) as folder:
         get(entry, folder)
         for file in entry.files:
@@ -176,7 +109,7 @@ def _answers(address: str) -> bool:
 @contextmanager
 def _incoming(entry: Entry) -> Iterator[Path]:
     # In the cache folder itself, so that the last step is a rename; hidden, so that it is never found.
-    folder = registry.cache_folder() / ".incoming" / entry.name
+    folder = cache_folder() / ".incoming" / entry.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -234,7 +167,7 @@ def _download(entry: Entry, address: str, path: Path) -> None:
 
 
 def _verify(entry: Entry, file: File, path: Path) -> None:
-    size, digest = path.stat().st_size, registry.sha256(path)
+    size, digest = path.stat().st_size, sha256(path)
     if file.size not in (None, size) or not file.matches(digest):
         raise UserError(
             f"{file.name} of '{entry.name}' came with {size} bytes and sha256 {digest} instead of "
@@ -249,11 +182,3 @@ def _by_hand(entry: Entry) -> str:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].partition(". ")[0] if lines else type(error).__name__
-
-
-def _bytes(path: Path) -> int:
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_verb(main))

@@ -1,0 +1,1 @@
+"""Weights: which there are, where they lie, how they are fetched."""
