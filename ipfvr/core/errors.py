@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,14 +22,20 @@ def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = 
         argv: the command line.
 
     Returns:
-        0 when ``main`` returned, 2 after a :class:`UserError`, 130 after Ctrl-C.
+        0 when ``main`` returned, 2 after a :class:`UserError`, 130 after Ctrl-C, 141 where whoever reads the output
+        has gone (``... | head``).
     """
     try:
         main(argv)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What is still to be written goes nowhere: Python's own last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0

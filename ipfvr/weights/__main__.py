@@ -1,4 +1,4 @@
-"""``python -m ipfvr.weights``: what is there, what is missing, under which licence; and fetch it.
+"""Which weights are there, which are missing, under which licence; and fetch them: ``python -m ipfvr.weights``.
 
 python -m ipfvr.weights                       the table
 python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
