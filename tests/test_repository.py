@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import ipfvr
-from ipfvr.core.config import PRESETS, load_config
+from ipfvr.core.config import PRESETS, all_keys, load_config
 from ipfvr.study.schema import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -153,3 +154,31 @@ def test_help_comes_without_anything_heavy(verb: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: ")
     assert done.stderr.strip() == "[]"
+
+
+def test_every_option_has_a_reader() -> None:
+    """An option is read as an attribute, or its whole section is taken apart by name."""
+    code = "\n".join(path.read_text() for path in ROOT.glob("ipfvr/**/*.py") if "options" not in path.stem)
+    unread = [key for key in all_keys() if not re.search(rf"\.{key.rpartition('.')[2]}\b", code)]
+    assert not unread
+
+
+# What nothing imports, and why it is needed all the same.
+BEHIND = {
+    "opencv-python": "insightface and pyiqa ask for it; it shares a folder with the headless one",
+    "setuptools": "pyiqa's clip imports pkg_resources",
+    "onnxruntime": "insightface runs its networks on it",
+    "ipykernel": "notebooks are run by it",
+    "insightface": "its packs are read without it; named by the commission",
+}
+
+
+@pytest.mark.parametrize("extra", ["face", "iqa", "notebook", "emotion"])
+def test_every_package_of_an_extra_is_imported(extra: str) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    files = [*ROOT.glob("ipfvr/**/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob("notebooks/*.ipynb")]
+    code = "\n".join(path.read_text() for path in files)
+    for line in settings["options.extras_require"][extra].split():
+        name = re.match(r"[\w-]+", line)[0]
+        assert name in BEHIND or re.search(rf"\b(import|from) {name}\b", code), name
