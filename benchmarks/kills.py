@@ -32,7 +32,13 @@ from ipfvr.video.writer import VideoWriter
 DEFAULT = ["preset=tiny", "sampler.steps=3", "prompt.describe=false", "device=cpu"]
 WIDTH, HEIGHT, FACE, GAP = 320, 240, 160, 9  # pixels; frames without a face, in the middle
 LATEST = 0.4  # of the undisturbed run's time
-IMPORTED = ["ipfvr.film.ask", "ipfvr.film.cast", "ipfvr.film.look", "ipfvr.film.run", "ipfvr.film.write"]
+IMPORTED = [
+    "ipfvr.film.inputs",
+    "ipfvr.film.loaded_people",
+    "ipfvr.film.analysis",
+    "ipfvr.film.run",
+    "ipfvr.film.write",
+]
 
 
 def main(argv: list[str] | None = None) -> int:

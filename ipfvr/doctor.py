@@ -26,7 +26,7 @@ from ipfvr.core.provenance import git_commit
 from ipfvr.study.plan import missing_weights
 from ipfvr.weights import registry
 from ipfvr.weights.catalogue import ENTRIES, shipped_licence
-from ipfvr.weights.entry import said_size
+from ipfvr.weights.entry import readable_size
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 LEAST_MEMORY = 2 << 30  # bytes: mini restores in less
@@ -107,13 +107,13 @@ def machine(device: str) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     enough = memory >= LEAST_MEMORY
     do = "" if enough else "close other programs, or take another machine"
-    yield Finding(OK if enough else NOTE, "machine", f"{cores} cores, {said_size(memory)} of memory", do)
+    yield Finding(OK if enough else NOTE, "machine", f"{cores} cores, {readable_size(memory)} of memory", do)
     room = shutil.disk_usage(Path.cwd()).free
     do = "" if room >= LEAST_ROOM else "make room: parts of a film lie beside its output until it is whole"
-    yield Finding(NOTE if do else OK, "disk", f"{said_size(room)} free in {Path.cwd()}", do)
+    yield Finding(NOTE if do else OK, "disk", f"{readable_size(room)} free in {Path.cwd()}", do)
     for number in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(number)
-        yield Finding(OK, f"cuda:{number}", f"{found.name}, {said_size(found.total_memory)}")
+        yield Finding(OK, f"cuda:{number}", f"{found.name}, {readable_size(found.total_memory)}")
     if not torch.cuda.is_available():
         wanted = device.startswith("cuda")
         said = f"torch {torch.__version__} sees none: mini runs on the processor, full needs one"

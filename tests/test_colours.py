@@ -24,7 +24,7 @@ INPUTS = CLIPS.parent / "inputs"
 
 @pytest.fixture(autouse=True)
 def faces_that_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
 
 
 def tiny(*overrides: str) -> Config:

@@ -10,7 +10,15 @@ import torch
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
-from ipfvr.faces.centerface import MULTIPLE, STRIDE, CenterFaceNet, decode, load_centerface, look, save_centerface
+from ipfvr.faces.centerface import (
+    MULTIPLE,
+    STRIDE,
+    CenterFaceNet,
+    decode,
+    detect_faces,
+    load_centerface,
+    save_centerface,
+)
 from ipfvr.faces.detect import CenterFaceDetector
 from ipfvr.weights.registry import locate
 
@@ -68,7 +76,7 @@ def test_sides_of_any_length_are_looked_at(astronaut, cut: int) -> None:
     image = astronaut[: 256 - cut, : 320 - cut]
     padded = cv2.copyMakeBorder(image, 0, cut, 0, cut, cv2.BORDER_CONSTANT)
     assert not any(side % MULTIPLE for side in padded.shape[:2])
-    assert np.allclose(look(net, image, 0.5), look(net, padded, 0.5), atol=1e-3)
+    assert np.allclose(detect_faces(net, image, 0.5), detect_faces(net, padded, 0.5), atol=1e-3)
 
 
 def test_an_answer_says_where_the_face_is() -> None:

@@ -19,10 +19,10 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import Config
 from ipfvr.faces.paste import blend_mask
-from ipfvr.film.cast import hire
+from ipfvr.film.analysis import analyse, faceless
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job, Person
-from ipfvr.film.look import faceless, look_at
+from ipfvr.film.loaded_people import load_people
 from ipfvr.film.run import restore
 from ipfvr.film.stream import FilmStream, Frames
 from ipfvr.restore import main
@@ -43,8 +43,8 @@ def parts_that_cost_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, req
     recogniser = ColourRecogniser()
     recogniser.path = tmp_path / "recogniser"
     recogniser.path.write_text("weights")
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
-    monkeypatch.setattr("ipfvr.film.look.load_recogniser", lambda name: recogniser)
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.load_recogniser", lambda name: recogniser)
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def film(tmp_path: Path) -> Path:
 def composed(job: Job, config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list]:
     """The source's frames, what would be encoded, and the plan's roles."""
     reader = VideoReader(job.source)
-    look = look_at(job, config, reader, None, quiet=True)
-    troupe = hire(job, look.plan, config, reader, look.references, None)
+    analysis = analyse(job, config, reader, None, quiet=True)
+    loaded = load_people(job, analysis.plan, config, reader, analysis.references, None)
     canvas = Frames(reader.info.width, reader.info.height, job.scale)
-    stream = FilmStream(reader, look.plan, troupe.restorers, canvas, config, look.plan.start, lambda _: None)
-    frames = [stream.next()[0] for _ in range(look.plan.start, look.plan.stop)]
-    return [frame.image for frame in reader], frames, list(look.plan.roles)
+    stream = FilmStream(reader, analysis.plan, loaded.restorers, canvas, config, analysis.plan.start, lambda _: None)
+    frames = [stream.next()[0] for _ in range(analysis.plan.start, analysis.plan.stop)]
+    return [frame.image for frame in reader], frames, list(analysis.plan.roles)
 
 
 def footprint(matrix: np.ndarray, size: int, shape: tuple[int, int]) -> np.ndarray:

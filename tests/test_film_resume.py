@@ -41,7 +41,7 @@ def tiny(*overrides: str) -> Config:
 
 @pytest.fixture(autouse=True)
 def faces_that_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
 
 
 @pytest.fixture(scope="module")

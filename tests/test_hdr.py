@@ -160,7 +160,7 @@ def test_ordinary_films_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not INPUTS.is_dir(), reason="the inputs of ../shared/data are not here")
 def test_a_real_hdr_film_comes_out_as_its_tags_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
     source, out = INPUTS / "hdr10_pq.mp4", tmp_path / "out.mp4"
     main([str(source), "--output", str(out), "--no-page", "--strength", "0", "preset=tiny", "prompt.describe=false"])
     notes = json.loads(out.with_suffix(".json").read_text())["notes"]

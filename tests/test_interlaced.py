@@ -194,7 +194,7 @@ def tiny(*overrides: str) -> list[str]:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
 
 
 def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, capsys: pytest.CaptureFixture) -> None:

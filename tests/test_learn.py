@@ -127,7 +127,7 @@ def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) ->
     changed = mean_difference(read_frames(job.output), without)
     assert learnt["reference_change"] == pytest.approx(changed, rel=0.2)
     assert abs(changed - plain["reference_change"]) > 0.5
-    assert json.loads((tmp_path / "out.json").read_text())["asked"] != plain["asked"]
+    assert json.loads((tmp_path / "out.json").read_text())["inputs"] != plain["inputs"]
 
 
 def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ KINDS = [".jpg", ".png", ".webp", ".tif"]
 
 @pytest.fixture(autouse=True)
 def faces_that_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
 
 
 def shown() -> np.ndarray:

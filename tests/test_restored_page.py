@@ -41,8 +41,8 @@ def parts_that_cost_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     recogniser = ColourRecogniser()
     recogniser.path = tmp_path / "recogniser"
     recogniser.path.write_text("weights")
-    monkeypatch.setattr("ipfvr.film.look.make_detector", lambda config: HalvesDetector())
-    monkeypatch.setattr("ipfvr.film.look.load_recogniser", lambda name: recogniser)
+    monkeypatch.setattr("ipfvr.film.analysis.make_detector", lambda config: HalvesDetector())
+    monkeypatch.setattr("ipfvr.film.analysis.load_recogniser", lambda name: recogniser)
 
 
 def tiny(*overrides: str) -> Config:
@@ -250,15 +250,15 @@ def test_a_folder_of_films_has_a_page_that_leads_to_theirs(film: Path, tmp_path:
 def test_notes_without_a_remedy_are_in_the_json_and_not_on_the_screen(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ipfvr.film.cast import Troupe, hire
+    from ipfvr.film.loaded_people import LoadedPeople, load_people
 
-    def with_notes(*args: object) -> Troupe:
-        troupe = hire(*args)
-        troupe.notes.append("fetch the weights")
-        troupe.asides.append("no room for a word")
-        return troupe
+    def with_notes(*args: object) -> LoadedPeople:
+        loaded = load_people(*args)
+        loaded.notes.append("fetch the weights")
+        loaded.asides.append("no room for a word")
+        return loaded
 
-    monkeypatch.setattr("ipfvr.film.cast.hire", with_notes)
+    monkeypatch.setattr("ipfvr.film.loaded_people.load_people", with_notes)
     report = restore(Job(film, tmp_path / "out.mp4"), tiny())
     error = capsys.readouterr().err
     assert "note: fetch the weights" in error

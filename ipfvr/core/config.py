@@ -55,7 +55,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
         raise UserError(f"unknown preset '{preset}': known ones are {known}")
     config = _preset(file)
     for source, layer in layers:
-        config = _laid_on(config, layer, source)
+        config = _merged(config, layer, source)
     config.preset = preset
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
@@ -63,10 +63,10 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
 @lru_cache(maxsize=8)
 def _preset(file: Path) -> Any:
     """The options with a preset's differences; merging copies it."""
-    return _laid_on(OmegaConf.structured(Config), _read_yaml(file), str(file))
+    return _merged(OmegaConf.structured(Config), _read_yaml(file), str(file))
 
 
-def _laid_on(config: Any, layer: Any, source: str) -> Any:
+def _merged(config: Any, layer: Any, source: str) -> Any:
     _check_keys(layer, Config, source)
     try:
         return OmegaConf.merge(config, layer)

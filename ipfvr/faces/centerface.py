@@ -89,7 +89,7 @@ class CenterFaceNet(nn.Module):
 
 
 @torch.inference_mode()
-def look(net: CenterFaceNet, image: np.ndarray, least: float) -> np.ndarray:
+def detect_faces(net: CenterFaceNet, image: np.ndarray, least: float) -> np.ndarray:
     """The faces of one image, several answers for each of them.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import apply, scale_of, similarity_transform
-from ipfvr.faces.centerface import load_centerface, look
+from ipfvr.faces.centerface import detect_faces, load_centerface
 from ipfvr.faces.landmarks import LandmarkModel, load_landmarks
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import find, locate
@@ -166,7 +166,7 @@ class CenterFaceDetector(_NetworkDetector):
 
     def _search(self, small: np.ndarray) -> np.ndarray:
         # The square root, as in YuNet's score: so faces.min_confidence=0.6 is 0.36 here, and the authors take 0.35.
-        rows = look(self._net, small, self._min_confidence**2)
+        rows = detect_faces(self._net, small, self._min_confidence**2)
         rows[:, 14] **= 0.5
         kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), self._min_confidence, _NMS_THRESHOLD)
         return rows[np.asarray(kept, dtype=int).reshape(-1)]

@@ -16,17 +16,17 @@ def check_job(job: Job, reader: VideoReader) -> None:
             square though ``aligned``, options that exclude each other, a part outside of the video.
     """
     info = reader.info
-    for person in job.cast:
+    for person in job.everybody:
         if not person.references:
             raise UserError(f"{person.name} has no reference: give --reference {person.name}=PICTURE")
         for path in person.references:
             if not path.is_file():
                 raise UserError(f"no reference picture {path}")
-    if job.learn and not job.cast:
+    if job.learn and not job.everybody:
         raise UserError("--learn learns from reference pictures: give --reference PICTURE")
     if job.people and job.references:
         raise UserError("some references have a name and some have none: name them all, such as anna=a.jpg")
-    if job.square and len(job.cast) > 1:
+    if job.square and len(job.everybody) > 1:
         raise UserError("a square shows one face: give the references of one person, or leave --crop out")
     if job.square and job.scale != 1:
         raise UserError("--scale enlarges whole frames: it does not go with --crop or --aligned")

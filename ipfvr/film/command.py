@@ -19,7 +19,7 @@ _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none"}  # what 
 def command_of(job: Job, config: Config) -> str:
     """``python -m ipfvr.restore`` with all that makes the same result: also what an experiment file had said."""
     words = ["python", "-m", "ipfvr.restore", str(job.source), "--output", str(job.output)]
-    pictures = [_named(person.name, path) for person in job.cast for path in person.references]
+    pictures = [_named(person.name, path) for person in job.everybody for path in person.references]
     words += ["--reference", *pictures] if pictures else []
     for person in job.people:
         words += ["--lora", _named(person.name, person.lora)] if person.lora else []

@@ -31,13 +31,13 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     reader = open_source(job.source, config.video)
     check_job(job, reader)
     extras = find_beside(reader, job.output)
-    from ipfvr.film.look import look_at
+    from ipfvr.film.analysis import analyse
 
     began = time.monotonic()
-    look = look_at(job, config, reader, None, quiet)
+    analysis = analyse(job, config, reader, None, quiet)
     looking = time.monotonic() - began
-    plan, info = look.plan, reader.info
-    notes = [*remarks(job, config.video, reader), *look.notes, *extras.left_out]
+    plan, info = analysis.plan, reader.info
+    notes = [*remarks(job, config.video, reader), *analysis.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
     seconds = f"{info.frames / rate:.1f} s at {rate:.3g} a second"
@@ -57,27 +57,27 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
     if clips:
         with importing():
-            from ipfvr.film.cast import hire
+            from ipfvr.film.loaded_people import load_people
         if job.learn:
             from ipfvr.film.learn import to_learn
 
             names = ", ".join(name or "the person" for name in to_learn(job, plan, config))
             lines.append(f"to learn: {names or 'nobody, all are kept from before'} ({config.learn.steps} steps each)")
 
-        troupe = hire(job, plan, config, reader, look.references, None)
+        loaded = load_people(job, plan, config, reader, analysis.references, None)
         role = plan.roles[0]
         window = role.windows(config, (plan.start, plan.stop))[0]
         size = config.video.size
         grey = np.full((window.stop - window.start, size, size, 3), 128, np.uint8)
         began = time.monotonic()
-        troupe.restorers[role.who].restore_clip(grey, range(window.start, window.stop))
+        loaded.restorers[role.who].restore_clip(grey, range(window.start, window.stop))
         one = time.monotonic() - began
         lines.append(
             f"time: about {_duration(one * clips)} of restoring ({one:.2f} s for one clip of {len(grey)} frames, timed "
-            f"on {troupe.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
+            f"on {loaded.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
             "reading, pasting and encoding come on top"
         )
-        notes += troupe.notes
+        notes += loaded.notes
     else:
         lines.append(f"time: {_duration(looking)} to find faces, as just now, and the time of encoding")
     held = config.video.clip_frames * info.width * info.height * 3 / 1e6

@@ -74,7 +74,7 @@ class Job:
         return self.output.with_suffix(".html")
 
     @property
-    def cast(self) -> tuple[Person, ...]:
+    def everybody(self) -> tuple[Person, ...]:
         """Everybody to look for: the named, or the one without a name, or nobody."""
         return self.people or ((Person("", self.references),) if self.references else ())
 
@@ -86,4 +86,4 @@ class Job:
     @property
     def restores_others(self) -> bool:
         """Whether faces of nobody that was named are restored."""
-        return self.others == "restore" or (not self.others and not self.cast)
+        return self.others == "restore" or (not self.others and not self.everybody)

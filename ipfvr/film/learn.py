@@ -25,7 +25,7 @@ def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> J
         replace(p, lora=str(learned_lora(p.config(config), p.name, p.references, job.face, quiet)), learned=True)
         if p.name in missing
         else p
-        for p in job.cast
+        for p in job.everybody
     )
     return replace(job, references=(), people=people)
 
@@ -33,10 +33,10 @@ def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> J
 def to_learn(job: Job, plan: Plan, config: Config) -> list[str]:
     """The names of those whose LoRA is not kept from an earlier job."""
     missing = without_lora(job, plan, config)
-    found = [p for p in job.cast if p.name in missing]
+    found = [p for p in job.everybody if p.name in missing]
     return [p.name for p in found if not learned_folder(p.config(config), p.references, job.face).is_dir()]
 
 
 def without_lora(job: Job, plan: Plan, config: Config) -> set[str]:
     """The names of those who are restored, have references and no LoRA."""
-    return {p.name for p in job.cast if p.name in plan.people and not (p.lora or config.weights.lora)}
+    return {p.name for p in job.everybody if p.name in plan.people and not (p.lora or config.weights.lora)}

@@ -37,7 +37,7 @@ class Parts:
 
     Args:
         output: of the job.
-        asked: the job in words and hashes, ready for JSON.
+        inputs: the job in words and hashes, ready for JSON.
 
     Attributes:
         discarded: what differs from the job whose parts were there; empty: nothing was discarded.
@@ -46,18 +46,18 @@ class Parts:
         UserError: it cannot be written, or another process works in it.
     """
 
-    def __init__(self, output: Path, asked: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, inputs: Mapping[str, Any]) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
         check_writable(self.folder / "job.json")
         self._lock = self._take()
-        asked = json.loads(json.dumps(asked, default=str))
+        inputs = json.loads(json.dumps(inputs, default=str))
         before = self._read("job.json")
-        self.discarded = _differences(before, asked) if before is not None else []
-        if before != asked:
+        self.discarded = _differences(before, inputs) if before is not None else []
+        if before != inputs:
             for path in self.folder.iterdir():
                 if path.name != _LOCK:
                     path.unlink()
-            write_json(self.folder / "job.json", asked)
+            write_json(self.folder / "job.json", inputs)
 
     def path(self, start: int) -> Path:
         """Where the part that begins at frame ``start`` lies."""

@@ -137,7 +137,7 @@ def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.
     """
     start, stop = job.part or (0, frames)
     if scan is None:
-        roles = [Role(job.cast[0].name if job.cast else OTHERS, 0, frames)]
+        roles = [Role(job.everybody[0].name if job.everybody else OTHERS, 0, frames)]
     else:
         roles = _roles(job, scan, people, config)
     if not roles and job.crop:

@@ -24,7 +24,7 @@ from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
 
 if TYPE_CHECKING:
-    from ipfvr.film.cast import Troupe
+    from ipfvr.film.loaded_people import LoadedPeople
     from ipfvr.film.plan import Plan
 
 
@@ -52,17 +52,17 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     check_writable(job.output)
     extras = find_beside(reader, job.output)
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
-    from ipfvr.film.ask import digest, what_is_asked
-    from ipfvr.film.look import damage, look_at
+    from ipfvr.film.analysis import analyse, damage
+    from ipfvr.film.inputs import digest, job_inputs
 
-    asked = what_is_asked(job, config)
-    parts = Parts(job.output, asked)
+    inputs = job_inputs(job, config)
+    parts = Parts(job.output, inputs)
     finished = refused = False
     try:
-        look = look_at(job, config, reader, parts, quiet)
+        analysis = analyse(job, config, reader, parts, quiet)
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
         with importing():
-            from ipfvr.film.cast import hire
+            from ipfvr.film.loaded_people import load_people
             from ipfvr.film.show import choose_frames, write_page
             from ipfvr.film.write import assemble, write_parts, write_photo
 
@@ -70,28 +70,28 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         if job.learn:
             from ipfvr.film.learn import with_learned
 
-            equipped = with_learned(job, look.plan, config, quiet)
-        troupe = hire(equipped, look.plan, config, reader, look.references, parts.words())
-        parts.save_words(troupe.words)
-        notes = [*remarks(job, config.video, reader), *look.notes, *troupe.notes, *extras.left_out]
-        asides = list(troupe.asides)
+            equipped = with_learned(job, analysis.plan, config, quiet)
+        loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words())
+        parts.save_words(loaded.words)
+        notes = [*remarks(job, config.video, reader), *analysis.notes, *loaded.notes, *extras.left_out]
+        asides = list(loaded.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
         _tell(notes, quiet)
-        shown = choose_frames(look.plan) if page else ()
+        shown = choose_frames(analysis.plan) if page else ()
         resumed = None
         if isinstance(reader, Photo):
-            write_photo(job, config, look, troupe, reader, quiet)
+            write_photo(job, config, analysis, loaded, reader, quiet)
         else:
-            resumed = write_parts(job, config, look, troupe, parts, quiet, shown)
-        late = _reference_notes(look.plan, reader, troupe, config)
-        damaged = look.plan.scan.damaged if look.plan.scan else sorted(reader.damaged)
-        if look.plan.scan is None and damaged:  # of an aligned crop this is known at the end
+            resumed = write_parts(job, config, analysis, loaded, parts, quiet, shown)
+        late = _reference_notes(analysis.plan, reader, loaded, config)
+        damaged = analysis.plan.scan.damaged if analysis.plan.scan else sorted(reader.damaged)
+        if analysis.plan.scan is None and damaged:  # of an aligned crop this is known at the end
             late.append(damage(reader, damaged))
         _tell(late, quiet)
         notes += late
-        sound = "none" if isinstance(reader, Photo) else assemble(job, config, look, parts, extras)
-        plan, restorers = look.plan, list(troupe.restorers.values())
+        sound = "none" if isinstance(reader, Photo) else assemble(job, config, analysis, parts, extras)
+        plan, restorers = analysis.plan, list(loaded.restorers.values())
         # One person's configuration has the person's words in it.
         used = restorers[0].config if len(restorers) == 1 else config
         device = str(restorers[0].device) if restorers else ""
@@ -112,7 +112,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
                 {"start": max(track.start, plan.start), "stop": min(track.stop, plan.stop)}
                 for track in plan.left_alone()
             ],
-            "people": _people(plan, troupe),
+            "people": _people(plan, loaded),
             "tracks": _tracks(plan, config.video.size),
             "notes": [*notes, *asides],
             "resumed_at": resumed,
@@ -120,9 +120,9 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
             "seconds": round(time.monotonic() - began, 3),
             "peak_memory_mb": peak_memory_mb(),
             # Of a job for one person, that person's record: what a reader looks for first.
-            **(next(iter(troupe.records.values())) if len(troupe.records) == 1 else {}),
-            "asked": digest(asked),
-            **provenance(used, config.seed, {**look.files, **troupe.files}, device),
+            **(next(iter(loaded.records.values())) if len(loaded.records) == 1 else {}),
+            "inputs": digest(inputs),
+            **provenance(used, config.seed, {**analysis.files, **loaded.files}, device),
         }
         write_json(job.output.with_suffix(".json"), report)
         if page is not None:
@@ -131,7 +131,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
             else:
                 before = parts.sources()
                 after = pick_frames(job.output, before)
-            write_page(page, report, plan, reader, before, after, look.references, job.square)
+            write_page(page, report, plan, reader, before, after, analysis.references, job.square)
         finished = True
         return report
     except UserError:
@@ -146,13 +146,13 @@ def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
     report = job.output.with_suffix(".json")
     if not (job.output.is_file() and report.is_file() and job.source.is_file()):
         return None
-    from ipfvr.film.ask import digest, what_is_asked
+    from ipfvr.film.inputs import digest, job_inputs
 
     try:
         content = json.loads(report.read_text())
     except ValueError:
         return None
-    return content if content.get("asked") == digest(what_is_asked(job, config)) else None
+    return content if content.get("inputs") == digest(job_inputs(job, config)) else None
 
 
 def peak_memory_mb() -> int:
@@ -161,18 +161,18 @@ def peak_memory_mb() -> int:
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
-def _people(plan: Plan, troupe: Troupe) -> dict[str, dict[str, Any]]:
+def _people(plan: Plan, loaded: LoadedPeople) -> dict[str, dict[str, Any]]:
     """Of everybody: where they were found, and how they were restored."""
-    return {who: {**found, **troupe.records[who]} for who, found in plan.appearances().items()}
+    return {who: {**found, **loaded.records[who]} for who, found in plan.appearances().items()}
 
 
-def _reference_notes(plan: Plan, reader: VideoReader, troupe: Troupe, config: Config) -> list[str]:
+def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, config: Config) -> list[str]:
     """Measure what each person's references changed, into the records; a line for each that hardly changed anything."""
     from ipfvr.film.effect import HARDLY, reference_changes
 
     notes = []
-    for who, change in reference_changes(plan, reader, troupe.restorers, config, troupe.without).items():
-        troupe.records[who]["reference_change"] = round(change, 3)
+    for who, change in reference_changes(plan, reader, loaded.restorers, config, loaded.without).items():
+        loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
             notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it")

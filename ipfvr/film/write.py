@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import reason_of
 from ipfvr.core.options import Config
-from ipfvr.film.cast import Troupe
+from ipfvr.film.analysis import Analysis
 from ipfvr.film.job import Job
-from ipfvr.film.look import Look
+from ipfvr.film.loaded_people import LoadedPeople
 from ipfvr.film.parts import Parts
 from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
@@ -39,8 +39,8 @@ def canvas_for(job: Job, config: Config, reader: VideoReader) -> Canvas:
 def write_parts(
     job: Job,
     config: Config,
-    look: Look,
-    troupe: Troupe,
+    analysis: Analysis,
+    loaded: LoadedPeople,
     parts: Parts,
     quiet: bool,
     shown: Collection[int] = (),
@@ -48,22 +48,22 @@ def write_parts(
     """Restore what is not there yet.
 
     Args:
-        job, config, look, troupe, parts, quiet: the job.
+        job, config, analysis, loaded, parts, quiet: the job.
         shown: frames of the source that are kept in ``parts``, to be shown beside the restored ones.
 
     Returns:
         the frame at which an earlier run was taken up; None: this run did all.
     """
-    plan, reader = look.plan, look.reader
+    plan, reader = analysis.plan, analysis.reader
     missing = [(a, b) for a, b in plan.parts if not parts.done(a)]
     if not missing:
         return plan.stop
     start = missing[0][0]
-    steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
+    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
     canvas = canvas_for(job, config, reader)
     aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
     with tqdm(total=plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        stream = FilmStream(reader, plan, troupe.restorers, canvas, config, start, bar.update, parts.memories(start))
+        stream = FilmStream(reader, plan, loaded.restorers, canvas, config, start, bar.update, parts.memories(start))
         bar.update(bar.total - stream.clips * steps)
         for a, b in missing:
             times = []
@@ -90,11 +90,11 @@ def write_parts(
     return None if start == plan.start else start
 
 
-def write_photo(job: Job, config: Config, look: Look, troupe: Troupe, photo: Photo, quiet: bool) -> None:
+def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeople, photo: Photo, quiet: bool) -> None:
     """Restore a picture and write it.
 
     Args:
-        job, config, look, troupe, quiet: the job.
+        job, config, analysis, loaded, quiet: the job.
         photo: its source.
 
     Raises:
@@ -102,20 +102,21 @@ def write_photo(job: Job, config: Config, look: Look, troupe: Troupe, photo: Pho
     """
     if not 1 <= config.video.quality <= 100:
         raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
-    steps = max((restorer.steps for restorer in troupe.restorers.values()), default=0)
+    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
     canvas = canvas_for(job, config, photo)
-    with tqdm(total=look.plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        image, _ = FilmStream(photo, look.plan, troupe.restorers, canvas, config, 0, bar.update).next()
+    total = analysis.plan.clips(config) * steps
+    with tqdm(total=total, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+        image, _ = FilmStream(photo, analysis.plan, loaded.restorers, canvas, config, 0, bar.update).next()
     photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
 
-def assemble(job: Job, config: Config, look: Look, parts: Parts, extras: Extras) -> str:
+def assemble(job: Job, config: Config, analysis: Analysis, parts: Parts, extras: Extras) -> str:
     """The parts' pictures, with their times, and all else of the source, into the output.
 
     Returns:
         what became of the sound, as :class:`VideoWriter` says it.
     """
-    plan, reader = look.plan, look.reader
+    plan, reader = analysis.plan, analysis.reader
     begins = [a for a, _ in plan.parts]
     times = [pts for a in begins for pts in parts.times(a)]
     info = reader.info

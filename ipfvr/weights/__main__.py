@@ -17,7 +17,7 @@ from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.hashes import sha256
 from ipfvr.weights import registry
 from ipfvr.weights.catalogue import ENTRIES, Entry, shipped_licence
-from ipfvr.weights.entry import said_size
+from ipfvr.weights.entry import readable_size
 from ipfvr.weights.fetch import fetch, fetch_if_possible
 
 
@@ -51,12 +51,12 @@ def table(verify: bool = False) -> str:
     lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
     for name, path in registry.shipped().items():
         lines += _paragraph(
-            name, "there", f"shipped with the package, {said_size(_bytes(path))}", path, shipped_licence(name), ""
+            name, "there", f"shipped with the package, {readable_size(_bytes(path))}", path, shipped_licence(name), ""
         )
     for entry in ENTRIES.values():
         path = registry.find(entry)
         state = "MISSING" if path is None else _verdict(entry) if verify else "there"
-        size = said_size(_bytes(path)) if path else entry.size
+        size = readable_size(_bytes(path)) if path else entry.size
         where = path if path is not None else f"fetch: {registry.fetch_line(entry)}"
         lines += _paragraph(entry.name, state, f"{entry.purpose}, {size}", where, entry.licence, entry.code_licence)
     return "\n".join(lines)

@@ -65,7 +65,7 @@ class Entry:
         """Of all files, for people: ``4.14 MB``; ``about 2.5 GB`` where only the parameters were counted."""
         sizes = [file.size for file in self.files]
         if None not in sizes:
-            return said_size(sum(size for size in sizes if size))
+            return readable_size(sum(size for size in sizes if size))
         return f"about {self.about}" if self.about else "size unknown"
 
     @property
@@ -74,7 +74,7 @@ class Entry:
         return self.folder or self.files[0].name
 
 
-def said_size(count: float) -> str:
+def readable_size(count: float) -> str:
     """Bytes for people, to three digits: ``4.14 MB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:

@@ -24,7 +24,7 @@ _SHOWN = 8  # stretches without a face that are named one by one
 
 
 @dataclass(frozen=True)
-class Look:
+class Analysis:
     """What is known before anything is restored.
 
     Attributes:
@@ -42,7 +42,7 @@ class Look:
     notes: list[str]
 
 
-def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, quiet: bool = False) -> Look:
+def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None, quiet: bool = False) -> Analysis:
     """Find the faces and the people, and plan.
 
     Args:
@@ -59,10 +59,10 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
     detector: Detector | None = None
     recogniser: Recogniser | None = None
     people: dict[str, np.ndarray] = {}
-    if job.cast or not job.aligned:
+    if job.everybody or not job.aligned:
         detector = make_detector(config.faces)
         files.update(detector.weights)
-    if job.cast and not job.aligned:
+    if job.everybody and not job.aligned:
         recogniser = load_recogniser(config.people.recogniser)
         files["people"] = recogniser.path
         config = replace(config, people=with_bounds(config.people, recogniser.name))
@@ -72,7 +72,7 @@ def look_at(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
     plan = make_plan(job, reader.info.frames, scan, people, config)
     if scan is not None:
         notes += _remarks(job, plan, config, reader)
-    return Look(reader, plan, references, files, notes)
+    return Analysis(reader, plan, references, files, notes)
 
 
 def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: Config) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: C
     Raises:
         UserError: a picture without one clear face, two names for one face.
     """
-    vectors = {p.name: person_vector(p.references, detector, recogniser, job.face) for p in job.cast}
+    vectors = {p.name: person_vector(p.references, detector, recogniser, job.face) for p in job.everybody}
     check_distinct(vectors, config.people)
     return vectors
 
@@ -93,7 +93,7 @@ def reference_crops(job: Job, detector: Detector | None, config: Config) -> dict
         UserError: a picture without one clear face.
     """
     size = config.video.size
-    return {p.name: [reference_crop(path, detector, size, job.face) for path in p.references] for p in job.cast}
+    return {p.name: [reference_crop(path, detector, size, job.face) for path in p.references] for p in job.everybody}
 
 
 def _scan(
@@ -155,6 +155,6 @@ def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[
         notes.append(faceless(empty, plan.stop - plan.start))
     if plan.scan is not None and plan.scan.damaged:
         notes.append(damage(reader, plan.scan.damaged))
-    if config.weights.lora and not job.cast:
+    if config.weights.lora and not job.everybody:
         notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
     return notes

@@ -22,7 +22,7 @@ _EXPRESSIONS = 5  # frames in which a person's expression is read
 
 
 @dataclass
-class Troupe:
+class LoadedPeople:
     """Everybody's restorer, and how they were made.
 
     Attributes:
@@ -53,14 +53,14 @@ class Troupe:
         return found
 
 
-def hire(
+def load_people(
     job: Job,
     plan: Plan,
     config: Config,
     reader: VideoReader,
     references: Mapping[str, Sequence[np.ndarray]],
     words: Mapping[str, Any] | None,
-) -> Troupe:
+) -> LoadedPeople:
     """Load what restores each person of the plan.
 
     Networks are loaded once; people with a LoRA of their own have a denoiser of their own.
@@ -68,14 +68,14 @@ def hire(
     Args:
         job, plan, config: the job.
         reader: the source, in which expressions are read.
-        references: aligned crops of each person's pictures, by name; see :func:`ipfvr.film.look.reference_crops`.
+        references: aligned crops of each person's pictures, by name; see :func:`ipfvr.film.analysis.reference_crops`.
         words: of each person, from an earlier run; None: they are composed now.
 
     Raises:
         UserError: weights, LoRA or prompt file that cannot be used.
     """
-    troupe, loaded = Troupe(), []
-    people = {person.name: person for person in job.cast}
+    loaded, networks = LoadedPeople(), []
+    people = {person.name: person for person in job.everybody}
     expressions = {} if words is not None else _expressions(plan, reader, config, people)
     for who in plan.people:
         # A LoRA or words without a reference are for everybody: nobody knows who is who.
@@ -89,19 +89,19 @@ def hire(
             record = dict(words[who])
             spoken = {key: record[key] for key in ("positive", "negative") if key in record}
             own = replace(own, prompt=replace(own.prompt, **spoken))
-        troupe.words[who] = record
-        troupe.notes += record.get("notes", [])
-        troupe.asides += record.get("asides", [])
-        restorer = Restorer(own, load_networks(own, loaded))
-        troupe.readers |= {name: Path(path) for name, path in record.get("files", {}).items()}
-        troupe.records[who] = _show(restorer, person, faces, record)
-        troupe.restorers[who] = restorer
+        loaded.words[who] = record
+        loaded.notes += record.get("notes", [])
+        loaded.asides += record.get("asides", [])
+        restorer = Restorer(own, load_networks(own, networks))
+        loaded.readers |= {name: Path(path) for name, path in record.get("files", {}).items()}
+        loaded.records[who] = _show(restorer, person, faces, record)
+        loaded.restorers[who] = restorer
         if person.learned:
             plain = replace(own, weights=replace(own.weights, lora=""))
-            troupe.without[who] = Restorer(plain, load_networks(plain, loaded))
-    if any(record.get("image_prompt", "").startswith("not used") for record in troupe.records.values()):
-        troupe.notes.append("without weights.adapter the network does not see the reference")
-    return troupe
+            loaded.without[who] = Restorer(plain, load_networks(plain, networks))
+    if any(record.get("image_prompt", "").startswith("not used") for record in loaded.records.values()):
+        loaded.notes.append("without weights.adapter the network does not see the reference")
+    return loaded
 
 
 def _for_nobody(config: Config) -> Config:

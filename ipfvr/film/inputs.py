@@ -24,7 +24,7 @@ from ipfvr.weights.registry import weight_files
 _REQUIRED = ("vae", "text", "tokenizer", "denoiser", "adapter")
 
 
-def what_is_asked(job: Job, config: Config) -> dict[str, Any]:
+def job_inputs(job: Job, config: Config) -> dict[str, Any]:
     """Everything that goes into a result, ready for JSON: options, hashes of inputs and weights, versions, device.
 
     Where the output lies is not in it.
@@ -43,7 +43,7 @@ def what_is_asked(job: Job, config: Config) -> dict[str, Any]:
                 "lora": person.lora and sha256(_existing(person.lora)),
                 "prompt": _prompt(person.references, person.prompt or config.prompt.file),
             }
-            for person in job.cast
+            for person in job.everybody
         ],
         "options": {k: v for k, v in asdict(job).items() if k not in ("source", "output", "references", "people")},
         "configuration": config_to_dict(config),
@@ -54,9 +54,9 @@ def what_is_asked(job: Job, config: Config) -> dict[str, Any]:
     }
 
 
-def digest(asked: dict[str, Any]) -> str:
+def digest(inputs: dict[str, Any]) -> str:
     """One hash for all of it."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _weights(config: Config, part: str) -> str:
