@@ -1,7 +1,8 @@
 """Score restored videos: ``python -m ipfvr.evaluate --pred P [--gt G] [--reference R ...] [--metrics M ...]``.
 
 P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with a row a
-clip, the mean with its interval, and the protocol without which the numbers mean nothing.
+clip, the mean with its interval, and the protocol without which the numbers mean nothing. Where a metric that was asked
+for cannot be computed of any clip, the exit code is 3.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ipfvr.core.errors import run_verb
+from ipfvr.core.errors import NotComputedError, run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         targets=options.gt,
         references=tuple(word for word in options.reference if word not in pairs),
         face=options.face,
-        metrics=tuple(word for word in options.metrics if word not in pairs),
+        metrics=tuple(part for word in options.metrics if word not in pairs for part in word.split(",") if part),
         flow=options.flow,
         aligned=options.aligned,
         resize=options.resize,
@@ -35,9 +36,13 @@ def main(argv: list[str] | None = None) -> None:
         json=options.json,
         quiet=options.quiet,
     )
-    text = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
-    if text is not None:
-        print(text)
+    scored = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
+    if scored is None:
+        return
+    print(scored.text)
+    if scored.missing:
+        named = "; ".join(f"{metric} ({reason})" for metric, reason in scored.missing.items())
+        raise NotComputedError(f"asked for and not computed: {named}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -164,6 +164,21 @@ def test_without_ground_truth_fidelity_says_so(bare: Path, capsys: pytest.Captur
 # Clip scoring
 
 
+def test_a_metric_that_was_asked_for_and_cannot_be_had_is_an_exit_code(
+    bare: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The rest is printed all the same; commas and spaces are alike; what has a number in one form is there."""
+    video = write_video(bare / "a.mp4", pan(2))
+    for metrics, status in ((["psnr,niqe"], 3), (["psnr", "niqe"], 3), (["psnr,ssim", "e_warp"], 0), (["all"], 0)):
+        given = ["--pred", str(video), "--gt", str(video), "--quiet", "--metrics", *metrics]
+        assert run_verb(evaluate.main, given) == status
+        out, err = capsys.readouterr()
+        assert "PSNR" in out
+        assert len(err.splitlines()) == (status == 3)
+    assert run_verb(evaluate.main, ["--pred", str(video), "--quiet", "--metrics", "psnr"]) == 3
+    assert "psnr (no ground truth is given)" in capsys.readouterr().err
+
+
 def test_a_clip_against_itself() -> None:
     scores = evaluate_clip(pan(9), pan(9), None, Scorer(recogniser=Projection()), name="self").scores
     assert scores["psnr"] == 100

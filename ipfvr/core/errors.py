@@ -11,7 +11,18 @@ class UserError(Exception):
     """Something the user can put right.
 
     The message is one line that says what is wrong, where, and what to do.
+
+    Attributes:
+        status: the exit code of a verb that ends so.
     """
+
+    status = 2
+
+
+class NotComputedError(UserError):
+    """A part of what was asked for could not be computed; the rest is done."""
+
+    status = 3
 
 
 def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
@@ -22,15 +33,15 @@ def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = 
         argv: the command line.
 
     Returns:
-        0 when ``main`` returned, 2 after a :class:`UserError`, 130 after Ctrl-C, 141 where whoever reads the output
-        has gone (``... | head``).
+        0 when ``main`` returned; the ``status`` of a :class:`UserError`, mostly 2; 130 after Ctrl-C; 141 where whoever
+        reads the output has gone (``... | head``).
     """
     try:
         main(argv)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         return 130

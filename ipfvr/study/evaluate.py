@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from ipfvr.core.files import write_json
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
 from ipfvr.data.scoring import Item
-from ipfvr.metrics.evaluation import CHEAP, Scorer, choose_metrics, make_scorer
+from ipfvr.metrics.evaluation import CHEAP, ClipScores, Scorer, choose_metrics, make_scorer
 from ipfvr.metrics.inputs import check_pair, find_clips, pair_clips, reference_pictures
 from ipfvr.metrics.protocol import markdown_table, protocol, reasons, summarise
 from ipfvr.training.evaluation import Evaluation, evaluate_items
@@ -52,7 +52,19 @@ class Request:
     quiet: bool = False
 
 
-def evaluate_files(request: Request, config: Config) -> str | None:
+class Scored(NamedTuple):
+    """What came of a request.
+
+    Attributes:
+        text: a table with a row a clip, the mean with its interval, and the protocol.
+        missing: why, by each metric that was asked for by name and that no clip has.
+    """
+
+    text: str
+    missing: dict[str, str]
+
+
+def evaluate_files(request: Request, config: Config) -> Scored | None:
     """Score clips.
 
     Args:
@@ -60,8 +72,7 @@ def evaluate_files(request: Request, config: Config) -> str | None:
         config: ``weights``, ``faces`` and ``device`` are used.
 
     Returns:
-        A table with a row a clip, the mean with its interval, and the protocol; None in a process that is not the
-        first of several.
+        None in a process that is not the first of several.
 
     Raises:
         UserError: files that cannot be read or paired, an unknown metric or flow.
@@ -84,7 +95,19 @@ def evaluate_files(request: Request, config: Config) -> str | None:
         made = provenance(config, config.seed, done.scorer.weights, str(device))
         write_json(request.json, {**_record(items, done, terms), "references": named, "provenance": made})
     lines = [markdown_table(done.rows, infos), *reasons(done.rows, infos), "", "Protocol"]
-    return "\n".join([*lines, *(f"- {subject}: {sentence}" for subject, sentence in terms.items())])
+    text = "\n".join([*lines, *(f"- {subject}: {sentence}" for subject, sentence in terms.items())])
+    return Scored(text, _missing(request.metrics, done.rows))
+
+
+def _missing(asked: Sequence[str], rows: Sequence[ClipScores]) -> dict[str, str]:
+    """See :class:`Scored`; ``all`` asks for what there is."""
+    found = {}
+    for word in asked:
+        keys = choose_metrics([word]) if word != "all" else ()
+        reasons = [row.missing.get(key, "") for row in rows for key in keys]
+        if reasons and all(reasons):
+            found[word] = reasons[0]
+    return found
 
 
 def _items(request: Request) -> tuple[list[Item], dict[str, list[str]]]:
