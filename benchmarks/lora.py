@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             write_video(person / "train" / f"{number}.mp4", frames[40 * number : 40 * (number + 1)], 24, 10)
         began, processor = time.monotonic(), seconds()
         from ipfvr.core.config import load_config
-        from ipfvr.fit import fit
+        from ipfvr.training.run import fit
 
         pairs = [f"data.root={folder}", "data.identity=sample", f"train.output={folder}/out", "train.wandb=disabled"]
         config = load_config(EXPERIMENT, [*pairs, f"optimizer.steps={args.steps}", *args.overrides])

@@ -7,180 +7,42 @@ The latest averaged weights are written to ``<train.output>/weights`` at every c
 from __future__ import annotations
 
 import argparse
-import warnings
-from pathlib import Path
 
-from ipfvr.core.config import config_to_dict, load_config
-from ipfvr.core.errors import UserError, run_verb
-from ipfvr.core.files import write_json
-from ipfvr.core.options import Config
+from ipfvr.core.errors import run_verb
+from ipfvr.core.option_list import option_list
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ipfvr.fit", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m ipfvr.fit",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--config", required=True, help="an experiment file, such as experiments/mini/second/joint.yaml"
     )
     parser.add_argument("--restart", action="store_true", help="begin anew though a checkpoint is there")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and train nothing")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="options; those of trainings are below")
+    parser.epilog = f"options of trainings, with their defaults (a preset or the file may differ):\n\n{_options()}"
     args = parser.parse_args(argv)
-    fit(load_config(args.config, args.overrides), restart=args.restart)
+    # Imported here and below: --help needs none of the seconds that this takes.
+    from ipfvr.core.config import config_to_dict, load_config
+
+    config = load_config(args.config, args.overrides)
+    if args.dry_run:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(OmegaConf.create(config_to_dict(config))), end="")
+        return
+    from ipfvr.training.run import fit
+
+    fit(config, restart=args.restart)
 
 
-def fit(config: Config, restart: bool = False) -> Path:
-    """Train what ``config.train.module`` names.
-
-    Args:
-        config: see :class:`ipfvr.core.training_options.TrainConfig`.
-        restart: begin anew though there is a checkpoint.
-
-    Returns:
-        The folder with the weights.
-
-    Raises:
-        UserError: an unknown module, data that are not there, an output that cannot be written.
-    """
-    import pytorch_lightning as pl
-    import torch
-
-    from ipfvr.training.callbacks import SaveRegularly, StopAfter
-
-    harmless = "many workers|no `val_dataloader`|in eval mode at the start|not exist on disk|litlogger|LeafSpec"
-    warnings.filterwarnings("ignore", message=f".*({harmless}).*")
-    output = Path(config.train.output)
-    last = output / "checkpoints" / "last.ckpt"
-    pl.seed_everything(config.seed, verbose=False)
-    torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
-    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; a processor has not
-    module, data = make_training(config)
-    resume = last.is_file() and not restart
-    if resume:
-        step = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
-        data.start = step // module.steps_a_batch
-        pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice
-        print(f"going on from step {step} of {last}")
-    write_json(output / "config.json", config_to_dict(config))
-    saver = SaveRegularly(output, config.train.checkpoint_minutes)
-    trainer = pl.Trainer(
-        max_steps=config.optimizer.steps * module.steps_a_batch,
-        accelerator=config.train.accelerator,
-        devices=config.train.devices,
-        precision=precision(config),
-        gradient_clip_val=config.optimizer.clip_norm if module.automatic_optimization else None,
-        logger=make_loggers(config, data.start),
-        callbacks=[saver, StopAfter(config.train.minutes)],
-        enable_checkpointing=False,
-        log_every_n_steps=config.train.log_every,
-        val_check_interval=config.train.validate_every,
-        limit_val_batches=config.train.validation_batches,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
-    if not saver.files:  # optimizer.steps=0 writes the start itself
-        saver.save(trainer, module)
-    print("weights: " + ", ".join(str(file) for file in saver.files))
-    return output / "weights"
-
-
-def make_training(config: Config):
-    """The LightningModule and the DataModule that ``train.module`` names.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    from ipfvr.data.faces import FaceData
-
-    if config.train.module == "base":
-        from ipfvr.training.base import BaseTraining
-
-        return BaseTraining(config), FaceData(config)
-    if config.train.module == "adapter":
-        from ipfvr.training.adapter import AdapterTraining
-
-        return AdapterTraining(config), FaceData(config)
-    if config.train.module == "joint":
-        from ipfvr.training.joint import JointTraining
-
-        if config.data.on_device:
-            from ipfvr.data.device.batches import DeviceFaceData
-
-            return JointTraining(config), DeviceFaceData(config)
-        return JointTraining(config), FaceData(config)
-    if config.train.module == "lora":
-        from ipfvr.training.lora import make_lora_training
-
-        return make_lora_training(config)
-    if config.train.module == "vae":
-        from ipfvr.training.vae import CodecTraining
-
-        return CodecTraining(config), FaceData(config)
-    if config.train.module == "clip":
-        from ipfvr.training.clip import ClipTraining
-
-        return ClipTraining(config), FaceData(config)
-    if config.train.module == "landmarks":
-        from ipfvr.training.landmarks import make_landmark_training
-
-        return make_landmark_training(config)
-    if config.train.module == "attributes":
-        from ipfvr.training.attributes import make_attribute_training
-
-        return make_attribute_training(config)
-    if config.train.module == "recogniser":
-        from ipfvr.training.recogniser import make_recogniser_training
-
-        return make_recogniser_training(config)
-    raise UserError(
-        f"train.module '{config.train.module}' is unknown: "
-        "use vae, clip, base, adapter, joint, lora, landmarks, attributes or recogniser"
-    )
-
-
-def precision(config: Config) -> str:
-    """Lightning's name of ``train.precision``; ``auto`` is bf16 where the device computes in it.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    import torch
-
-    from ipfvr.core.devices import multiplies_bf16
-
-    name = config.train.precision
-    if name == "auto":
-        gpu = torch.cuda.is_available() and config.train.accelerator in ("auto", "gpu", "cuda")
-        name = "bf16" if multiplies_bf16(torch.device("cuda" if gpu else "cpu")) else "fp32"
-    if name not in ("bf16", "fp32"):
-        raise UserError(f"train.precision '{name}' is unknown: use auto, bf16 or fp32")
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
-
-
-def make_loggers(config: Config, start: int) -> list:
-    """CSV always, a folder each time a training is taken up; W&B offline or online where it is installed and wanted."""
-    from pytorch_lightning.loggers import CSVLogger
-
-    loggers: list = [CSVLogger(config.train.output, name="log", version=f"from_{start}")]
-    if config.train.wandb != "disabled":
-        try:
-            from pytorch_lightning.loggers import WandbLogger
-
-            Path(config.train.output).mkdir(parents=True, exist_ok=True)
-            loggers.append(
-                WandbLogger(
-                    project="ipfvr",
-                    name=Path(config.train.output).name,
-                    save_dir=config.train.output,
-                    offline=config.train.wandb == "offline",
-                    config=config_to_dict(config),
-                )
-            )
-        except ModuleNotFoundError:
-            print("W&B is not installed, logging to CSV only: pip install wandb")
-    return loggers
+def _options() -> str:
+    return option_list(("data", "optimizer", "loss", "polish", "lora", "reward", "train"))
 
 
 if __name__ == "__main__":

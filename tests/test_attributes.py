@@ -12,7 +12,6 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from ipfvr import fit
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.identity.attribute_network import AttributeNetwork, AttributeReader, load_attributes
@@ -30,6 +29,7 @@ from ipfvr.training.attributes import (
     positive_shares,
     target_shares,
 )
+from ipfvr.training.run import fit
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 EMOTION_FILE = SHARED / "weights" / "emotion" / "fer2013_mini_XCEPTION.102-0.66.hdf5"
@@ -186,7 +186,7 @@ def test_people_held_out_are_left_out(faces_root):
 
 def test_training_through_fit_and_back(faces_root, tmp_path):
     config = settings(faces_root, f"train.output={tmp_path}", "optimizer.steps=2", "train.validate_every=2")
-    file = fit.fit(config) / "attributes.safetensors"
+    file = fit(config) / "attributes.safetensors"
     reader = load_attributes(file)
     labels = labelled_pictures(config, held=False)[1]
     assert torch.allclose(reader.network.source, positive_shares(labels), atol=1e-3)

@@ -11,7 +11,6 @@ import pytest
 import skimage.data
 import torch
 
-from ipfvr import fit
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
@@ -20,6 +19,7 @@ from ipfvr.faces.detect import CenterFaceDetector
 from ipfvr.faces.landmarks import PATCH, UNIT, LandmarkNet, load_landmarks, patch_template
 from ipfvr.training import landmarks as training
 from ipfvr.training.landmarks import STORE, LandmarkSet, LandmarkTraining, Patches, landmark_data
+from ipfvr.training.run import fit
 
 
 def aligned_store():
@@ -102,7 +102,7 @@ def test_training_through_fit(dots, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "heldout_data", lambda *_: [(dots.faces[0], dots.landmarks[0])])
     pairs = ["preset=tiny", "train.module=landmarks", f"train.output={tmp_path}", "optimizer.steps=3"]
     pairs += ["data.batch_size=4", "train.wandb=disabled", "train.accelerator=cpu", "train.precision=fp32"]
-    folder = fit.fit(load_config(None, [*pairs, "train.validate_every=3"]))
+    folder = fit(load_config(None, [*pairs, "train.validate_every=3"]))
     model = load_landmarks(folder / "landmarks.safetensors")
     points, score = model.refine(dots.faces[0], dots.landmarks[0])
     assert points.shape == (5, 2)

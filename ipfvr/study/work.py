@@ -21,12 +21,12 @@ from ipfvr.core.options import Config
 from ipfvr.core.provenance import versions
 from ipfvr.data.paired import cut_pieces, low_quality
 from ipfvr.faces.detect import make_detector
-from ipfvr.fit import fit
 from ipfvr.methods.base import Case, Method
 from ipfvr.methods.catalogue import make_method
 from ipfvr.metrics.evaluation import KEYS, ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.identity import identity_drift, identity_jumps
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
+from ipfvr.training.run import fit
 from ipfvr.video.reader import read_image
 from ipfvr.video.writer import write_picture, write_video
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
+from ipfvr.data.faces import FaceData
 from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.models.adapter import adapter_header, adapter_modules
@@ -215,3 +216,8 @@ def exchanged(network: nn.Module, average: nn.Module) -> Iterator[None]:
         yield
     finally:
         exchange()
+
+
+def make_adapter_training(config: Config) -> tuple[AdapterTraining, FaceData]:
+    """The training, and pictures and clips of many people."""
+    return AdapterTraining(config), FaceData(config)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ipfvr.core.options import Config
+from ipfvr.data.faces import FaceData
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
@@ -155,3 +156,8 @@ def correlated_noise(like: Tensor, correlation: float) -> Tensor:
     """
     own, common = torch.randn_like(like), torch.randn_like(like[:, :, :1])
     return (1 - correlation) ** 0.5 * own + correlation**0.5 * common
+
+
+def make_base_training(config: Config) -> tuple[BaseTraining, FaceData]:
+    """The training, and pictures and clips of many people."""
+    return BaseTraining(config), FaceData(config)

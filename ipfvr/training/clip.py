@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipfvr.core.options import Config
+from ipfvr.data.faces import FaceData
 from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import train_tokenizer
@@ -63,3 +64,8 @@ def make_tokenizer(config: Config, folder: Path) -> None:
     ]
     texts += [config.prompt.positive, config.prompt.negative, "a young man", "a young woman", "a good video"]
     train_tokenizer(texts, config.text.vocab_size, folder)
+
+
+def make_clip_training(config: Config) -> tuple[ClipTraining, FaceData]:
+    """The training, and pictures and clips of many people."""
+    return ClipTraining(config), FaceData(config)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipfvr.core.options import Config
+from ipfvr.data.device.batches import DeviceFaceData
+from ipfvr.data.faces import FaceData
 from ipfvr.models.adapter import adapter_header
 from ipfvr.models.backbone import save_module
 from ipfvr.models.checkpoints import save_denoiser
@@ -139,3 +141,8 @@ class JointTraining(AdapterTraining):
         save_denoiser(copy.deepcopy(self.ema["denoiser"]).half(), files[0], self.metadata())
         save_module(self.ema["adapter"].state_dict(), files[1], self.metadata() | adapter_header(self.prompt))
         return files
+
+
+def make_joint_training(config: Config) -> tuple[JointTraining, FaceData]:
+    """The training, and pictures and clips of many people; with ``data.on_device`` batches are made on the GPU."""
+    return JointTraining(config), DeviceFaceData(config) if config.data.on_device else FaceData(config)

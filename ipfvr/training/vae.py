@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ipfvr.core.options import Config
+from ipfvr.data.faces import FaceData
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
@@ -125,3 +126,8 @@ def high_frequency_loss(fake: Tensor, real: Tensor) -> Tensor:
     """Mean absolute error of the differences between neighbouring pixels, across and down."""
     across = functional.l1_loss(fake.diff(dim=-1), real.diff(dim=-1))
     return across + functional.l1_loss(fake.diff(dim=-2), real.diff(dim=-2))
+
+
+def make_codec_training(config: Config) -> tuple[CodecTraining, FaceData]:
+    """The training, and pictures and clips of many people."""
+    return CodecTraining(config), FaceData(config)
