@@ -21,14 +21,14 @@ from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic, write_json
 from ipfvr.core.pixels import resize_frames
 from ipfvr.data.layout import CLIPS, list_files
+from ipfvr.demo.run import INPUT_CRF, RATE
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.protocol import protocol
-from ipfvr.report.pictures import strip
-from ipfvr.study.demo import INPUT_CRF, RATE
 from ipfvr.video.reader import read_frames
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture, write_video
 
 SHARP = ("id04_c01", "id05_c01", "id06_c01", "id07_c01", "id08_c01", "id11_c01", "id17_c01", "id18_c01")

@@ -36,10 +36,10 @@ from ipfvr.faces.recognise import embed_faces, load_recogniser
 from ipfvr.metrics.fidelity import psnr
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.training.pictures import learned_lora
 from ipfvr.video.reader import read_frames, read_image
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
 ROWS = ("bicubic", "none", "right", "learned")

@@ -35,9 +35,9 @@ from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames, read_image
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
 ROWS = ("bicubic", "base", "wrong", "none", "right")

@@ -28,9 +28,9 @@ from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import main_tracks, scan_video
 from ipfvr.film.effect import mean_difference
-from ipfvr.report.pictures import strip
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import VideoReader
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
 SHOWN = 256  # pixels of side at which squares of source and result are drawn

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from ipfvr import demo
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import run_verb
 from ipfvr.data import sample
+from ipfvr.demo import __main__ as demo
+from ipfvr.demo import run as work
 from ipfvr.faces.align import apply, crop_matrix, face_template
-from ipfvr.report.pictures import LABEL_HEIGHT, show, side_by_side, strip
-from ipfvr.study import demo as work
 from ipfvr.video.reader import read_frames
+from ipfvr.video.strips import LABEL_HEIGHT, show, side_by_side, strip
 from ipfvr.video.writer import write_picture, write_video
 
 

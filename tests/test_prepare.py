@@ -12,12 +12,12 @@ import pytest
 from people import BLUE, RED, ColourRecogniser, StubDetector, texture, write_video
 from PIL import Image
 
-from ipfvr import prepare
 from ipfvr.core.errors import UserError
-from ipfvr.data import people
-from ipfvr.data.preparation import Candidate, drop_rivals, split_scenes
-from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import thumbnails
+from ipfvr.prepare import __main__ as prepare
+from ipfvr.prepare import people
+from ipfvr.prepare.candidates import Candidate, drop_rivals, split_scenes
+from ipfvr.prepare.quality import detail_side
 from ipfvr.video.reader import VideoReader
 
 SMALL = ["preset=tiny", "prepare.size=48", "prepare.min_width=32", "prepare.min_frames=6", "prepare.min_detail=16"]

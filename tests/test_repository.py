@@ -182,3 +182,23 @@ def test_every_package_of_an_extra_is_imported(extra: str) -> None:
     for line in settings["options.extras_require"][extra].split():
         name = re.match(r"[\w-]+", line)[0]
         assert name in BEHIND or re.search(rf"\b(import|from) {name}\b", code), name
+
+
+def test_arrows_between_rooms_go_one_way() -> None:
+    """No folder of the package stands on one that stands on it, by whatever way."""
+    stands_on: dict[str, set[str]] = {}
+    for path in ROOT.glob("ipfvr/*/**/*.py"):
+        room = path.relative_to(ROOT / "ipfvr").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ipfvr."):
+                stands_on.setdefault(room, set()).add(node.module.split(".")[1])
+
+    def all_below(room: str) -> set[str]:
+        found: set[str] = set()
+        waiting = stands_on.get(room, set()) - {room}
+        while waiting:
+            found |= waiting
+            waiting = set().union(*(stands_on.get(below, set()) for below in waiting)) - found
+        return found
+
+    assert not [room for room in stands_on if room in all_below(room)]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ipfvr.metrics.columns import COLUMNS
-from ipfvr.report.pictures import strip
 from ipfvr.report.plots import heat_map, line_plot
 from ipfvr.study.cells import Store
 from ipfvr.study.plan import Arm, Clip, clip_borders, sharp_folder
 from ipfvr.study.results import Results, over_seeds
 from ipfvr.study.schema import Study, grid_name
 from ipfvr.video.reader import read_image
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_video
 
 COLUMNS_SHOWN = 6  # frames of a strip

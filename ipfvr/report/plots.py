@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from ipfvr.report.pictures import FONT
+from ipfvr.video.strips import FONT
 
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (222, 222, 222)
 # Told apart by people who do not see all colours (Okabe and Ito 2008).

@@ -17,7 +17,7 @@ from ipfvr.diffusion.sampler import Sampler
 from ipfvr.faces.recognise import embed_faces
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
-from ipfvr.report.pictures import strip
+from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import numpy as np
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
-from ipfvr.data.quality import detail_side
 from ipfvr.data.scenes import TWINS, thumbnails, twin_share
 from ipfvr.faces.align import crop, crop_matrix, scale_of
 from ipfvr.faces.detect import Detector
 from ipfvr.faces.people import face_vector
 from ipfvr.faces.recognise import Recogniser, reference_face
 from ipfvr.faces.track import FaceTrack, scan_video
+from ipfvr.prepare.quality import detail_side
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import VideoWriter, write_picture
 
@@ -37,7 +37,7 @@ class Candidate:
         start, stop: frames of the video; 0 and 1 for a picture.
         cosine: mean cosine to the person's pictures; None: not compared.
         width: median of the source's pixels that the crop's side spans.
-        detail: median of :func:`ipfvr.data.quality.detail_side` over some frames; None: not measured.
+        detail: median of :func:`ipfvr.prepare.quality.detail_side` over some frames; None: not measured.
         dropped: why it was not kept; empty: it was.
         part: ``reference``, ``train`` or ``test`` where it was kept.
         name: of the file that was made of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ipfvr.data.preparation import Candidate
+from ipfvr.prepare.candidates import Candidate
 from ipfvr.report.html import document
 
 

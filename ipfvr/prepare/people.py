@@ -20,12 +20,12 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES
-from ipfvr.data.preparation import Candidate, Networks, prepare_pictures, prepare_video, split_scenes
 from ipfvr.data.scenes import SCENES
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.people import with_bounds
 from ipfvr.faces.recognise import load_recogniser
-from ipfvr.report.contact import contact_sheet
+from ipfvr.prepare.candidates import Candidate, Networks, prepare_pictures, prepare_video, split_scenes
+from ipfvr.prepare.contact import contact_sheet
 from ipfvr.video.reader import VideoReader
 
 RECORD = "prepare.json"  # in a person's folder: what it was made of, and what became of it
@@ -95,7 +95,7 @@ def prepare_person(
         pictures, videos: the raw files.
         folder: ROOT/<identity>.
         networks: what looks at faces.
-        config: see :mod:`ipfvr.data.preparation`.
+        config: see :mod:`ipfvr.prepare.candidates`.
 
     Returns:
         What became of every picture and of every face's way through every shot.

@@ -24,9 +24,9 @@ from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_sco
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons
 from ipfvr.report.demo_page import demo_page
-from ipfvr.report.pictures import side_by_side, strip
 from ipfvr.video.mux import CONTAINERS
 from ipfvr.video.reader import read_frames, read_image
+from ipfvr.video.strips import side_by_side, strip
 from ipfvr.video.writer import write_picture, write_video
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import find

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
-    from ipfvr.data.people import prepare_people
+    from ipfvr.prepare.people import prepare_people
 
     config = load_config(args.config, args.overrides)
     wanted = args.people.split(",") if args.people else None

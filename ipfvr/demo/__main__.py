@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--output {args.output} is a file; name a folder")
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
-    from ipfvr.study.demo import FRAMES, PAGE, run, run_own
+    from ipfvr.demo.run import FRAMES, PAGE, run, run_own
 
     config = load_config(args.config, [*args.overrides, *pairs])
     if args.video:

@@ -1,0 +1,1 @@
+"""The demo: a sample, or a visitor's own video, before and after on one page."""
