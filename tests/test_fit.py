@@ -12,7 +12,7 @@ from ipfvr.core.config import all_keys, config_to_dict, load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.option_list import option_list
 from ipfvr.fit import main
-from ipfvr.training.run import MODULES, make_training
+from ipfvr.training.run import MODULES, make_training, trainer_options
 
 
 def test_the_help_has_every_option_of_trainings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,3 +54,14 @@ def test_every_training_of_the_table_can_be_imported() -> None:
         assert callable(getattr(importlib.import_module(f"ipfvr.training.{module}"), function))
     with pytest.raises(UserError, match=r"train\.module 'loar' is unknown: use vae, clip, base"):
         make_training(load_config(None, ["train.module=loar"]))
+
+
+def test_options_of_the_trainer_pass_through() -> None:
+    config = load_config(
+        None, ["trainer.accumulate_grad_batches=4", "trainer.strategy=ddp", "trainer.fast_dev_run=true"]
+    )
+    assert trainer_options(config) == {"accumulate_grad_batches": 4, "strategy": "ddp", "fast_dev_run": True}
+    with pytest.raises(UserError, match=r"no option 'stratgy'; the nearest is trainer\.strategy"):
+        trainer_options(load_config(None, ["trainer.stratgy=ddp"]))
+    with pytest.raises(UserError, match=r"trainer\.max_time is set by train\.minutes"):
+        trainer_options(load_config(None, ["trainer.max_time=1"]))

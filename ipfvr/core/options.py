@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ipfvr.core.training_options import (
     DataConfig,
@@ -343,4 +344,6 @@ class Config:
     reward: RewardConfig = field(default_factory=RewardConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4.
+    trainer: dict[str, Any] = field(default_factory=dict)
     methods: dict[str, ProgramConfig] = field(default_factory=dict)  # by the name of a table's row

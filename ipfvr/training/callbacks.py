@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 
 
 class SaveRegularly(pl.Callback):
@@ -49,17 +51,9 @@ class SaveRegularly(pl.Callback):
         self.saved = time.monotonic()
 
 
-class StopAfter(pl.Callback):
-    """Ends a training after so many minutes of wall clock; 0: never. The time counts anew after a resume."""
+class FreshTimer(Timer):
+    """Lightning's timer, which ends a training by wall clock; after a resume the time counts anew."""
 
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self.start = time.monotonic()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """Look at the clock."""
-        if self.minutes and time.monotonic() - self.start > 60 * self.minutes:
-            trainer.should_stop = True
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the same command again means so many minutes more."""
+        return {}

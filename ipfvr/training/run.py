@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
+from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +19,7 @@ from ipfvr.core.devices import multiplies_bf16
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import write_json
 from ipfvr.core.options import Config
-from ipfvr.training.callbacks import SaveRegularly, StopAfter
+from ipfvr.training.callbacks import FreshTimer, SaveRegularly
 from ipfvr.training.common import Trained
 
 # train.module: the module of this package, and its function that makes the training and its data of a configuration.
@@ -61,14 +65,17 @@ def fit(config: Config, restart: bool = False) -> Path:
         print(f"going on from step {step} of {last}")
     write_json(output / "config.json", config_to_dict(config))
     saver = SaveRegularly(output, config.train.checkpoint_minutes)
-    trainer = pl.Trainer(
+    callbacks = [saver]
+    if config.train.minutes:
+        callbacks.append(FreshTimer(timedelta(minutes=config.train.minutes), interval="step"))
+    own = dict(
         max_steps=config.optimizer.steps * module.steps_a_batch,
         accelerator=config.train.accelerator,
         devices=config.train.devices,
         precision=precision(config),
         gradient_clip_val=config.optimizer.clip_norm if module.automatic_optimization else None,
         logger=make_loggers(config, data.start),
-        callbacks=[saver, StopAfter(config.train.minutes)],
+        callbacks=callbacks,
         enable_checkpointing=False,
         log_every_n_steps=config.train.log_every,
         val_check_interval=config.train.validate_every,
@@ -78,11 +85,34 @@ def fit(config: Config, restart: bool = False) -> Path:
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+    trainer = pl.Trainer(**{**own, **trainer_options(config)})
     trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
     if not saver.files:  # optimizer.steps=0 writes the start itself
         saver.save(trainer, module)
     print("weights: " + ", ".join(str(file) for file in saver.files))
     return output / "weights"
+
+
+# What the program sets by options of its own, or must set as it does.
+_SET = {"max_steps": "optimizer.steps", "gradient_clip_val": "optimizer.clip_norm", "max_time": "train.minutes"}
+_SET |= {name: f"train.{name}" for name in ("accelerator", "devices", "precision")}
+_SET |= {"callbacks": "", "logger": "train.wandb", "enable_checkpointing": "train.checkpoint_minutes"}
+
+
+def trainer_options(config: Config) -> dict[str, Any]:
+    """``trainer.<option>``, which goes to Lightning's ``Trainer`` as it is, such as ``trainer.strategy=ddp``.
+
+    Raises:
+        UserError: an option that the ``Trainer`` has not, or that another option of this project sets.
+    """
+    known = [name for name in inspect.signature(pl.Trainer).parameters if name not in _SET]
+    for name in config.trainer:
+        if name in _SET:
+            raise UserError(f"trainer.{name} is set by {_SET[name] or 'the program itself'}")
+        if name not in known:
+            near = get_close_matches(name, known, 1, 0)[0]
+            raise UserError(f"Lightning's Trainer has no option '{name}'; the nearest is trainer.{near}")
+    return dict(config.trainer)
 
 
 def make_training(config: Config) -> tuple[Trained, pl.LightningDataModule]:
