@@ -9,6 +9,7 @@ import pytest
 from ipfvr.core.config import PRESETS, all_keys, config_to_dict, load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import Config
+from ipfvr.core.readers import CLIP, LORA, read_by
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,18 @@ def test_a_verb_ends_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> 
 
     assert run_verb(main) == 2
     assert capsys.readouterr().err == "error: what, where\n"
+
+
+def test_an_option_says_itself_who_may_do_without_it() -> None:
+    """What is read by nobody of a kind is left out of what its results are kept by; everything else is in."""
+    config = load_config(None, ["preset=tiny"])
+    clip, lora = read_by(CLIP, config), read_by(LORA, config)
+    assert "crf" not in clip["video"]
+    assert {"size", "clip_frames"} <= set(clip["video"])
+    assert "lora" not in clip
+    assert "steps" not in lora["sampler"]
+    assert lora["sampler"]["start_step"] == config.sampler.start_step
+    assert "root" not in lora["data"]
+    whole = config_to_dict(config)
+    assert all(whole[key] == value for key, value in read_by("nobody", config).items())
+    assert set(read_by("nobody", config)) == set(whole)

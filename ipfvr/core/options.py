@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipfvr.core.readers import CLIP, LORA, without
 from ipfvr.core.training_options import (
     DataConfig,
     LearnConfig,
@@ -25,13 +26,15 @@ class VideoConfig:
     overlap: int = 8  # O, frames a clip shares with the one before it
     # Interlaced film, which restore looks for: frame (one frame of two fields) | field (one of each, twice as many) |
     # keep (interlaced as it is) | ignore (nothing is looked for).
-    interlaced: str = "frame"
+    interlaced: str = without(CLIP, LORA, default="frame")
     # Colours of the H.264 written: 420 (one for two by two pixels) | 444 (one for each) | auto (444 where the source
     # has one for each, or a side is odd).
-    chroma: str = "auto"
-    crf: int = 17  # constant rate factor of the H.264 written
-    quality: int = 95  # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
-    preset: str = "veryfast"  # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
+    chroma: str = without(CLIP, LORA, default="auto")
+    crf: int = without(CLIP, LORA, default=17)  # constant rate factor of the H.264 written
+    # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
+    quality: int = without(CLIP, LORA, default=95)
+    # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
+    preset: str = without(CLIP, LORA, default="veryfast")
 
 
 @dataclass
@@ -206,22 +209,26 @@ class ScheduleConfig:
 class SamplerConfig:
     """From a low-quality latent to a restored one."""
 
-    solver: str = "dpmpp_2m_sde"  # dpmpp_2m_sde | heun
-    steps: int = 15
-    eta: float = 1.0  # share of the SDE's noise; 0: deterministic
+    solver: str = without(LORA, default="dpmpp_2m_sde")  # dpmpp_2m_sde | heun
+    steps: int = without(LORA, default=15)
+    eta: float = without(LORA, default=1.0)  # share of the SDE's noise; 0: deterministic
     start_step: int = 899  # the low-quality latent is noised to this step
     end_step: int = 0
     exact_start: bool = False  # True: x = z_t / alpha_t; False: VEnhancer's z_t sigma_t / alpha_t, smaller by sigma_t
     hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
-    guider: str = "multi_stream"  # multi_stream (Eq. 11, the paper's) | classifier_free (VEnhancer's) | none
-    negative_text: float = 0.5  # multi_stream: w_nt; 0: the negative text is not run
-    negative_visual: float = 0.5  # multi_stream: w_nv; 0, or without an image prompt: the degraded reference is not run
-    guidance: float = 7.5  # classifier_free: its weight; 1: the positive branch alone, at the cost of one
-    guidance_rescale: float = 0.2  # classifier_free
-    guidance_interval: list[int] = field(default_factory=list)  # lowest and highest step that is guided; empty: all
+    # multi_stream (Eq. 11, the paper's) | classifier_free (VEnhancer's) | none
+    guider: str = without(LORA, default="multi_stream")
+    negative_text: float = without(LORA, default=0.5)  # multi_stream: w_nt; 0: the negative text is not run
+    # multi_stream: w_nv; 0, or without an image prompt: the degraded reference is not run
+    negative_visual: float = without(LORA, default=0.5)
+    # classifier_free: its weight; 1: the positive branch alone, at the cost of one
+    guidance: float = without(LORA, default=7.5)
+    guidance_rescale: float = without(LORA, default=0.2)  # classifier_free
+    # lowest and highest step that is guided; empty: all
+    guidance_interval: list[int] = without(LORA, default_factory=list)
     # auto: on a GPU the streams go in one call, from the first that does not fit into its memory on one by one, as on a
     # CPU; always; never. Results differ by rounding alone, but where bytes must repeat on a GPU say which.
-    batch_streams: str = "auto"
+    batch_streams: str = without(LORA, default="auto")
     noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
     residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
 
@@ -316,34 +323,34 @@ class ProgramConfig:
 class Config:
     """The whole configuration."""
 
-    preset: str = "mini"
-    seed: int = 0
-    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    preset: str = without(CLIP, default="mini")
+    seed: int = without(CLIP, default=0)
+    device: str = without(CLIP, LORA, default="auto")  # auto | cpu | cuda | cuda:1 ...
     dtype: str = "auto"  # auto (bf16 where the device multiplies in it, else fp32) | fp32 | bf16 | fp16
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
-    people: PeopleConfig = field(default_factory=PeopleConfig)
-    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    people: PeopleConfig = without(CLIP, LORA, default_factory=PeopleConfig)
+    degradation: DegradationConfig = without(CLIP, LORA, default_factory=DegradationConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     image_prompt: ImagePromptConfig = field(default_factory=ImagePromptConfig)
-    recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
+    recogniser: RecogniserConfig = without(CLIP, default_factory=RecogniserConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    long_video: LongVideoConfig = field(default_factory=LongVideoConfig)
+    long_video: LongVideoConfig = without(LORA, default_factory=LongVideoConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    weights: WeightsConfig = field(default_factory=WeightsConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    polish: PolishConfig = field(default_factory=PolishConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    learn: LearnConfig = field(default_factory=LearnConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    weights: WeightsConfig = without(CLIP, default_factory=WeightsConfig)
+    data: DataConfig = without(CLIP, default_factory=DataConfig)
+    prepare: PrepareConfig = without(CLIP, LORA, default_factory=PrepareConfig)
+    optimizer: OptimizerConfig = without(CLIP, default_factory=OptimizerConfig)
+    loss: LossConfig = without(CLIP, default_factory=LossConfig)
+    polish: PolishConfig = without(CLIP, LORA, default_factory=PolishConfig)
+    lora: LoraConfig = without(CLIP, default_factory=LoraConfig)
+    reward: RewardConfig = without(CLIP, default_factory=RewardConfig)
+    learn: LearnConfig = without(CLIP, LORA, default_factory=LearnConfig)
+    train: TrainConfig = without(CLIP, LORA, default_factory=TrainConfig)
     # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4.
-    trainer: dict[str, Any] = field(default_factory=dict)
-    methods: dict[str, ProgramConfig] = field(default_factory=dict)  # by the name of a table's row
+    trainer: dict[str, Any] = without(CLIP, default_factory=dict)
+    methods: dict[str, ProgramConfig] = without(CLIP, LORA, default_factory=dict)  # by the name of a table's row

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipfvr.core.readers import LORA, without
+
 
 @dataclass
 class DataConfig:
     """What a training reads: ROOT/<identity>/{reference,train,test} (design notes, section 5)."""
 
-    root: str = ""
-    heldout: str = ""  # a YAML file that lists the identities kept out of every training
-    exclude: str = ""  # a YAML file that lists the identities whose pictures may be of somebody else
+    root: str = without(LORA, default="")
+    heldout: str = without(LORA, default="")  # a YAML file that lists the identities kept out of every training
+    # A YAML file that lists the identities whose pictures may be of somebody else.
+    exclude: str = without(LORA, default="")
     batch_size: int = 16
     clip_batch_size: int = 1
     clip_frames: int = 8
@@ -32,7 +35,7 @@ class DataConfig:
     reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
     on_device: bool = False  # joint: all pictures in the device's memory, batches of hundreds of frames made there
     captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
-    identity: str = ""  # lora: the person, a folder of root
+    identity: str = without(LORA, default="")  # lora: the person, a folder of root
     variation: float = 0.0  # lora: warp of each frame, as a share of its side, with other colours; for pictures
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
     same_person: float = 0.3  # lora: a lower mean cosine (weights.recogniser) of scene and references: another person

@@ -6,20 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ipfvr.core.config import config_to_dict
 from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, ProgramConfig
+from ipfvr.core.readers import CLIP, read_by
 from ipfvr.methods.description import PROGRAMS, Description, read_description
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import find, locate
 
 VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
 OWN = ("bicubic", "ipfvr", "venhancer")
-# Options that change nothing in a clip that is restored by itself.
-IDLE = ("preset", "seed", "device", "people", "degradation", "data", "optimizer", "loss", "lora", "reward")
-IDLE += ("recogniser", "train", "methods", "weights")
-IDLE_VIDEO = ("crf", "preset")
 READ = ("vae", "text", "tokenizer", "image", "denoiser", "adapter", "face_encoder", "lora", "attributes", "emotion")
 
 
@@ -32,9 +28,11 @@ def method_settings(name: str, config: Config) -> dict[str, Any]:
     if name == "bicubic":
         return {"method": name}
     if name in OWN:
-        kept = {part: value for part, value in config_to_dict(config).items() if part not in IDLE}
-        kept["video"] = {key: value for key, value in kept["video"].items() if key not in IDLE_VIDEO}
-        return {"method": name, "options": kept, "weights": {part: digest(config, part) for part in READ}}
+        return {
+            "method": name,
+            "options": read_by(CLIP, config),
+            "weights": {part: digest(config, part) for part in READ},
+        }
     from ipfvr.methods.catalogue import make_method
 
     return make_method(name, config).settings()

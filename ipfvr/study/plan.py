@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ipfvr.core.config import config_to_dict, load_config
+from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
+from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.layout import Folder, piece_name, piece_seed
 from ipfvr.methods.settings import digest, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
@@ -18,11 +19,6 @@ from ipfvr.study.cells import Cell, Store
 from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import find, image_prompt_parts, locate
-
-# Sections of the configuration that a training's result does not depend on.
-NOT_TRAINED = ("device", "methods", "people", "train", "degradation", "gain", "long_video")
-NOT_TRAINED_SAMPLER = ("solver", "steps", "eta", "guider", "negative_text", "negative_visual", "guidance")
-NOT_TRAINED_SAMPLER += ("guidance_rescale", "guidance_interval", "batch_streams")
 
 
 @dataclass(frozen=True)
@@ -223,11 +219,8 @@ def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
     # Not the rows' own options: the tables share their LoRAs.
     pairs = [f"preset={study.preset}", *study.limits.set, *study.given, *experiment.loras[name]]
     config = load_config(file, pairs)
-    kept = {part: value for part, value in config_to_dict(config).items() if part not in NOT_TRAINED}
-    kept["sampler"] = {k: v for k, v in kept["sampler"].items() if k not in NOT_TRAINED_SAMPLER}
-    kept["data"] = {k: v for k, v in kept["data"].items() if k not in ("root", "identity", "heldout", "exclude")}
     key = {
-        "training": kept,
+        "training": read_by(LORA, config),
         "weights": {part: digest(config, part) for part in asdict(config.weights)},
         "train": [sha256(p) for p in person.train],
         "references": [sha256(p) for p in person.references],
