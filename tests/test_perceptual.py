@@ -107,7 +107,7 @@ def test_the_verb_prints_what_is_asked_for_and_why_it_is_not_there(
     for key in ("lpips", "clip_iqa", "liqe"):
         put_files(bare / "weights", key)
     arguments = ("--pred", bare / "pred", "--gt", bare / "gt", "--json", bare / "out.json")
-    assert run(*arguments, "--metrics", "psnr", "lpips", "clip_iqa", "musiq", "liqe") == 0
+    assert run(*arguments, "--metrics", "psnr", "lpips", "clip_iqa", "musiq", "liqe") == 3
     printed, content = capsys.readouterr().out, json.loads((bare / "out.json").read_text())
     row = content["clips"][0]
     assert list(row["scores"]) == ["psnr", "lpips", "clip_iqa", "musiq", "liqe"]
@@ -121,7 +121,7 @@ def test_the_verb_prints_what_is_asked_for_and_why_it_is_not_there(
     assert "LPIPS_v0.1_alex-df73285e.pth (sha256" in content["metrics"]["lpips"]["network"]
     assert "- lpips: prediction against ground truth" in printed
     assert "- ids:" not in printed
-    assert run("--pred", bare / "pred", "--json", bare / "alone.json", "--metrics", "lpips") == 0
+    assert run("--pred", bare / "pred", "--json", bare / "alone.json", "--metrics", "lpips") == 3
     alone = json.loads((bare / "alone.json").read_text())["clips"][0]
     assert alone["missing"] == {"lpips": "no ground truth is given"}
 

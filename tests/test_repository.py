@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -125,12 +126,18 @@ def test_setup_refuses_a_missing_or_old_python_in_one_line(tmp_path: Path) -> No
 
 
 SCRIPTS = sorted(p for folder in ("benchmarks", "experiments") for p in (ROOT / folder).rglob("*.py"))
+SCRIPTS += sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_what_a_script_imports_of_the_package_exists(path: Path) -> None:
-    """Inside of functions too, where nobody notices until they are called."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Inside of functions too, where nobody notices until they are called; and in notebooks."""
+    code = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(code)["cells"] if cell["cell_type"] == "code"]
+        lines = [line for cell in cells for line in "".join(cell["source"]).splitlines()]
+        code = "\n".join(line for line in lines if not line.startswith(("%", "!")))
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ipfvr"):
             module = importlib.import_module(node.module)
             for alias in node.names:
