@@ -37,6 +37,14 @@ def test_people(root: Path) -> list[Path]:
     return [person for person in held_out(root) if person.name not in validating]
 
 
+def chosen_people(root: Path, file: Path | None) -> list[Path]:
+    """The people of a data root that a YAML file lists; without one :func:`test_people`."""
+    if file is None:
+        return test_people(root)
+    names = read_identities(file, "--people")
+    return [person for person in list_identities(root) if person.name in names]
+
+
 def shrink(frames: np.ndarray, size: int) -> np.ndarray:
     """(F, H, W, 3) uint8 crops, area-averaged to (F, size, size, 3)."""
     return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])

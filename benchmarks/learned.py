@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import degraded, shrink, test_people
+from common import chosen_people, degraded, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -30,7 +30,7 @@ from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
-from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import embed_faces, load_recogniser
 from ipfvr.metrics.fidelity import psnr
@@ -60,10 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args(argv)
     config = load_config(None, args.overrides)
-    people = test_people(args.root)
-    if args.people:
-        names = read_identities(args.people, "--people")
-        people = [p for p in list_identities(args.root) if p.name in names]
+    people = chosen_people(args.root, args.people)
     people = [p for p in people if len(_pictures(p)) + len(list_files([p], "train", CLIPS)) > args.pictures]
     if not people:
         raise UserError(f"nobody in {args.root} has more than {args.pictures} pictures and clips: give another --root")

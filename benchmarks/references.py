@@ -8,9 +8,9 @@ person) and first clip (``--frames`` frames, its references all the person's pic
 restored three times; the words are the default's each time, so that Eq. 4 alone makes the difference. IDS is to the
 truth, by ``weights.recogniser``, which must have had no part in the adapter. ``none`` is what restore does without a
 reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
-choose options, on people trained on:
+choose options, on people who are not reported on:
 
-    python benchmarks/references.py --root data/mini --trained 24 --output runs/scale_2 image_prompt.scale=2
+    python benchmarks/references.py --root data/mini --people experiments/mini/second/validation.yaml sampler.steps=4
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import HELDOUT, degraded, shrink, test_people
+from common import chosen_people, degraded, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -30,7 +30,7 @@ from ipfvr.core.files import atomic, write_json
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
-from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.identity import identity_similarity
@@ -51,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/references"))
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
     parser.add_argument("--pictures", type=int, default=6, help="of each person, at most")
-    parser.add_argument("--trained", type=int, default=0, help="so many people of those trained on, spread over all")
+    parser.add_argument("--people", type=Path, help="a YAML file that lists them; without it: the test people")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args(argv)
     config = load_config(None, args.overrides)
     if not config.weights.adapter:
         raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
-    people = trained_on(args.root, args.trained) if args.trained else test_people(args.root)
+    people = chosen_people(args.root, args.people)
     shown = {p.name: _references([p], config.video.size) for p in people}
     restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
     found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
@@ -83,14 +83,6 @@ def main(argv: list[str] | None = None) -> None:
     record = {"scores": found, **provenance(config, config.seed, restorer.files, str(restorer.device))}
     write_json(args.output / "scores.json", record)
     print(text)
-
-
-def trained_on(root: Path, count: int) -> list[Path]:
-    """``count`` people who are not kept out and have several pictures that are surely of them."""
-    weak = read_identities(root / "weak.yaml", "weak.yaml of --root")
-    people = [p for p in list_identities(root, HELDOUT) if p.name not in weak]
-    people = [p for p in people if len(list_files([p], "reference", PICTURES)) > 1]
-    return [people[i] for i in np.unique(np.linspace(0, len(people) - 1, count).astype(int))]
 
 
 def table(people: dict[str, list[dict[str, float]]]) -> str:
