@@ -1,3 +1,43 @@
-"""IP-FVR: reference-guided identity preservation in face video restoration."""
+"""IP-FVR: reference-guided identity preservation in face video restoration.
+
+The public API. A video with everything in it::
+
+    from pathlib import Path
+    from ipfvr import Job, load_config, restore_file
+
+    restore_file(Job(Path("old.mp4"), Path("restored.mp4"), references=(Path("photo.jpg"),)), load_config())
+
+Squares of one face, aligned as :mod:`ipfvr.faces.align` says, as arrays::
+
+    from ipfvr import Restorer
+
+    restorer = Restorer(load_config())
+    restorer.show_references([reference])                  # (256, 256, 3) uint8 RGB
+    sharp = restorer.restore_clip(low, range(len(low)))    # (F, h, w, 3) to (F, 256, 256, 3) uint8 RGB
+
+The names are imported when they are used: ``import ipfvr`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+# Where each name is defined, and as what.
+_PLACES = {
+    "Job": ("ipfvr.film.job", "Job"),
+    "restore_file": ("ipfvr.film.run", "restore"),
+    "Restorer": ("ipfvr.restoration", "Restorer"),
+    "load_config": ("ipfvr.core.config", "load_config"),
+    "Request": ("ipfvr.study.evaluate", "Request"),
+    "evaluate_files": ("ipfvr.study.evaluate", "evaluate_files"),
+}
+__all__ = ["Job", "Request", "Restorer", "evaluate_files", "load_config", "restore_file"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ipfvr' has no attribute '{name}'")
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)

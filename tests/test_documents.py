@@ -15,7 +15,7 @@ from ipfvr.diffusion.streams import Streams
 from ipfvr.weights.catalogue import ENTRIES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VERBS = {path.stem for path in (ROOT / "ipfvr").glob("*.py")} | {"report.dashboard"}
 VERBS |= {path.parent.name for path in (ROOT / "ipfvr").glob("*/__main__.py")}
 SECTIONS = {key.partition(".")[0] for key in all_keys() if "." in key}
