@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
-    parser.add_argument("--gt", help="the ground truth, likewise; without it IDS_ref, E_warp_own and NIQE are left")
+    parser.add_argument(
+        "--gt", help="the ground truth, likewise; without it IDS to reference, E_warp by the own flow and NIQE are left"
+    )
     parser.add_argument(
         "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one a clip"
     )

@@ -158,7 +158,7 @@ def test_without_ground_truth_fidelity_says_so(bare: Path, capsys: pytest.Captur
     write_frames(bare / "pred", pan(2))
     assert run("--pred", bare / "pred") == 0
     printed = capsys.readouterr().out
-    assert "n/a PSNR, SSIM, IDS_gt, σ_IDS_gt, E_warp_gt by DIS (OpenCV): no ground truth is given" in printed
+    assert "n/a PSNR, SSIM, IDS to truth, sigma_IDS, E_warp by DIS (OpenCV): no ground truth is given" in printed
 
 
 # Clip scoring

@@ -187,7 +187,7 @@ def test_without_ground_truth_the_flow_is_its_own_and_named_so() -> None:
     assert with_truth.per_frame["e_warp_gt"][0] is None
     assert np.mean(with_truth.per_frame["e_warp_gt"][1:]) == pytest.approx(with_truth.scores["e_warp_gt"])
     assert 0.3 < with_truth.visible <= 1
-    assert scorer.infos()["e_warp_own"].heading == "E_warp_own by DIS (OpenCV) (x 1e-3) ↓"
+    assert scorer.infos()["e_warp_own"].heading == "E_warp, own flow by DIS (OpenCV) (x 1e-3) ↓"
     small = evaluate_clip(noisy[:, :8, :8], None, None, scorer)
     assert "smaller than the 12 pixels that DIS (OpenCV) needs" in small.missing["e_warp_own"]
 
@@ -207,7 +207,7 @@ def test_raft_without_its_file_is_no_number_and_never_dis(bare: Path, capsys: py
     assert scores["auto"] == scores["dis"]
     assert content["mean"]["e_warp_gt"] is None
     assert all(value > 0 for value in scores["dis"])
-    assert "E_warp_gt by DIS (OpenCV) (x 1e-3)" in printed["auto"]
+    assert "E_warp by DIS (OpenCV) (x 1e-3)" in printed["auto"]
     assert "- e_warp: DIS (OpenCV)" in printed["auto"]
     assert scores["raft"] == [None, None]
     assert "weights 'raft-large' are missing" in printed["raft"]
@@ -231,7 +231,7 @@ def test_raft_of_a_file_is_named_and_a_net_of_zeros_sees_no_motion(bare: Path, m
     flow = make_flow("auto")
     assert flow.weights == {"raft-small": path}
     info = WarpingError("gt", flow).info
-    assert info.title == f"E_warp_gt by RAFT small ({entry.path})"
+    assert info.title == f"E_warp by RAFT small ({entry.path})"
     assert digest in info.network
     video = unit(pan(2))[..., :50]  # sides that are no multiples of 8, smaller than the network's least
     assert flow.estimate(video[:1], video[1:]).shape == (1, 2, SIZE, 50)

@@ -19,6 +19,7 @@ from ipfvr.core.options import Config
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.metrics.base import ClipMetric, FrameMetric
+from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.fidelity import PSNR, SSIM, SSIM_WINDOW
 from ipfvr.metrics.flow import Flow, make_flow
 from ipfvr.metrics.identity import IDS, LandmarkFinder, SigmaIDS, embed_reference
@@ -113,8 +114,7 @@ class Scorer:
     def infos(self) -> dict[str, MetricInfo]:
         """The label of every number, with the network behind it where that is loaded."""
         loaded = self.metrics()
-        infos = all_infos()
-        return {key: loaded[key].info if key in loaded else infos[key] for key in KEYS if key in self.keys}
+        return {key: loaded[key].info if key in loaded else COLUMNS[key] for key in KEYS if key in self.keys}
 
     def embed_reference(self, pictures: dict[str, np.ndarray], choose: int | None = None) -> Tensor | None:
         """See :func:`ipfvr.metrics.identity.embed_reference`; None without a recogniser."""
@@ -192,15 +192,6 @@ def choose_metrics(words: Sequence[str]) -> tuple[str, ...]:
             raise UserError(f"there is no metric '{word}'; the nearest is '{near}'")
         chosen.update(found)
     return tuple(key for key in KEYS if key in chosen)
-
-
-def all_infos() -> dict[str, MetricInfo]:
-    """The label of every number this project reports, whether its weights are there or not."""
-    pristine = Pristine(torch.zeros(36, dtype=torch.float64), torch.eye(36, dtype=torch.float64))
-    ids = [kind(target) for kind in (IDS, SigmaIDS) for target in ("gt", "ref")]
-    warping = [WarpingError(source) for source in ("gt", "own")]
-    perceptual = [Perceptual(key) for key in KINDS]
-    return {m.info.key: m.info for m in (PSNR(), SSIM(), *ids, *warping, NIQE(pristine), *perceptual)}
 
 
 def evaluate_clip(
@@ -330,7 +321,8 @@ def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, 
         reasons |= dict.fromkeys(("ids_ref", "sigma_ids_ref"), NO_REFERENCE)
     for key, kind in KINDS.items():
         if min(size) < kind.min_side:
-            reasons.setdefault(key, f"frames are smaller than the {kind.min_side} pixels that {kind.title} needs")
+            needed = f"the {kind.min_side} pixels that {COLUMNS[key].title} needs"
+            reasons.setdefault(key, f"frames are smaller than {needed}")
     blocks = choose_blocks(size[1], size[0])
     if all((n - blocks.size) // blocks.stride + 1 < 2 for n in size):
         reasons["niqe"] = f"frames hold fewer than two blocks of {blocks}"
@@ -340,7 +332,7 @@ def _not_applicable(size: tuple[int, int], has_target: bool, may_compare: bool, 
 def _reason(key: str, frames: int, scorer: Scorer) -> str:
     """Why a metric that applies to the clip has no number."""
     if key in KINDS:
-        return scorer.missing.get(key, f"{KINDS[key].title} gave no number")
+        return scorer.missing.get(key, f"{COLUMNS[key].title} gave no number")
     if key == "niqe":
         return scorer.missing.get("niqe", "no frame has texture enough in two blocks")
     if key.startswith("e_warp"):

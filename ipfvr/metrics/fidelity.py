@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ipfvr.metrics.base import FrameMetric
+from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.filters import gaussian_window
-from ipfvr.metrics.info import MetricInfo
 
 PSNR_LIMIT = 100.0
 SSIM_WINDOW = 11
@@ -62,8 +62,7 @@ class PSNR(FrameMetric):
     higher_is_better = True
 
     def __init__(self, **kwargs: Any) -> None:
-        info = MetricInfo("psnr", "PSNR", True, 0.0, PSNR_LIMIT, "dB", 2, "10 log10(1 / MSE)")
-        super().__init__(info, **kwargs)
+        super().__init__(labelled("psnr"), **kwargs)
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
         return psnr(prediction, target)
@@ -75,7 +74,7 @@ class SSIM(FrameMetric):
     higher_is_better = True
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(MetricInfo("ssim", "SSIM", True, -1.0, 1.0, "", 4, "Wang et al. 2004"), **kwargs)
+        super().__init__(labelled("ssim"), **kwargs)
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
         return ssim(prediction, target)

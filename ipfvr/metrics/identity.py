@@ -17,6 +17,7 @@ from ipfvr.faces.detect import Detector, Face, box_overlap
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.base import ClipMetric, FrameMetric
+from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.info import MetricInfo
 
 SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
@@ -92,7 +93,7 @@ class IDS(FrameMetric):
     higher_is_better = True
 
     def __init__(self, target: str, recogniser: Recogniser | None = None, **kwargs: Any) -> None:
-        info = _info(f"ids_{target}", f"IDS_{target}", True, (-1.0, 1.0, "", 4), recogniser)
+        info = _info(f"ids_{target}", recogniser)
         super().__init__(info, **kwargs)
 
     def score(self, embeddings: Tensor, target: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class SigmaIDS(ClipMetric):
     similarity_squares: Tensor
 
     def __init__(self, target: str, recogniser: Recogniser | None = None, **kwargs: Any) -> None:
-        info = _info(f"sigma_ids_{target}", f"σ_IDS_{target}", False, (0.0, 100.0, "x 1e-2", 3), recogniser)
+        info = _info(f"sigma_ids_{target}", recogniser)
         super().__init__(info, **kwargs)
         self.add_sum("similarity_total")
         self.add_sum("similarity_squares")
@@ -199,9 +200,7 @@ def embed_reference(
     return F.normalize(torch.stack(found).mean(0), dim=0)
 
 
-def _info(
-    key: str, title: str, higher: bool, scale: tuple[float, float, str, int], recogniser: Recogniser | None
-) -> MetricInfo:
-    network = f"{recogniser.name} (sha256 {recogniser.sha256})" if recogniser is not None else ""
-    licence = recogniser.licence if recogniser is not None else ""
-    return MetricInfo(key, title, higher, *scale, "Deng et al. 2019 (ArcFace cosine)", network, licence)
+def _info(key: str, recogniser: Recogniser | None) -> MetricInfo:
+    if recogniser is None:
+        return labelled(key)
+    return labelled(key, f"{recogniser.name} (sha256 {recogniser.sha256})", recogniser.licence)

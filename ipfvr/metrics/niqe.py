@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ipfvr.core.errors import UserError
 from ipfvr.metrics.base import FrameMetric
+from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.filters import gaussian_window
-from ipfvr.metrics.info import MetricInfo
 
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical and the two diagonal neighbours
 
@@ -253,8 +253,7 @@ class NIQE(FrameMetric):
     higher_is_better = False
 
     def __init__(self, pristine: Pristine, parameters: str = "", licence: str = "", **kwargs: Any) -> None:
-        info = MetricInfo("niqe", "NIQE", False, 0.0, None, "", 3, "Mittal et al. 2013", parameters, licence)
-        super().__init__(info, **kwargs)
+        super().__init__(labelled("niqe", parameters, licence), **kwargs)
         self.pristine = pristine
 
     def score(self, prediction: Tensor) -> Tensor:

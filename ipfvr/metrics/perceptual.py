@@ -23,7 +23,7 @@ from ipfvr.core.errors import UserError
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import sha256
 from ipfvr.metrics.base import FrameMetric
-from ipfvr.metrics.info import MetricInfo
+from ipfvr.metrics.columns import COLUMNS, labelled
 from ipfvr.weights.registry import locate
 
 PIP = "pip install 'ipfvr[iqa]'"
@@ -35,51 +35,32 @@ class Kind:
     """A metric that pyiqa computes.
 
     Attributes:
-        title: in tables.
         name: pyiqa's.
         entry: of the weights registry.
         by_target: it compares with the ground truth.
-        higher_is_better, low, high, digits, source, licence: see :class:`ipfvr.metrics.info.MetricInfo`.
+        licence: of the network.
         places: where pyiqa looks for each file, below torch's hub folder.
         min_side: pixels; it cannot score smaller frames.
     """
 
-    title: str
     name: str
     entry: str
     by_target: bool
-    higher_is_better: bool
-    low: float
-    high: float | None
-    digits: int
-    source: str
     licence: str
     places: tuple[str, ...]
     min_side: int
 
 
-# Title, name, entry, by_target, higher_is_better, low, high, digits; source, licence; places; min_side.
 KINDS = {
     "lpips": Kind(
-        "LPIPS", "lpips", "lpips", True, False, 0.0, None, 4,
-        "Zhang et al. 2018 (AlexNet, version 0.1)", "BSD-2-Clause",
+        "lpips", "lpips", True, "BSD-2-Clause",
         ("pyiqa/LPIPS_v0.1_alex-df73285e.pth", "checkpoints/alexnet-owt-7be5be79.pth"), 32,
     ),
     "clip_iqa": Kind(
-        "CLIP-IQA", "clipiqa", "clip-iqa", False, True, 0.0, 1.0, 4,
-        "Wang et al. 2023 (CLIP's ResNet-50)", "S-Lab License 1.0 (non-commercial); CLIP: MIT",
-        ("clip/RN50.pt",), 32,
+        "clipiqa", "clip-iqa", False, "S-Lab License 1.0 (non-commercial); CLIP: MIT", ("clip/RN50.pt",), 32,
     ),
-    "musiq": Kind(
-        "MUSIQ", "musiq", "musiq", False, True, 0.0, 100.0, 2,
-        "Ke et al. 2021 (trained on KonIQ-10k)", "Apache-2.0",
-        ("pyiqa/musiq_koniq_ckpt-e95806b9.pth",), 32,
-    ),
-    "liqe": Kind(
-        "LIQE", "liqe", "liqe", False, True, 1.0, 5.0, 3,
-        "Zhang et al. 2023 (trained on KonIQ-10k)", "MIT",
-        ("pyiqa/liqe_koniq.pt", "clip/ViT-B-32.pt"), 224,
-    ),
+    "musiq": Kind("musiq", "musiq", False, "Apache-2.0", ("pyiqa/musiq_koniq_ckpt-e95806b9.pth",), 32),
+    "liqe": Kind("liqe", "liqe", False, "MIT", ("pyiqa/liqe_koniq.pt", "clip/ViT-B-32.pt"), 224),
 }  # fmt: skip
 
 
@@ -103,7 +84,7 @@ def load_network(key: str, device: torch.device) -> Network:
     """
     kind, reasons, folder = KINDS[key], [], Path()
     if importlib.util.find_spec("pyiqa") is None:
-        reasons.append(f"{kind.title} is computed by pyiqa: {PIP}")
+        reasons.append(f"{COLUMNS[key].title} is computed by pyiqa: {PIP}")
     try:
         folder = locate(kind.entry)
     except UserError as error:
@@ -118,7 +99,7 @@ def load_network(key: str, device: torch.device) -> Network:
             network = pyiqa.create_metric(kind.name, device=device)
     except Exception as error:  # whatever a file that is not the right one does to it
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"pyiqa cannot make {kind.title} of {folder}: {reason[0]}; fetch it again") from None
+        raise UserError(f"pyiqa cannot make {COLUMNS[key].title} of {folder}: {reason[0]}; fetch it again") from None
     return Network(network, {f"{key} ({path.name})": path for path in files.values()})
 
 
@@ -137,9 +118,7 @@ class Perceptual(FrameMetric):
         files = {} if network is None else network.weights
         named = ", ".join(f"{path.name} (sha256 {sha256(path)})" for path in files.values())
         licence = f"{PYIQA_LICENCE}; network: {kind.licence}"
-        scale = (kind.low, kind.high, "", kind.digits, kind.source)
-        info = MetricInfo(key, kind.title, kind.higher_is_better, *scale, named, licence)
-        super().__init__(info, **kwargs)
+        super().__init__(labelled(key, named, licence), **kwargs)
         self.network = network
 
     @property

@@ -82,8 +82,8 @@ def _warping_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
     if scorer.flow is None or not shares:
         return "n/a"
     return (
-        f"{scorer.flow.name} ({scorer.flow.licence}) between consecutive frames of the ground truth (E_warp_gt), or of "
-        "the prediction itself where there is none (E_warp_own: not to be compared with the other); mean square over "
+        f"{scorer.flow.name} ({scorer.flow.licence}) between consecutive frames of the ground truth (E_warp), or of "
+        "the prediction itself where there is none (own flow: not to be compared with the other); mean square over "
         "R, G and B in [0, 1] and visible pixels, x 1000; visible: forward and backward flow agree, no border of "
         f"motion, inside the frame ({np.mean(shares):.1%} of the pixels); only pairs within one clip"
     )

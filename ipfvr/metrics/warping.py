@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ipfvr.core.hashes import sha256
 from ipfvr.metrics.base import FrameMetric
+from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.flow import Flow
-from ipfvr.metrics.info import MetricInfo
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
@@ -90,12 +90,10 @@ class WarpingError(FrameMetric):
     higher_is_better = False
 
     def __init__(self, source: str, flow: Flow | None = None, **kwargs: Any) -> None:
-        key, by, licence, network = f"e_warp_{source}", "", "", ""
+        info = labelled(f"e_warp_{source}")
         if flow is not None:
-            by, licence = f" by {flow.name}", flow.licence
             network = flow.name + "".join(f" (sha256 {sha256(path)})" for path in flow.weights.values())
-        title = f"E_warp_{source}{by}"
-        info = MetricInfo(key, title, False, 0.0, 1000.0, "x 1e-3", 4, "Lai et al. 2018", network, licence)
+            info = labelled(info.key, network, flow.licence, by=flow.name)
         super().__init__(info, **kwargs)
         self.flow = flow
         self.visible: Tensor = torch.empty(0)
