@@ -7,6 +7,7 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import peft
 import pytest
@@ -19,11 +20,14 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, LoraConfig
+from ipfvr.data.sample import portrait, sample_clip
 from ipfvr.data.scenes import SceneData, load_person
 from ipfvr.models.backbone import make_denoiser
 from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.models.lora import add_lora, base_record, load_lora, read_card, save_lora, target_pattern
+from ipfvr.models.networks import Networks
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
+from ipfvr.restoration import Restorer
 from ipfvr.restore import main as restore
 from ipfvr.training import lora
 from ipfvr.video.reader import read_frames
@@ -292,3 +296,18 @@ def test_the_reward_adds_its_gradient_and_spares_steps_above_its_bound(tmp_path:
     assert "loss/id_reward" not in above
     assert with_reward["loss/rec"] == without["loss/rec"] == above["loss/rec"] == above["loss/total"]
     assert with_reward["loss/total"] == pytest.approx(with_reward["loss/rec"] + with_reward["loss/id_reward"], abs=1e-4)
+
+
+def test_a_training_restores_in_between_as_restore_does() -> None:
+    """With the negative streams, which a report that ran the sampler by itself had left out."""
+    config = load_config(None, ["preset=mini", "sampler.guider=multi_stream", "sampler.steps=2", "dtype=fp32"])
+    face = portrait()[:256, 150:406]
+    low = np.stack([cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in sample_clip(2, 256)])
+    whole = Restorer(config)
+    assert whole.show_references([face]) is not None
+    assert whole.degraded_tokens is not None
+    parts = whole.networks
+    held = Networks.of_training(config, parts.codec, parts.text_encoder, parts.denoiser, parts.image_prompt())
+    again = Restorer(config, held)
+    again.show_references([face])
+    assert np.array_equal(again.restore_clip(low, range(2)), whole.restore_clip(low, range(2)))

@@ -12,6 +12,9 @@ from ipfvr.core.options import Config
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt, make_text_encoder
 from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.lora import load_lora
+from ipfvr.models.text import TextEncoder
+from ipfvr.models.unet import VideoDenoiser
+from ipfvr.models.vae import LatentCodec
 from ipfvr.weights.registry import image_prompt_parts, weight_files
 
 
@@ -43,6 +46,18 @@ class Networks:
         self.lora: dict[str, Any] | None = load_lora(self.denoiser, Path(lora), config) if lora else None
         self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
         self._prompt: ImagePrompt | None = None
+
+    @classmethod
+    def of_training(
+        cls, config: Config, codec: LatentCodec, text: TextEncoder, denoiser: VideoDenoiser, prompt: ImagePrompt | None
+    ) -> Networks:
+        """The networks that a training holds, as they are and where they are, to restore with in between."""
+        networks = cls.__new__(cls)
+        networks.config, networks.codec, networks.text_encoder, networks.denoiser = config, codec, text, denoiser
+        place = next(denoiser.parameters())
+        networks.device, networks.dtype = place.device, place.dtype
+        networks.lora, networks.files, networks._prompt = None, {}, prompt
+        return networks
 
     def image_prompt(self) -> ImagePrompt | None:
         """The references' way into the denoiser, made when first asked for; None: ``weights.adapter`` is empty."""

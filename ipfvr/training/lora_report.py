@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from ipfvr.core.files import atomic, write_json
 from ipfvr.core.pixels import to_frames
 from ipfvr.data.scenes import SceneDataset
-from ipfvr.diffusion.sampler import Sampler
 from ipfvr.faces.recognise import embed_faces
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
+from ipfvr.models.networks import Networks
+from ipfvr.restoration import Restorer
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
@@ -50,12 +50,18 @@ class LoraReport(pl.Callback):
         rng = np.random.default_rng(config.seed)
         item = data.window(0, start, config.degradation.level, rng, augment=False)
         module.network.eval()
+        low = to_frames(item["low"])
+        # As restore does it, the negative streams and all.
+        restorer = Restorer(
+            config, Networks.of_training(config, module.codec, module.text, module.network, module.prompt)
+        )
+        restorer.show_references([reference.face for reference in person.references])
         with module.network.unet.disable_adapter():
-            before = restore_window(module, item["low"])
+            before = restorer.restore_clip(low, range(len(low)))
         clips = {
-            "low quality": to_frames(item["low"]),
+            "low quality": low,
             "before": before,
-            "after": restore_window(module, item["low"]),
+            "after": restorer.restore_clip(low, range(len(low))),
             "truth": to_frames(item["pixels"]),
         }
         recogniser, reference = module.face_rewards.recogniser, module.face_rewards.reference.cpu()
@@ -74,26 +80,6 @@ class LoraReport(pl.Callback):
         picture = strip(clips, np.linspace(0, len(before) - 1, SHOWN).astype(int).tolist(), 128)
         write_report(self.folder, picture, rewards, report)
         log_report(trainer, picture, report)
-
-
-@torch.no_grad()
-def restore_window(module: LoraTraining, low: Tensor) -> np.ndarray:
-    """What the sampler makes of low-quality frames (F, 3, size, size): (F, size, size, 3) uint8."""
-    config = module.config
-    z_lq = module.codec.encode(low.to(module.device)).float()
-    words = module.text([config.prompt.positive, config.prompt.negative]).float().to(module.device)
-    sampler = Sampler(config.sampler, module.schedule)
-    z = sampler.restore_latent(
-        module.network,
-        z_lq.transpose(0, 1)[None],
-        words[:1],
-        words[1:],
-        range(len(low)),
-        config.seed,
-        config.video.scale,
-        image_tokens=module.image_tokens(),
-    )
-    return to_frames(module.codec.decode(z[0].transpose(0, 1)))
 
 
 def summary(rewards: Tensor) -> dict[str, float]:
