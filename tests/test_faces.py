@@ -171,7 +171,7 @@ def test_tiny_and_flat_pictures_have_no_face(shipped):
 
 
 def test_unknown_detector():
-    with pytest.raises(UserError, match="auto, yunet or centerface"):
+    with pytest.raises(UserError, match="auto, yunet, centerface or insightface"):
         make_detector(FacesConfig(detector="retina"))
 
 
@@ -281,7 +281,7 @@ def test_crop_verb_refuses(film, tmp_path, capsys):
         ([str(film), str(film)], "is the input itself"),
         ([str(film), str(tmp_path)], "it is a folder"),
         ([str(film), str(out), "faces.detecter=yunet"], "faces.detector"),
-        ([str(film), str(out), "faces.detector=none"], "auto, yunet or centerface"),
+        ([str(film), str(out), "faces.detector=none"], "auto, yunet, centerface or insightface"),
     ]:
         assert run_verb(verb.main, [*arguments, "preset=tiny"]) == 2
         error = capsys.readouterr().err.strip().splitlines()

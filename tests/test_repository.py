@@ -176,7 +176,6 @@ BEHIND = {
     "setuptools": "pyiqa's clip imports pkg_resources",
     "onnxruntime": "insightface runs its networks on it",
     "ipykernel": "notebooks are run by it",
-    "insightface": "its packs are read without it; named by the commission",
 }
 
 

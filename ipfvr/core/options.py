@@ -41,7 +41,7 @@ class VideoConfig:
 class FacesConfig:
     """Detection, landmarks and the aligned crop."""
 
-    detector: str = "auto"  # auto (YuNet if its file is there, else CenterFace) | yunet | centerface
+    detector: str = "auto"  # auto (YuNet if its file is there, else CenterFace) | yunet | centerface | insightface
     refine: bool = True  # the detector's landmarks are made more precise by the network that is shipped with mini
     min_confidence: float = 0.6
     max_side: int = 640  # frames are shrunk to this side for detection only

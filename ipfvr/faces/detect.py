@@ -1,6 +1,7 @@
 """Faces in one image: boxes, scores and five landmarks.
 
-Two detectors with one interface: YuNet, when its file is there, and CenterFace, whose weights are shipped with mini.
+Detectors with one interface: YuNet, when its file is there, CenterFace, whose weights are shipped with mini, and
+insightface's, where one asks for it (:mod:`ipfvr.faces.face_analysis`).
 ``docs/faces.md`` compares them and what else was tried.
 """
 
@@ -68,16 +69,21 @@ def make_detector(config: FacesConfig) -> Detector:
     ``auto`` takes YuNet where its file is there and CenterFace where it is not.
 
     Raises:
-        UserError: an unknown name, or ``yunet`` without its file.
+        UserError: an unknown name, ``yunet`` or ``insightface`` without its files or package.
     """
-    if config.detector not in ("auto", "yunet", "centerface"):
-        raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet or centerface")
+    if config.detector not in ("auto", "yunet", "centerface", "insightface"):
+        raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet, centerface or insightface")
+    if config.detector == "insightface":
+        # Imported here: the package is heavy, and its packs' licence is restrictive.
+        from ipfvr.faces.face_analysis import InsightFaceDetector, find_pack
+
+        return InsightFaceDetector(find_pack(), config)
     if config.detector == "centerface" or (config.detector == "auto" and find(ENTRIES["yunet"]) is None):
         return CenterFaceDetector(config)
     return YuNetDetector(locate("yunet"), config)
 
 
-class _NetworkDetector(ABC):
+class NetworkDetector(ABC):
     """A network that finds faces in the shrunken image; with ``faces.refine`` the landmark network looks again.
 
     A detector's points scatter by several percent of the eyes' distance, more where the face is degraded; the landmark
@@ -123,7 +129,7 @@ class _NetworkDetector(ABC):
         return better if score >= _REFINER_CERTAIN else points
 
 
-class YuNetDetector(_NetworkDetector):
+class YuNetDetector(NetworkDetector):
     """YuNet (Apache-2.0) through OpenCV's ``FaceDetectorYN``."""
 
     name = "yunet"
@@ -150,7 +156,7 @@ class YuNetDetector(_NetworkDetector):
         return np.empty((0, 15), np.float32) if rows is None else rows
 
 
-class CenterFaceDetector(_NetworkDetector):
+class CenterFaceDetector(NetworkDetector):
     """CenterFace (MIT), whose weights are shipped with mini: what a machine without YuNet's file has.
 
     A look takes about four times YuNet's at one size, so it looks at smaller images: at 0.6 of the side it missed a
