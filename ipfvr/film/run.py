@@ -175,7 +175,8 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
         loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
-            notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it")
+            do = "" if who in loaded.without else "; --learn learns the face from it first"
+            notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it{do}")
     return notes
 
 
