@@ -18,7 +18,7 @@ from pairs import print_ratio, time_pairs
 
 from ipfvr.core.config import load_config
 from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.diffusion.long_video import ClipMemory
 from ipfvr.restoration import Restorer
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ipfvr.core.options import Config
 from ipfvr.data.layout import list_identities, read_identities
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.pipeline import degrade, sample_parameters
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "second/validation.yaml"

@@ -14,7 +14,7 @@ import time
 import cv2
 import numpy as np
 
-from ipfvr.degradation import RESIZES, Parameters, Round, degrade, sample_parameters
+from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade, sample_parameters
 
 
 def smooth_clip(frames: int, size: int, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.video.writer import write_video
 
 SECONDS, MEGABYTES, GROWTH = 60.0, 3 * 1024, 1.1

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     from ipfvr.core.files import write_json
     from ipfvr.core.provenance import versions
     from ipfvr.data.degrade_video import degrade_video
-    from ipfvr.degradation import sample_parameters
+    from ipfvr.degradation.pipeline import sample_parameters
     from ipfvr.video.reader import VideoReader
 
     config = load_config(args.config, args.overrides)

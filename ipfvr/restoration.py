@@ -15,7 +15,7 @@ from torch import Tensor
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, PromptConfig
 from ipfvr.core.pixels import resize, to_frames, to_tensor
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.reference import degraded_reference
 from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
 from ipfvr.diffusion.long_video import ClipMemory, make_long_video
 from ipfvr.diffusion.sampler import Sampler
@@ -24,8 +24,6 @@ from ipfvr.models.networks import Networks
 from ipfvr.video.clips import ClipWindow
 
 Progress = Callable[[int], None]
-
-_DEGRADED_SEED = 0  # of every degraded reference; it draws two rounds
 
 
 class Restorer:
@@ -240,21 +238,6 @@ class Restorer:
             finished = self.long_video.join(restored, window, part, memory)
             memory.done, memory.next_frame = memory.done + 1, part[1]
             yield from zip(range(*part), finished, strict=True)
-
-
-def degraded_reference(face: np.ndarray, config: Config) -> np.ndarray:
-    """The picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
-
-    Args:
-        face: aligned crop (size, size, 3) uint8 RGB.
-        config: gives r and the size that sigma is scaled for.
-
-    Returns:
-        (1, size // r, size // r, 3) uint8 RGB; the image prompt sees it brought back to ``video.size``.
-    """
-    video = config.video
-    parameters = sample_parameters("heavy", video.scale, video.size, _DEGRADED_SEED, config.degradation.scale_sigma)
-    return degrade(face[None], parameters)
 
 
 def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import torch
 
 from ipfvr import degrade as verb
 from ipfvr.core.errors import UserError, run_verb
-from ipfvr.degradation import (
+from ipfvr.degradation.pipeline import (
     Parameters,
     Round,
     blur,

@@ -18,9 +18,9 @@ from ipfvr.data.device.store import Scene, Store
 from ipfvr.data.device.warps import blur, displacements, recolour, similarities, warp
 from ipfvr.data.layout import list_identities
 from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import Parameters, Round, degrade, degrade_softened, sample_parameters, soften
-from ipfvr.degradation import blur as blur_one
-from ipfvr.degradation import downscale as downscale_one
+from ipfvr.degradation.pipeline import Parameters, Round, degrade, degrade_softened, sample_parameters, soften
+from ipfvr.degradation.pipeline import blur as blur_one
+from ipfvr.degradation.pipeline import downscale as downscale_one
 from ipfvr.training.balance import Balance
 from ipfvr.video.writer import write_picture
 

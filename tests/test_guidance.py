@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig, ScheduleConfig
+from ipfvr.degradation.reference import degraded_reference
 from ipfvr.diffusion.guidance import (
     NEGATIVE_TEXT,
     NEGATIVE_VISUAL,
@@ -27,7 +28,7 @@ from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.streams import Conditions, Hint, Streams
 from ipfvr.models.adapter import adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
-from ipfvr.restoration import Restorer, degraded_reference
+from ipfvr.restoration import Restorer
 
 
 def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.paired import FolderData, FosvData, PairedClip, YouRefData
-from ipfvr.degradation import degrade
+from ipfvr.degradation.pipeline import degrade
 from ipfvr.study.cells import Store
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.study.plan import find_clips, plan_clips, plan_low, sharp_folder

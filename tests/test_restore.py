@@ -14,7 +14,7 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.data.sample import sample_clip
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore

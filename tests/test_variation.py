@@ -13,8 +13,8 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import ScheduleConfig
 from ipfvr.data.faces import Draw, FaceData, face_ellipse
-from ipfvr.data.faults import FAULTS, film_fault
 from ipfvr.data.variation import displace, draw_displacement, move_face, vary
+from ipfvr.degradation.faults import FAULTS, film_fault
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.faces.align import face_template
 from ipfvr.training.base import latent_weight

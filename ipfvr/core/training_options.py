@@ -23,7 +23,7 @@ class DataConfig:
     workers: int = 0
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
-    # Of Eq. 13, and the film faults of ipfvr.data.faults; a level that stands twice is drawn twice as often.
+    # Of Eq. 13, and the film faults of ipfvr.degradation.faults; a level that stands twice is drawn twice as often.
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
     min_side: int = 0  # smaller pictures are references only: their detail is no truth at a larger size; 0: none is
     face_only: list[str] = field(default_factory=list)  # beginnings of names of people around whose faces is no truth

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ipfvr.core.errors import UserError
-from ipfvr.degradation import ENCODER_RATE, Parameters, before_last_encode
+from ipfvr.degradation.pipeline import ENCODER_RATE, Parameters, before_last_encode
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 
@@ -19,8 +19,8 @@ def degrade_video(source: str | Path, output: str | Path, parameters: Parameters
     """Degrade a video file, frame by frame: memory does not grow with its length.
 
     The last H.264 encode of Eq. 13 is the file itself, so reading it gives exactly the frames of
-    :func:`ipfvr.degradation.degrade` on the whole clip. Times of the frames, the shape of the pixels and the sound are
-    the source's.
+    :func:`ipfvr.degradation.pipeline.degrade` on the whole clip. Times of the frames, the shape of the pixels and the
+    sound are the source's.
 
     Returns:
         what was written: ``frames``, ``width``, ``height``, ``sound``.

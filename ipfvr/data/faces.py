@@ -23,10 +23,10 @@ from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize, to_tensor
 from ipfvr.core.training_options import DataConfig
-from ipfvr.data.faults import FAULTS, film_fault
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
 from ipfvr.data.variation import move_face, vary
-from ipfvr.degradation import degrade, sample_parameters
+from ipfvr.degradation.faults import FAULTS, film_fault
+from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.video.reader import read_frames, read_image
@@ -243,7 +243,8 @@ def moved_template(matrix: np.ndarray, side: int) -> np.ndarray:
 def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Generator) -> dict[str, torch.Tensor]:
     """``pixels`` and ``low`` of a clip (F, size, size, 3): float32 in [-1, 1], of one size, the latter degraded.
 
-    ``level`` is one of Eq. 13 or a film fault (:mod:`ipfvr.data.faults`); they differ in how small they make a frame.
+    ``level`` is one of Eq. 13 or a film fault (:mod:`ipfvr.degradation.faults`); they differ in how small they make a
+    frame.
     """
     video = config.video
     if level in FAULTS:

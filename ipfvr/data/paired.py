@@ -18,7 +18,7 @@ from ipfvr.core.options import Config
 from ipfvr.data.faces import resize_crops
 from ipfvr.data.layout import Folder, piece_name, piece_seed, read_root
 from ipfvr.data.scenes import load_scene
-from ipfvr.degradation import Parameters, degrade, sample_parameters
+from ipfvr.degradation.pipeline import Parameters, degrade, sample_parameters
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.video.reader import VideoReader
 
@@ -73,7 +73,7 @@ def low_quality(
         level: ``light``, ``heavy``, ``severe`` or ``real``.
         scale: r.
         seed: of what is drawn.
-        scale_sigma: see :func:`ipfvr.degradation.sample_parameters`.
+        scale_sigma: see :func:`ipfvr.degradation.pipeline.sample_parameters`.
 
     Returns:
         (F, S / r, S / r, 3) uint8 RGB.

@@ -25,8 +25,8 @@ from ipfvr.data.device.soften import soften_all
 from ipfvr.data.device.store import Store, read_store
 from ipfvr.data.device.warps import blur, displacements, recolour, similarities, warp
 from ipfvr.data.faces import FaceData, camera_path, chosen_people, face_ellipse, moved_template
-from ipfvr.data.faults import FAULTS, draw_fault
-from ipfvr.degradation import Parameters, sample_parameters
+from ipfvr.degradation.faults import FAULTS, draw_fault
+from ipfvr.degradation.pipeline import Parameters, sample_parameters
 
 _AHEAD = 6  # batches whose H.264 is under way
 _READY = 3  # finished ones that wait for the training

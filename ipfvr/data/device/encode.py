@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ipfvr.degradation import Parameters, degrade_softened
+from ipfvr.degradation.pipeline import Parameters, degrade_softened
 
 
 def one_thread() -> None:

@@ -1,6 +1,7 @@
 """The inner part of Eq. 13 for many clips at once, on their device; what is left of it, H.264, runs on processors.
 
-The twins of :func:`ipfvr.degradation.soften` and :mod:`ipfvr.data.faults`: the same numbers but for the noise's own.
+The twins of :func:`ipfvr.degradation.pipeline.soften` and :mod:`ipfvr.degradation.faults`: the same numbers but for
+the noise's own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ipfvr.data.device.warps import blur
-from ipfvr.degradation import Parameters, bicubic_kernel
+from ipfvr.degradation.pipeline import Parameters, bicubic_kernel
 
 _TO_YCRCB = ((0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5))
 
@@ -62,7 +63,7 @@ def _place(result: list[np.ndarray], numbers: list[int], clips: Tensor) -> None:
 
 
 def downscale(images: Tensor, scale: int, resize: str) -> Tensor:
-    """``down_r``: (N, 3, H, W) to (N, 3, H // r, W // r), see :func:`ipfvr.degradation.downscale`."""
+    """``down_r``: (N, 3, H, W) to (N, 3, H // r, W // r), see :func:`ipfvr.degradation.pipeline.downscale`."""
     if scale == 1:
         return images
     height, width = images.shape[-2] // scale * scale, images.shape[-1] // scale * scale

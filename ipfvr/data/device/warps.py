@@ -74,7 +74,7 @@ def recolour(frames: Tensor) -> Tensor:
 def blur(frames: Tensor, sigma: Tensor) -> Tensor:
     """Each frame (N, 3, H, W) by a Gaussian of its own ``sigma`` (N,) pixels, cut at four of them, borders mirrored.
 
-    The twin of :func:`ipfvr.degradation.blur`; a sigma of 0 leaves its frame as it is.
+    The twin of :func:`ipfvr.degradation.pipeline.blur`; a sigma of 0 leaves its frame as it is.
     """
     sigma = sigma.to(frames)
     radius = max(1, math.ceil(4 * float(sigma.max())))

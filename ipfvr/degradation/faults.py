@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ipfvr.core.errors import UserError
-from ipfvr.degradation import RESIZES, Parameters, Round, degrade
+from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade
 
 FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
 _CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 scale
