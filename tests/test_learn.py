@@ -106,6 +106,9 @@ def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
         assert learned_folder(load_config(None, QUICK + other), [photo]) != folder
     assert learned_folder(load_config(None, [*QUICK, "video.crf=3"]), [photo]) == folder
     assert learned_folder(config, [photo], choose=1) != folder
+    (photo.parent / "prompt.yaml").write_text("positive: a woman\n")
+    assert learned_folder(config, [photo]) != folder
+    (photo.parent / "prompt.yaml").unlink()
     write_picture(renamed, portrait()[::-1])
     assert learned_folder(config, [renamed]) != folder
 

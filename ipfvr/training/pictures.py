@@ -32,6 +32,7 @@ from ipfvr.core.options import Config
 from ipfvr.data.scenes import Person, SceneData, load_picture, load_reference
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.identity.prompt_file import find_prompt
 from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
@@ -114,11 +115,13 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
     """Where the LoRA of these pictures lies, learnt or not."""
     sections = asdict(config)
     parts = ("vae", "text", "tokenizer", *image_prompt_parts(config))
+    by_hand = Path(config.prompt.file) if config.prompt.file else find_prompt(pictures)
     depends = {
         "configuration": {name: sections[name] for name in _SECTIONS},
         "video": [config.video.size, config.video.scale],
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
+        "words": sha256(by_hand) if by_hand is not None and by_hand.is_file() else "",
         "base": base_record(config),
         "weights": [sha256(path) for path in weight_files(config, parts).values()],
     }
