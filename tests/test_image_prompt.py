@@ -24,7 +24,7 @@ from ipfvr.models.backbone import make_denoiser, make_image_encoder, make_image_
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt, Resampler
 from ipfvr.models.unet import VideoDenoiser
 from ipfvr.restoration import Restorer
-from ipfvr.weights.registry import image_prompt_parts
+from ipfvr.weights.needs import image_prompt_parts
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "parity"

@@ -18,10 +18,7 @@ from ipfvr.core.options import Config, WeightsConfig
 from ipfvr.core.provenance import versions
 from ipfvr.film.job import Job
 from ipfvr.identity.prompt_file import find_prompt
-from ipfvr.weights.registry import weight_files
-
-# Without these nothing is restored; the others are done without, or replaced, and that is said.
-_REQUIRED = ("vae", "text", "tokenizer", "denoiser", "adapter")
+from ipfvr.weights.needs import needed_parts, weight_files
 
 
 def job_inputs(job: Job, config: Config) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def job_inputs(job: Job, config: Config) -> dict[str, Any]:
     Raises:
         UserError: weights that a restoration needs and that are not there.
     """
-    weight_files(config, _REQUIRED)
+    weight_files(config, needed_parts(config))
     device = choose_device(config.device)
     return {
         "input": sha256(job.source),

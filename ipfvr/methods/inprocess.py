@@ -24,7 +24,7 @@ from ipfvr.methods.settings import method_settings
 from ipfvr.metrics.pairing import resize_frame
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_image
-from ipfvr.weights.registry import image_prompt_parts, locate
+from ipfvr.weights.needs import absent, needed_parts
 
 EXPRESSIONS = 5  # frames of a clip in which the expression is read
 ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie beside the template's
@@ -73,15 +73,7 @@ class Ours:
 
     def missing(self) -> str | None:
         """See :class:`ipfvr.methods.base.Method`: the first of the weights that is not there."""
-        weights = self.config.weights
-        names = [weights.vae, weights.text, weights.tokenizer, weights.denoiser, weights.lora]
-        names += [getattr(weights, part) for part in image_prompt_parts(self.config)]
-        try:
-            for name in filter(None, names):
-                locate(name)
-        except UserError as error:
-            return str(error)
-        return None
+        return next(iter(absent(self.config, needed_parts(self.config)).values()), None)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`ipfvr.methods.base.Method`."""

@@ -12,11 +12,11 @@ from ipfvr.core.options import Config, ProgramConfig
 from ipfvr.core.readers import CLIP, read_by
 from ipfvr.methods.description import PROGRAMS, Description, read_description
 from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.needs import WORDS, needed_parts
 from ipfvr.weights.registry import find, locate
 
 VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
 OWN = ("bicubic", "ipfvr", "venhancer")
-READ = ("vae", "text", "tokenizer", "image", "denoiser", "adapter", "face_encoder", "lora", "attributes", "emotion")
 
 
 def method_settings(name: str, config: Config) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def method_settings(name: str, config: Config) -> dict[str, Any]:
         return {
             "method": name,
             "options": read_by(CLIP, config),
-            "weights": {part: digest(config, part) for part in READ},
+            "weights": {part: digest(config, part) for part in (*needed_parts(config), *WORDS)},
         }
     from ipfvr.methods.catalogue import make_method
 

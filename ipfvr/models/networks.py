@@ -15,7 +15,7 @@ from ipfvr.models.lora import load_lora
 from ipfvr.models.text import TextEncoder
 from ipfvr.models.unet import VideoDenoiser
 from ipfvr.models.vae import LatentCodec
-from ipfvr.weights.registry import image_prompt_parts, weight_files
+from ipfvr.weights.needs import NETWORKS, image_prompt_parts, weight_files
 
 
 class Networks:
@@ -44,7 +44,7 @@ class Networks:
         self.denoiser = make_denoiser(config, self.dtype).to(self.device)
         lora = config.weights.lora
         self.lora: dict[str, Any] | None = load_lora(self.denoiser, Path(lora), config) if lora else None
-        self.files = weight_files(config, ("vae", "text", "tokenizer", "denoiser", "lora"))
+        self.files = weight_files(config, NETWORKS)
         self._prompt: ImagePrompt | None = None
 
     @classmethod

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ipfvr.core.config import load_config
-from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.core.readers import LORA, read_by
@@ -18,7 +17,8 @@ from ipfvr.metrics.info import WEIGHTS
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.registry import find, image_prompt_parts, locate
+from ipfvr.weights.needs import absent, needed_parts
+from ipfvr.weights.registry import find, locate
 
 
 @dataclass(frozen=True)
@@ -267,19 +267,11 @@ def missing_weights(config: Config, method: str) -> list[str]:
     """A line for each file that our networks need for a row and that is not there: its home, size and licence."""
     if method not in ("ipfvr", "venhancer"):
         return []
-    parts = {"vae", "text", "tokenizer", "denoiser"}
-    if method == "ipfvr":
-        parts |= set(image_prompt_parts(config))
     lines = []
-    for part in sorted(parts):
-        name = getattr(config.weights, part)
-        try:
-            if name:
-                locate(name)
-        except UserError as error:
-            entry = ENTRIES.get(name)
-            home = f"{entry.size}, from {entry.hub or entry.page}" if entry else "a path of your own"
-            lines.append(f"weights.{part}: {error} ({home})")
+    for part, reason in sorted(absent(config, needed_parts(config, references=method == "ipfvr")).items()):
+        entry = ENTRIES.get(getattr(config.weights, part))
+        home = f"{entry.size}, from {entry.hub or entry.page}" if entry else "a path of your own"
+        lines.append(f"weights.{part}: {reason} ({home})")
     return lines
 
 

@@ -37,7 +37,7 @@ from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
-from ipfvr.weights.registry import image_prompt_parts, weight_files
+from ipfvr.weights.needs import needed_parts, weight_files
 
 _ZOOM = 0.03  # of a copy, as in experiments/lora.yaml
 _WARMUP, _FINAL_LR = 5, 0.1
@@ -114,7 +114,6 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
 def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
     """Where the LoRA of these pictures lies, learnt or not."""
     sections = asdict(config)
-    parts = ("vae", "text", "tokenizer", *image_prompt_parts(config))
     by_hand = Path(config.prompt.file) if config.prompt.file else find_prompt(pictures)
     depends = {
         "configuration": {name: sections[name] for name in _SECTIONS},
@@ -123,7 +122,7 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
         "face": choose,
         "words": sha256(by_hand) if by_hand is not None and by_hand.is_file() else "",
         "base": base_record(config),
-        "weights": [sha256(path) for path in weight_files(config, parts).values()],
+        "weights": [sha256(path) for path in weight_files(config, needed_parts(config)).values()],
     }
     key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
     return cache_folder() / "learned" / key[:32]

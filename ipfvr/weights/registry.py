@@ -22,19 +22,11 @@ from pathlib import Path
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.folders import PACKAGE, cache_folder
-from ipfvr.core.options import Config
 from ipfvr.weights.catalogue import ENTRIES, Entry
 
 SHIPPED = PACKAGE / "presets"  # holds mini/
 VARIABLE = "IPFVR_WEIGHTS"
 MAX_DEPTH = 4  # folders below a search folder that are looked into
-# The parts of the configuration's weights that each image_prompt.source reads beside its adapter.
-_ENCODERS = {
-    "clip": ("image",),
-    "recogniser": ("face_encoder",),
-    "both": ("image", "face_encoder"),
-    "appearance": ("face_encoder",),
-}
 
 
 def shipped() -> dict[str, Path]:
@@ -93,21 +85,6 @@ def locate(name: str) -> Path:
     if path is None:
         raise UserError(missing(entry))
     return path
-
-
-def image_prompt_parts(config: Config) -> tuple[str, ...]:
-    """The parts of ``weights`` that the image prompt of a configuration reads; none where it has no adapter."""
-    return ("adapter", *_ENCODERS.get(config.image_prompt.source, ())) if config.weights.adapter else ()
-
-
-def weight_files(config: Config, parts: tuple[str, ...]) -> dict[str, Path]:
-    """The files behind those of ``parts`` (``vae``, ``text``, ...) that ``config.weights`` names.
-
-    Raises:
-        UserError: one of them is not there.
-    """
-    names = {part: getattr(config.weights, part) for part in parts}
-    return {part: locate(name) for part, name in names.items() if name}
 
 
 def missing(entry: Entry) -> str:

@@ -1,0 +1,56 @@
+"""Which weights a configuration needs: the one answer for restorations, tables, trainings and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
+from ipfvr.weights.registry import locate
+
+NETWORKS = ("vae", "text", "tokenizer", "denoiser", "lora")  # parts of ``weights`` that every restoration reads
+WORDS = ("attributes", "emotion")  # those that read a person's words off pictures; restored without where missing
+# Those that each image_prompt.source reads beside its adapter.
+_ENCODERS = {
+    "clip": ("image",),
+    "recogniser": ("face_encoder",),
+    "both": ("image", "face_encoder"),
+    "appearance": ("face_encoder",),
+}
+
+
+def image_prompt_parts(config: Config) -> tuple[str, ...]:
+    """The parts of ``weights`` that the image prompt of a configuration reads; none where it has no adapter."""
+    return ("adapter", *_ENCODERS.get(config.image_prompt.source, ())) if config.weights.adapter else ()
+
+
+def needed_parts(config: Config, references: bool = True) -> tuple[str, ...]:
+    """The parts of ``weights`` without which a configuration restores nothing.
+
+    Args:
+        config: names the weights.
+        references: with the image prompt; False: of a method that sees no reference.
+    """
+    return (*NETWORKS, *image_prompt_parts(config)) if references else NETWORKS
+
+
+def weight_files(config: Config, parts: Sequence[str]) -> dict[str, Path]:
+    """The files behind those of ``parts`` that ``config.weights`` names.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    names = {part: getattr(config.weights, part) for part in parts}
+    return {part: locate(name) for part, name in names.items() if name}
+
+
+def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
+    """Why, in one line each, those of ``parts`` that ``config.weights`` names are not there; by part."""
+    found = {}
+    for part in parts:
+        try:
+            weight_files(config, (part,))
+        except UserError as error:
+            found[part] = str(error)
+    return found
