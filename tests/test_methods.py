@@ -17,13 +17,14 @@ from ipfvr.core.config import config_to_dict, load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import whole_folder
 from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frame
+from ipfvr.faces.reference import aligned_reference
 from ipfvr.methods import inprocess
 from ipfvr.methods.base import Case, low_frames, write_frames
 from ipfvr.methods.catalogue import list_methods, make_method
-from ipfvr.methods.inprocess import aligned_reference, base_config
+from ipfvr.methods.inprocess import base_config
 from ipfvr.methods.pictures import NETWORKS
 from ipfvr.metrics.inputs import find_clips
-from ipfvr.metrics.pairing import resize_frame
 from ipfvr.video.writer import write_picture
 from ipfvr.weights import registry
 

@@ -34,3 +34,11 @@ def resize(pixels: Tensor, size: int) -> Tensor:
 def resize_frames(frames: np.ndarray, size: int) -> np.ndarray:
     """Square frames (F, h, w, 3) uint8 brought to (F, size, size, 3) as :func:`resize` does it."""
     return frames if frames.shape[1:3] == (size, size) else to_frames(resize(to_tensor(frames), size))
+
+
+def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    shrinks = width < image.shape[1] or height < image.shape[0]
+    resized = functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
+    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()

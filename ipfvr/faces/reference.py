@@ -1,4 +1,4 @@
-"""A reference picture as the aligned crop of its face."""
+"""A reference picture as the aligned crop of its face: the only way from a picture to a crop."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.faces.align import crop, crop_matrix
+from ipfvr.core.pixels import resize_frame
+from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector
 from ipfvr.faces.recognise import reference_face
 from ipfvr.video.reader import read_image
+
+ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie beside the template's
 
 
 def reference_crop(path: Path, detector: Detector, size: int, choose: int = 0) -> np.ndarray:
@@ -24,6 +27,33 @@ def reference_crop(path: Path, detector: Detector, size: int, choose: int = 0) -
     Raises:
         UserError: a picture that cannot be read; else as :func:`ipfvr.faces.recognise.reference_face`.
     """
-    image = read_image(path)
-    found = reference_face(image, detector, choose or None, path)
+    return _cropped(read_image(path), detector, size, choose, path)
+
+
+def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Path) -> np.ndarray:
+    """A reference picture as the aligned crop (size, size, 3) uint8.
+
+    A square picture is taken for an aligned crop, and only resized, where its face's landmarks lie on the template or
+    no face is found in it; any other is cropped about its face.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        detector: what finds faces.
+        size: side of the crop, pixels.
+        name: what errors call it.
+
+    Raises:
+        UserError: not square, and without one clear face.
+    """
+    height, width = image.shape[:2]
+    if height == width:
+        faces = detector.detect(image)
+        beside = [np.abs(face.landmarks - face_template(width)).max() / width for face in faces]
+        if not faces or min(beside) <= ALIGNED:
+            return resize_frame(image, size, size)
+    return _cropped(image, detector, size, 0, name)
+
+
+def _cropped(image: np.ndarray, detector: Detector, size: int, choose: int, name: Path) -> np.ndarray:
+    found = reference_face(image, detector, choose or None, name)
     return crop(image, crop_matrix(found.landmarks, size), size)

@@ -14,9 +14,9 @@ import numpy as np
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import ProgramConfig
+from ipfvr.core.pixels import resize_frame
 from ipfvr.methods.base import Case
 from ipfvr.methods.description import Description
-from ipfvr.metrics.pairing import resize_frame
 from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video

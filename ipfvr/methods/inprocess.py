@@ -12,22 +12,19 @@ import numpy as np
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
-from ipfvr.core.pixels import resize_frames
+from ipfvr.core.pixels import resize_frame, resize_frames
 from ipfvr.diffusion.long_video import plan_windows
-from ipfvr.faces.align import crop, crop_matrix, face_template
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.recognise import reference_face
+from ipfvr.faces.reference import aligned_reference
 from ipfvr.identity.face2text import with_words
 from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
-from ipfvr.metrics.pairing import resize_frame
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_image
 from ipfvr.weights.needs import absent, needed_parts
 
 EXPRESSIONS = 5  # frames of a clip in which the expression is read
-ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie beside the template's
 
 
 class Bicubic:
@@ -131,31 +128,6 @@ class Ours:
         if not self.config.faces.align_references:
             return squared(image, size)
         return aligned_reference(image, self._detector, size, path)
-
-
-def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Path) -> np.ndarray:
-    """A reference picture as the aligned crop (size, size, 3) uint8.
-
-    A square picture is taken for an aligned crop, and only resized, where its face's landmarks lie on the template or
-    no face is found in it; any other is cropped about its face.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        detector: what finds faces.
-        size: side of the crop, pixels.
-        name: what errors call it.
-
-    Raises:
-        UserError: not square, and without one clear face.
-    """
-    height, width = image.shape[:2]
-    if height == width:
-        faces = detector.detect(image)
-        beside = [np.abs(face.landmarks - face_template(width)).max() / width for face in faces]
-        if not faces or min(beside) <= ALIGNED:
-            return resize_frame(image, size, size)
-    found = reference_face(image, detector, None, name)
-    return crop(image, crop_matrix(found.landmarks, size), size)
 
 
 def squared(image: np.ndarray, size: int) -> np.ndarray:

@@ -16,10 +16,9 @@ from ipfvr.core.devices import choose_device
 from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
-from ipfvr.core.pixels import resize, to_frames, to_tensor
+from ipfvr.core.pixels import resize, resize_frame, to_frames, to_tensor
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.inprocess import command_line
-from ipfvr.metrics.pairing import resize_frame
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import locate
 

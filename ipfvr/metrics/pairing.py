@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.pixels import resize_frame
 
 BATCH = 8  # frames scored at once: bounds memory, changes nothing
 
@@ -64,11 +64,3 @@ def fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: bo
         (h, w), (th, tw) = prediction.shape[:2], target.shape[:2]
         raise UserError(f"{name}: predicted frames are {w} x {h}, the ground truth's {tw} x {th}; allow resizing")
     return resize_frame(prediction, target.shape[1], target.shape[0])
-
-
-def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    shrinks = width < image.shape[1] or height < image.shape[0]
-    resized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
-    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()
