@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ import numpy as np
 from ipfvr.core.options import Config
 from ipfvr.data.layout import list_identities, read_identities
 from ipfvr.degradation.pipeline import degrade, sample_parameters
+from ipfvr.faces.align import face_template
+from ipfvr.faces.recognise import Recogniser, embed_faces
+from ipfvr.metrics.identity import identity_similarity
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "second/validation.yaml"
@@ -48,6 +52,13 @@ def chosen_people(root: Path, file: Path | None) -> list[Path]:
 def shrink(frames: np.ndarray, size: int) -> np.ndarray:
     """(F, H, W, 3) uint8 crops, area-averaged to (F, size, size, 3)."""
     return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])
+
+
+def likeness(frames: Mapping[str, np.ndarray], sharp: np.ndarray, judge: Recogniser) -> dict[str, float]:
+    """Mean IDS of each of several versions of a clip to the sharp one, by name; all aligned, (F, S, S, 3) uint8."""
+    landmarks = face_template(sharp.shape[1])[None].repeat(len(sharp), 0)
+    truth = embed_faces(sharp, landmarks, judge)
+    return {n: float(identity_similarity(embed_faces(f, landmarks, judge), truth).mean()) for n, f in frames.items()}
 
 
 def degraded(sharp: np.ndarray, config: Config, seed: int) -> np.ndarray:

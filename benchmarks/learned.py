@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, shrink
+from common import chosen_people, degraded, likeness, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -31,10 +31,8 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.faces.align import face_template
-from ipfvr.faces.recognise import embed_faces, load_recogniser
+from ipfvr.faces.recognise import load_recogniser
 from ipfvr.metrics.fidelity import psnr
-from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.restoration import Restorer
 from ipfvr.training.pictures import learned_lora
@@ -142,13 +140,9 @@ def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> 
         if row != "none":
             restorers[name].show_references(references)
         frames[row] = restorers[name].restore_clip(low, range(len(low)))
-    landmarks = face_template(size)[None].repeat(len(sharp), 0)
-    truth, real = embed_faces(sharp, landmarks, judge), torch.from_numpy(sharp).float() / 255
+    ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
     scores = {
-        row: {
-            "ids": float(identity_similarity(embed_faces(picture, landmarks, judge), truth).mean()),
-            "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean()),
-        }
+        row: {"ids": ids[row], "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean())}
         for row, picture in frames.items()
     }
     return scores, frames | {"truth": sharp}

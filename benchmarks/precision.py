@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from common import degraded, held_out, shrink
+from common import degraded, held_out, likeness, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -23,9 +23,7 @@ from ipfvr.core.devices import multiplies_bf16
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic
 from ipfvr.data.layout import CLIPS, list_files
-from ipfvr.faces.align import face_template
-from ipfvr.faces.recognise import embed_faces, load_recogniser
-from ipfvr.metrics.identity import identity_similarity
+from ipfvr.faces.recognise import load_recogniser
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames
 
@@ -64,17 +62,12 @@ def main(argv: list[str] | None = None) -> None:
                 frames[name] = restorer.restore_clip(low, range(len(low)))
                 if number or turn:
                     seconds[name].append(time.perf_counter() - began)
-        points = face_template(config.video.size)
-        truth = embed_faces(sharp, [points] * len(sharp), judge)
-        likeness = {
-            name: float(identity_similarity(embed_faces(f, [points] * len(f), judge), truth).mean())
-            for name, f in frames.items()
-        }
+        ids = likeness(frames, sharp, judge)
         apart = np.square(frames["fp32"].astype(float) - frames["bf16"]).mean()
         whole, half = (median(seconds[name]) for name in TYPES)
         lines.append(
             f"| {file.stem} | {whole:.2f} | {half:.2f} | {whole / half:.2f} | {10 * np.log10(255**2 / apart):.1f} | "
-            f"{likeness['fp32']:.4f} | {likeness['bf16']:.4f} |"
+            f"{ids['fp32']:.4f} | {ids['bf16']:.4f} |"
         )
     text = "\n".join([*lines, "", f"{args.frames} frames a clip, {torch.get_num_threads()} threads; {judge.name}.", ""])
     with atomic(args.output / "table.md") as temporary:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, shrink
+from common import chosen_people, degraded, likeness, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -31,9 +31,7 @@ from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.faces.align import face_template
-from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
-from ipfvr.metrics.identity import identity_similarity
+from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.restoration import Restorer
 from ipfvr.video.reader import read_frames, read_image
@@ -115,10 +113,7 @@ def _compare(
         elif name == "base":
             restorer.image_tokens = None
         frames[name] = restorer.restore_clip(low, range(len(low)))
-    landmarks = face_template(size)[None].repeat(len(sharp), 0)
-    truth = embed_faces(sharp, landmarks, judge)
-    row = {n: float(identity_similarity(embed_faces(f, landmarks, judge), truth).mean()) for n, f in frames.items()}
-    return row, frames | {"truth": sharp}
+    return likeness(frames, sharp, judge), frames | {"truth": sharp}
 
 
 def _references(person: list[Path], size: int) -> np.ndarray:

@@ -19,23 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ipfvr.__main__ import verbs
 from ipfvr.data.sample import portrait, sample_clip
 from ipfvr.video.writer import write_picture, write_video
 
-VERBS = [
-    "crop",
-    "degrade",
-    "demo",
-    "describe",
-    "doctor",
-    "evaluate",
-    "fit",
-    "methods",
-    "prepare",
-    "reproduce",
-    "restore",
-    "weights",
-]
 HELP, DRY_RUN, CLIP, REFUSAL = 0.7, 8.0, 6.0, 10.0
 REPEATS = 3
 # Runs restore, and ends where the first clip is restored.
@@ -73,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             return ["-m", f"ipfvr.{name}", *arguments]
 
         rows: list[tuple[str, float, int, Callable[[], Sequence[str]]]] = [
-            (f"{name} --help", HELP, 0, lambda name=name: verb(name, "--help")) for name in VERBS
+            (f"{name} --help", HELP, 0, lambda name=name: verb(name, "--help")) for name in verbs()
         ]
         rows.append(("restore --dry-run", DRY_RUN, 0, lambda: verb("restore", *job(picture, "--dry-run"))))
         rows.append(("restore, first clip", CLIP, 0, lambda: ["-c", UNTIL_THE_FIRST.format(arguments=job(picture))]))

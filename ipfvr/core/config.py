@@ -81,13 +81,26 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
 
 
-def _read_yaml(path: Path) -> Any:
+def load_yaml(path: Path, what: str) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: of the file.
+        what: it is, for the error.
+
+    Raises:
+        UserError: no such file, or not YAML.
+    """
     if not path.is_file():
-        raise UserError(f"no configuration file {path}")
+        raise UserError(f"no {what} {path}")
     try:
-        layer = OmegaConf.load(path)
+        return OmegaConf.load(path)
     except Exception as error:
         raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    layer = load_yaml(path, "configuration file")
     if not OmegaConf.is_dict(layer):
         if not layer:
             return OmegaConf.create({})

@@ -40,6 +40,17 @@ def check_writable(path: str | Path) -> None:
 
 
 @contextmanager
+def _full_disk_is_said(path: Path) -> Iterator[None]:
+    """Inside the block a full disk is what a user can put right."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"cannot write {path}: {reason_of(error)}") from None
+        raise
+
+
+@contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
 
@@ -53,16 +64,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     # The suffix stays last: containers and image formats are chosen by it.
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        # Some writers create files for their owner alone; a result is readable like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f"cannot write {path}: {reason_of(error)}") from None
-        raise
+        with _full_disk_is_said(path):
+            yield temporary
+            # Some writers create files for their owner alone; a result is readable like any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -83,14 +91,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     check_writable(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f"cannot write {path}: {reason_of(error)}") from None
-        raise
+        with _full_disk_is_said(path):
+            temporary.mkdir()
+            yield temporary
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

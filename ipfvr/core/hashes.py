@@ -1,4 +1,4 @@
-"""SHA-256 of files and folders."""
+"""SHA-256 of files, folders and values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import write_json
@@ -38,6 +39,11 @@ def sha256(path: str | Path) -> str:
         with contextlib.suppress(UserError, OSError):
             write_json(memory, known)
     return known[key]
+
+
+def digest(content: Any) -> str:
+    """Hexadecimal SHA-256 of values as JSON, whatever the order of keys; what JSON does not know stands as text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

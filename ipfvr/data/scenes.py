@@ -140,32 +140,13 @@ def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> P
         what, part = ("picture", "reference") if not pictures else ("video", "train")
         raise UserError(f"no {what} in {folder / part}; the layout is ROOT/<identity>/{{reference,train,test}}")
     refuse_same_files(videos["train"], videos["test"])
-    references = [load_reference(p, detector, recogniser, config.video.size) for p in pictures]
+    references = [load_picture(p, detector, recogniser, config.video.size)[0] for p in pictures]
     scenes = {part: [load_scene(p, detector, config) for p in files] for part, files in videos.items()}
     refuse_same_frames(scenes["train"], scenes["test"])
     likeness, remarks = judge(scenes["train"] + scenes["test"], references, recogniser, config)
     if len(scenes["train"]) < SCENES:
         remarks.insert(0, f"{len(scenes['train'])} training scenes in {folder}: the paper takes {SCENES}")
     return Person(data.identity, references, scenes["train"], scenes["test"], likeness, remarks)
-
-
-def load_reference(path: Path, detector: Detector, recogniser: Recogniser, size: int, choose: int = 0) -> Reference:
-    """A reference picture: its face found, aligned to ``size`` pixels and embedded.
-
-    Args:
-        path: the picture.
-        detector: finds the face.
-        recogniser: embeds it.
-        size: of the aligned crop, pixels.
-        choose: as of :func:`load_picture`.
-
-    Raises:
-        UserError: no face, or several of about one size.
-    """
-    image = read_image(path)
-    points = reference_face(image, detector, choose or None, path).landmarks
-    embedding = embed_faces(image[None], points[None], recogniser)[0]
-    return Reference(path, crop(image, crop_matrix(points, size), size), embedding, sha256(path))
 
 
 def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
@@ -205,24 +186,28 @@ def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
     return scene
 
 
-def load_picture(path: Path, detector: Detector, size: int, choose: int = 0) -> Scene:
-    """A picture as a scene of one frame, cropped as a scene is.
+def load_picture(
+    path: Path, detector: Detector, recogniser: Recogniser, size: int, choose: int = 0
+) -> tuple[Reference, Scene]:
+    """A picture as a reference, and as a scene of one frame, cropped as a scene is.
 
     Args:
         path: the picture.
         detector: finds the face.
+        recogniser: embeds it.
         size: of the network's frames, pixels.
         choose: which face is meant, counted from the left, from 1; 0: there must be only one.
 
     Raises:
         UserError: a picture that cannot be read; else as :func:`ipfvr.faces.recognise.reference_face`.
     """
-    image, side = read_image(path), round(MARGIN * size)
+    image, side, known = read_image(path), round(MARGIN * size), sha256(path)
     points = reference_face(image, detector, choose or None, path).landmarks
+    embedding = embed_faces(image[None], points[None], recogniser)[0]
+    reference = Reference(path, crop(image, crop_matrix(points, size), size), embedding, known)
     matrix = crop_matrix(points, side)
-    return Scene(
-        path, crop(image, matrix, side)[None], apply(matrix, points)[None], np.zeros(1, int), False, sha256(path)
-    )
+    square, landmarks = crop(image, matrix, side)[None], apply(matrix, points)[None]
+    return reference, Scene(path, square, landmarks, np.zeros(1, int), False, known)
 
 
 def refuse_same_files(train: Sequence[Path], test: Sequence[Path]) -> None:

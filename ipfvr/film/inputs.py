@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, WeightsConfig
 from ipfvr.core.provenance import versions
 from ipfvr.film.job import Job
-from ipfvr.identity.prompt_file import find_prompt
+from ipfvr.identity.prompt_file import prompt_digest
 from ipfvr.weights.needs import needed_parts, weight_files
 
 
@@ -38,7 +36,7 @@ def job_inputs(job: Job, config: Config) -> dict[str, Any]:
                 "name": person.name,
                 "references": [sha256(path) for path in person.references],
                 "lora": person.lora and sha256(_existing(person.lora)),
-                "prompt": _prompt(person.references, person.prompt or config.prompt.file),
+                "prompt": prompt_digest(person.references, person.prompt or config.prompt.file),
             }
             for person in job.everybody
         ],
@@ -49,11 +47,6 @@ def job_inputs(job: Job, config: Config) -> dict[str, Any]:
         "device": str(device) if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
         "dtype": str(choose_dtype(config.dtype, device)),
     }
-
-
-def digest(inputs: dict[str, Any]) -> str:
-    """One hash for all of it."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _weights(config: Config, part: str) -> str:
@@ -67,8 +60,3 @@ def _existing(path: str) -> Path:
     if not Path(path).is_dir():
         raise UserError(f"no LoRA folder {path}")
     return Path(path)
-
-
-def _prompt(references: tuple[Path, ...], file: str) -> str:
-    path = Path(file) if file else find_prompt(references)
-    return sha256(path) if path is not None and path.is_file() else ""

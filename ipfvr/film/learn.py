@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ipfvr.core.options import Config
-from ipfvr.film.job import Job
+from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
-from ipfvr.training.pictures import learned_folder, learned_lora
+from ipfvr.training.pictures import is_learned, learned_folder, learned_lora
 
 
 def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> Job:
@@ -20,10 +20,10 @@ def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> J
     Raises:
         UserError: as :func:`ipfvr.training.pictures.learned_lora`.
     """
-    missing = without_lora(job, plan, config)
+    missing = _without_lora(job, plan, config)
     people = tuple(
         replace(p, lora=str(learned_lora(p.config(config), p.name, p.references, job.face, quiet)), learned=True)
-        if p.name in missing
+        if p in missing
         else p
         for p in job.everybody
     )
@@ -32,11 +32,10 @@ def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> J
 
 def to_learn(job: Job, plan: Plan, config: Config) -> list[str]:
     """The names of those whose LoRA is not kept from an earlier job."""
-    missing = without_lora(job, plan, config)
-    found = [p for p in job.everybody if p.name in missing]
-    return [p.name for p in found if not learned_folder(p.config(config), p.references, job.face).is_dir()]
+    missing = _without_lora(job, plan, config)
+    return [p.name for p in missing if not is_learned(learned_folder(p.config(config), p.references, job.face))]
 
 
-def without_lora(job: Job, plan: Plan, config: Config) -> set[str]:
-    """The names of those who are restored, have references and no LoRA."""
-    return {p.name for p in job.everybody if p.name in plan.people and not (p.lora or config.weights.lora)}
+def _without_lora(job: Job, plan: Plan, config: Config) -> list[Person]:
+    """Those who are restored, have references and no LoRA."""
+    return [p for p in job.everybody if p.name in plan.people and not (p.lora or config.weights.lora)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import check_writable, write_json
+from ipfvr.core.hashes import digest
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
 from ipfvr.core.startup import importing
@@ -53,7 +54,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     extras = find_beside(reader, job.output)
     # Imported here: what a user can have got wrong is said before the seconds that this takes.
     from ipfvr.film.analysis import analyse, damage
-    from ipfvr.film.inputs import digest, job_inputs
+    from ipfvr.film.inputs import job_inputs
 
     inputs = job_inputs(job, config)
     parts = Parts(job.output, inputs)
@@ -146,7 +147,7 @@ def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
     report = job.output.with_suffix(".json")
     if not (job.output.is_file() and report.is_file() and job.source.is_file()):
         return None
-    from ipfvr.film.inputs import digest, job_inputs
+    from ipfvr.film.inputs import job_inputs
 
     try:
         content = json.loads(report.read_text())

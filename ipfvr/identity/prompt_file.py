@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
+from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.identity.attributes import EXPRESSIONS, WORDS, check_attribute
 
@@ -94,8 +95,18 @@ def read_by_hand(pictures: Sequence[Path], config: Config) -> ByHand | None:
     """
     if not config.prompt.describe:
         return None
-    path = Path(config.prompt.file) if config.prompt.file else find_prompt(pictures)
+    path = _chosen(pictures, config.prompt.file)
     return read_prompt(path) if path else None
+
+
+def prompt_digest(pictures: Sequence[Path], file: str) -> str:
+    """SHA-256 of what :func:`read_by_hand` would read, ``file`` being ``prompt.file``; empty where there is nothing."""
+    path = _chosen(pictures, file)
+    return sha256(path) if path is not None and path.is_file() else ""
+
+
+def _chosen(pictures: Sequence[Path], file: str) -> Path | None:
+    return Path(file) if file else find_prompt(pictures)
 
 
 def write_prompt(

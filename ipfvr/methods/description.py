@@ -15,6 +15,7 @@ from string import Formatter
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -95,12 +96,7 @@ def read_description(path: str | Path) -> Description:
             value of the wrong type, a place in the command that does not exist.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no description of a program {path}")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    content = load_yaml(path, "description of a program")
     _check_keys(content, Description, path)
     try:
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Description), content))

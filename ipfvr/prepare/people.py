@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic, check_writable, write_json
-from ipfvr.core.hashes import sha256
+from ipfvr.core.hashes import digest, sha256
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES
@@ -194,4 +193,4 @@ def _key(files: Sequence[Path], networks: Networks, config: Config) -> str:
         "seed": config.seed,
         "networks": [networks.recogniser.sha256, *(sha256(path) for path in networks.detector.weights.values())],
     }
-    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    return digest(decided)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ipfvr.core.files import write_json
+from ipfvr.core.hashes import digest
 
 FORMAT = 1  # raised when a cell's content changes its meaning: every cell is then made anew
 RECORD = "cell.json"
@@ -39,8 +39,7 @@ class Cell:
     @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits."""
-        text = json.dumps({"format": FORMAT, "kind": self.kind, **self.key}, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest({"format": FORMAT, "kind": self.kind, **self.key})[:16]
 
 
 class Store:

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ipfvr.core.config import PRESETS, load_config
+from ipfvr.core.config import PRESETS, load_config, load_yaml
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.metrics.columns import COLUMNS
@@ -194,12 +194,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         UserError: a file that is not there or says what does not exist; an unknown key names the nearest valid one.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no experiment file {path}")
-    try:
-        layer = OmegaConf.load(path)
-    except Exception as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    layer = load_yaml(path, "experiment file")
     if not OmegaConf.is_dict(layer):
         raise UserError(f"{path} must hold keys and values")
     own, limits, options = {f.name for f in fields(Experiment)}, {f.name for f in fields(Limits)}, []

@@ -79,6 +79,11 @@ class BaseTraining(Trained):
         z_hq, z_lq = z.unflatten(0, (-1, count)).transpose(1, 2).chunk(2)
         return z_hq, z_lq
 
+    def drawn(self, latents: Tensor) -> Tensor:
+        """Decoded latents (B, C, F, h, w): (B * F, 3, S, S), in single precision."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.codec.decode(latents.float().transpose(1, 2).flatten(0, 1))
+
     def embed(self, texts: list[str]) -> Tensor:
         """Text embeddings (B, L, D); the encoder is frozen, so each sentence is run once."""
         new = sorted(set(texts) - set(self._words))

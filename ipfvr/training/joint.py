@@ -98,9 +98,7 @@ class JointTraining(AdapterTraining):
 
     def _pixels(self, batch: dict[str, Any], restored: Tensor) -> tuple[Tensor, Tensor]:
         """What the losses on pixels see, (B * F, 3, S, S) each: the decoded estimate, and the truth."""
-        real = batch["pixels"].flatten(0, 1)
-        with torch.autocast(real.device.type, enabled=False):
-            drawn = self.codec.decode(restored.float().transpose(1, 2).flatten(0, 1))
+        real, drawn = batch["pixels"].flatten(0, 1), self.drawn(restored)
         if "weight" in batch:
             weight = batch["weight"].repeat_interleave(restored.shape[2], 0)
             drawn = weight * drawn + (1 - weight) * real

@@ -71,6 +71,7 @@ class LoraTraining(BaseTraining):
         self.person, self.words = person, words or {}
         self.face_rewards = FaceRewards(self.codec, recogniser, person.embedding(recogniser))
         self.history: list[dict[str, float]] = []
+        self._tokens: Tensor | None = None
 
     def build(self) -> None:
         """The frozen denoiser with adapters, and the image prompt where there are weights for one."""
@@ -131,11 +132,11 @@ class LoraTraining(BaseTraining):
 
     @torch.no_grad()
     def image_tokens(self) -> Tensor | None:
-        """The references' image tokens (1, N, D), or None without an image prompt."""
-        if self.prompt is None:
-            return None
-        faces = to_tensor(np.stack([r.face for r in self.person.references]))
-        return self.prompt(faces.to(self.device))
+        """The references' image tokens (1, N, D), made once, as nothing that makes them learns; None without any."""
+        if self._tokens is None and self.prompt is not None:
+            faces = to_tensor(np.stack([r.face for r in self.person.references]))
+            self._tokens = self.prompt(faces.to(self.device))
+        return self._tokens
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The adapters and what was logged; everything else is frozen and has files of its own."""

@@ -8,8 +8,6 @@ cache folder, by the hash of all that it depends on, and taken from there the ne
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import time
@@ -27,12 +25,12 @@ from tqdm import tqdm
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.files import whole_folder
 from ipfvr.core.folders import cache_folder
-from ipfvr.core.hashes import sha256
+from ipfvr.core.hashes import digest, sha256
 from ipfvr.core.options import Config
-from ipfvr.data.scenes import Person, SceneData, load_picture, load_reference
+from ipfvr.data.scenes import Person, SceneData, load_picture
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.identity.prompt_file import find_prompt
+from ipfvr.identity.prompt_file import prompt_digest
 from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
@@ -66,8 +64,7 @@ class PictureLoraTraining(LoraTraining):
             _, base = self.estimate(self.network, **given._asdict())
         loss, restored = self.estimate(self.network, **given._asdict())
         real, points = batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1).cpu().numpy()
-        with torch.autocast(restored.device.type, enabled=False):
-            drawn = self.codec.decode(restored.float().transpose(1, 2).flatten(0, 1))
+        drawn = self.drawn(restored)
 
         def losses(pixels: Tensor) -> Losses:
             return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, one_person=True)
@@ -101,7 +98,7 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
         UserError: a picture without one clear face; weights that are not there; a cache folder that cannot be written.
     """
     folder = learned_folder(config, pictures, choose)
-    if not (folder / CARD).is_file():
+    if not is_learned(folder):
         began = time.monotonic()
         with whole_folder(folder) as partial:
             learn(learning(config, identity), pictures, partial, choose, quiet)
@@ -114,18 +111,21 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
 def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
     """Where the LoRA of these pictures lies, learnt or not."""
     sections = asdict(config)
-    by_hand = Path(config.prompt.file) if config.prompt.file else find_prompt(pictures)
     depends = {
         "configuration": {name: sections[name] for name in _SECTIONS},
         "video": [config.video.size, config.video.scale],
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
-        "words": sha256(by_hand) if by_hand is not None and by_hand.is_file() else "",
+        "words": prompt_digest(pictures, config.prompt.file),
         "base": base_record(config),
         "weights": [sha256(path) for path in weight_files(config, needed_parts(config)).values()],
     }
-    key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
-    return cache_folder() / "learned" / key[:32]
+    return cache_folder() / "learned" / digest(depends)[:32]
+
+
+def is_learned(folder: Path) -> bool:
+    """Whether a folder of :func:`learned_folder` is there and whole."""
+    return (folder / CARD).is_file()
 
 
 def learning(config: Config, identity: str) -> Config:
@@ -176,10 +176,9 @@ def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 
     """
     size = config.video.size
     detector, recogniser = make_detector(config.faces), load_recogniser(config.reward.recogniser)
-    references = [load_reference(path, detector, recogniser, size, choose) for path in pictures]
-    scenes = [load_picture(path, detector, size, choose) for path in pictures]
-    likeness = {scene.path.name: 1.0 for scene in scenes}  # a picture is like itself
-    person = Person(config.data.identity, references, scenes, [], likeness)
+    found = [load_picture(path, detector, recogniser, size, choose) for path in pictures]
+    likeness = {scene.path.name: 1.0 for _, scene in found}  # a picture is like itself
+    person = Person(config.data.identity, [ref for ref, _ in found], [scene for _, scene in found], [], likeness)
     config, words = speaking_of(config, person)
     device = choose_device(config.device)
     bf16 = choose_dtype(config.dtype, device) != torch.float32
