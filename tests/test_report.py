@@ -26,8 +26,8 @@ from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table
 from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.people import find_people
-from ipfvr.study.results import Difference, Line, Results, merged, verdict
-from ipfvr.study.schema import load_study
+from ipfvr.study.results import Difference, Line, Results, decide, merged, over_seeds, verdict
+from ipfvr.study.schema import Claim, Experiment, Row, load_study
 from ipfvr.weights import registry
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -37,8 +37,8 @@ FILES = sorted(f for f in EXPERIMENTS.glob("*.yaml") if "rows" in OmegaConf.load
 @pytest.fixture
 def results() -> Results:
     """Two rows with numbers, one without."""
-    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3), "lpips": None}
-    base = {"psnr": Summary(27.5, None, None, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3), "lpips": None}
+    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3, 3), "lpips": None}
+    base = {"psnr": Summary(27.5, None, None, 1, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3, 3), "lpips": None}
     none = dict.fromkeys(ours)
     paper = {"psnr": 29.51, "ids_gt": 0.582, "lpips": 0.216}
     missing = {"lpips": "no weights <here>"}
@@ -52,7 +52,7 @@ def results() -> Results:
         | {"per_frame": {"ids_gt": [0.5, None, share], "psnr": [1.0]}}
         for clip, share in (("a_0", 0.4), ("a_1", 0.6))
     ]
-    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 3), -1.0, "holds")])]
+    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 4, 8), -1.0, "holds")])]
     return Results("t", "Title <b>", "mini", ["psnr", "ids_gt", "lpips"], lines, cells, claims, ["a footnote"])
 
 
@@ -62,7 +62,7 @@ def test_every_file_has_the_same_numbers(results: Results) -> None:
     markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
     for line, row in zip(found["lines"], rows, strict=True):
         for key, summary in line["summaries"].items():
-            for part in ("mean", "low", "high", "clips"):
+            for part in ("mean", "low", "high", "people", "clips"):
                 value = summary[part] if summary else None
                 assert row[f"{key}_{part}"] == ("" if value is None else str(value))
             if summary:
@@ -134,15 +134,40 @@ def test_notes_that_differ_in_a_list_become_one() -> None:
 
 def test_a_verdict_is_where_the_interval_lies() -> None:
     for low, high, psnr, e_warp in ((0.1, 0.2, "holds", "does not hold"), (-0.2, -0.1, "does not hold", "holds")):
-        summary = Summary((low + high) / 2, low, high, 5)
+        summary = Summary((low + high) / 2, low, high, 5, 5)
         assert verdict(summary, "psnr") == psnr
         assert verdict(summary, "e_warp_gt") == e_warp
-    assert verdict(Summary(0.1, -0.1, 0.3, 5), "psnr") == "undecided"
-    assert verdict(Summary(0.1, None, None, 1), "psnr") == "undecided"
-    assert verdict(Summary(0.1, 0.1, 0.2, 3), "psnr") == "undecided", "three clips decide nothing"
+    assert verdict(Summary(0.1, -0.1, 0.3, 5, 5), "psnr") == "undecided"
+    assert verdict(Summary(0.1, None, None, 1, 8), "psnr") == "undecided"
+    assert verdict(Summary(0.1, 0.1, 0.2, 3, 24), "psnr") == "undecided", "three people decide nothing"
     assert verdict(None, "psnr") == "not run"
-    assert summary_of([None, None]) is None
-    assert summary_of([1.0, None, 3.0]).mean == 2.0
+
+
+def test_differences_are_of_people_and_a_clip_counts_once() -> None:
+    """However many levels and seeds there are, and though two people's clips have one name."""
+    columns, levels, people = ["psnr"], ["light", "heavy"], "abcd"
+    experiment = Experiment(rows={"Ours": Row(), "Base": Row()}, levels=levels)
+    gain = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 6.0}
+
+    def cells(row: str, level: str) -> list[dict]:
+        return [
+            {
+                "person": p,
+                "clip": "scene_0",
+                "scores": {"psnr": 20 + seed + (gain[p] + (level == "heavy")) * (row == "Ours")},
+            }
+            for p in people
+            for seed in (0, 1)
+        ]
+
+    by_arm = {(row, level): over_seeds(cells(row, level), columns) for row in ("Ours", "Base") for level in levels}
+    claim = Claim("Ours", ["Base"], ["psnr"], "better.")
+    (found,) = decide(claim, by_arm, experiment, {})
+    assert found.summary == summary_of((p, gain[p] + 0.5) for p in people)
+    assert (found.summary.people, found.summary.clips, found.verdict) == (4, 4, "holds")
+    del by_arm["Base", "heavy"]["d", "scene_0"]
+    (found,) = decide(claim, by_arm, experiment, {})
+    assert (found.summary.people, found.verdict) == (3, "undecided"), "d lacks a level; three people decide nothing"
 
 
 def test_a_paper_against_its_own_sentence_is_noticed(results: Results) -> None:

@@ -27,8 +27,8 @@ def results_json(results: Results) -> dict[str, Any]:
 
 
 def csv_table(results: Results) -> str:
-    """A line a row: mean, ends of the interval, clips and the paper's number for each metric, at full precision."""
-    parts = ("mean", "low", "high", "clips", "paper")
+    """A line a row: mean, ends of the interval, people, clips and the paper's number of each metric, unrounded."""
+    parts = ("mean", "low", "high", "people", "clips", "paper")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = [f"{key}_{part}" for key in results.columns for part in parts]
@@ -37,7 +37,7 @@ def csv_table(results: Results) -> str:
         cells: list[Any] = [line.row, line.level, line.method, line.status, "; ".join(line.reasons)]
         for key in results.columns:
             found = line.summaries[key]
-            cells += [found.mean, found.low, found.high, found.clips] if found else [None] * 4
+            cells += [found.mean, found.low, found.high, found.people, found.clips] if found else [None] * 5
             cells.append(line.paper.get(key))
         writer.writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()

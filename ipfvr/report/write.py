@@ -68,7 +68,7 @@ def terms_of(results: Results, study: Study) -> dict[str, str]:
     first = (
         f"{len(distinct)} clips of {len(people)} people ({', '.join(people)}), {limits.frames} frames of "
         f"{video.size} x {video.size}; Eq. 13 at r = {video.scale}, levels {', '.join(study.experiment.levels)}; means "
-        f"over seeds {', '.join(map(str, limits.seeds))}, then over clips; clips of one person are not independent"
+        f"over seeds {', '.join(map(str, limits.seeds))}, then over the clips of a person, then over people"
     )
     return {"data": first, **protocol(rows, make_scorer(study.config(), aligned=True, metrics=KEYS))}
 
