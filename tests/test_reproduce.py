@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.people import find_people, write_sample
-from ipfvr.study.plan import find_clips, plan_arms, plan_clips
+from ipfvr.study.plan import Clip, find_clips, plan_arms, plan_clips
 from ipfvr.study.pool import Pool, blocked, in_order
 from ipfvr.study.schema import Study, load_study
+from ipfvr.weights import needs, registry
+from ipfvr.weights.needs import digest_of
 
 TEXT = """
 title: "Two rows & a stranger"
@@ -182,6 +185,53 @@ def arms_of(study: Study) -> list:
     people, base, _ = find_people(study)
     store = Store(study.store)
     return plan_arms(study, find_clips(plan_clips(study, people), store), people, store, base)
+
+
+def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, tmp_path, monkeypatch) -> None:
+    """A file that judges trains and restores nothing again, one that finds faces does."""
+    (tmp_path / "lora.yaml").write_text("train: {module: lora}\n")
+    (tmp_path / "small.yaml").write_text(
+        'title: "LoRA"\ncolumns: [psnr]\nloras: {one: []}\n'
+        "rows: {Base: {method: venhancer}, Ours: {lora: one}}\ntiny: {clips: 1, frames: 6}\n"
+    )
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    files = tmp_path / "weights"
+    files.mkdir()
+    monkeypatch.setenv(registry.VARIABLE, str(files))
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+
+    def hashes(*more: str) -> dict[str, str]:
+        """Of the cells of one clip, by what they are."""
+        common = ["preset=tiny", f"data.root={data}", f"output={tmp_path / 'out'}", *more]
+        study = load_study(tmp_path / "small.yaml", common)
+        person = find_people(study)[0][0]
+        (_, scene) = plan_clips(study, [person])[0]
+        clip = Clip("a_0", person, Cell("clips", "a", {}), 0, 0, 24.0)
+        base, ours = (arm.tasks[0] for arm in plan_arms(study, [clip], [person], Store(study.store), data))
+        found = {"scene": scene, "low": ours.restored.after[0], "lora": ours.restored.after[1], "base": base.restored}
+        return {k: c.hash for k, c in {**found, "ours": ours.restored, "scores": ours.scores}.items()}
+
+    def changed(*more: str) -> set[str]:
+        now = hashes(*more)
+        return {name for name, value in now.items() if value != before[name]}
+
+    before = hashes()
+    assert hashes() == before
+    (files / "judge.pth").write_bytes(b"judge")
+    assert changed(f"weights.recogniser={files / 'judge.pth'}") == {"scores"}
+    assert changed("weights.recogniser=mini/recogniser") == {"scores"}
+    assert changed("reward.recogniser=mini/recogniser") == {"lora", "ours", "scores"}
+    assert changed("optimizer.steps=7") == {"lora", "ours", "scores"}
+    assert changed("learn.steps=7", "train.output=x", "device=cpu", "people.same=0.5") == set()
+    # The weights beside the judge's that a verb may fetch: each changes what reads it.
+    monkeypatch.setattr(needs, "find", lambda entry: entry.name == "yunet")
+    monkeypatch.setattr(needs, "digest_of", lambda name, real=digest_of: "new" if name == "yunet" else real(name))
+    assert changed() == {"scene", "lora", "ours", "scores"}
+    monkeypatch.setattr(needs, "find", lambda entry: None)
+    (data / "astronaut" / "prompt.yaml").write_text("emotion: happy\n")
+    assert changed() == {"lora", "ours", "scores"}
 
 
 @pytest.mark.slow  # a process imports torch anew
