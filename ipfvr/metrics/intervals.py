@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -111,5 +110,8 @@ def summary_of(numbers: Iterable[tuple[str, float | None]]) -> Summary | None:
 
 def _tail(people: int, confidence: float) -> float:
     """The share of resamples on either side of the interval."""
+    # Imported here: a report of numbers that are there already needs none of it.
+    from scipy.special import ndtr, stdtrit
+
     student = stdtrit(people - 1, (1 + confidence) / 2)
     return float(ndtr(-math.sqrt(people / (people - 1)) * student))
