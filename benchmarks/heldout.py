@@ -27,7 +27,7 @@ from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.intervals import summary_of
 from ipfvr.metrics.protocol import protocol
-from ipfvr.report.tables import interval
+from ipfvr.report.numbers import interval
 from ipfvr.video.reader import read_frames
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture, write_video

@@ -21,8 +21,10 @@ from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import KEYS, make_scorer
 from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.report.dashboard import dashboard
+from ipfvr.report.numbers import interval, number
 from ipfvr.report.page import Exhibit, page
-from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
+from ipfvr.report.sentences import conclusions
+from ipfvr.report.tables import csv_table, latex_table, markdown_table, results_json
 from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.people import find_people
@@ -59,7 +61,8 @@ def results() -> Results:
 def test_every_file_has_the_same_numbers(results: Results) -> None:
     found = json.loads(json.dumps(results_json(results)))
     rows = list(csv.DictReader(io.StringIO(csv_table(results))))
-    markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
+    markdown, latex = markdown_table(results), latex_table(results)
+    html = re.sub(r"<span class=ends>(.*?)</span>", r"\1", page(results, Exhibit()))
     for line, row in zip(found["lines"], rows, strict=True):
         for key, summary in line["summaries"].items():
             for part in ("mean", "low", "high", "people", "clips"):
@@ -72,7 +75,7 @@ def test_every_file_has_the_same_numbers(results: Results) -> None:
                 assert text in latex
                 assert text in html
     assert rows[2]["status"] == "not run"
-    assert [len(line.split(" & ")) for line in latex.splitlines() if line.endswith(r"\\")] == [4] * 4
+    assert [len(line.split(" & ")) for line in latex.splitlines() if line.endswith(r"\\")] == [3] * 3
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tables}) == 1
 
@@ -80,17 +83,45 @@ def test_every_file_has_the_same_numbers(results: Results) -> None:
 def test_what_is_missing_says_why_and_what_is_special_is_escaped(results: Results) -> None:
     markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
     for text in (markdown, html.replace("&lt;", "<").replace("&gt;", ">")):
-        assert "LPIPS n/a: no weights <here>" in text
-        assert "not run: KEEP is not installed: git clone <x>" in text
         assert "a footnote" in text
+    folds = markdown, html.replace("&lt;", "<").replace("&gt;", ">").replace("<dt>", "- ").replace("</dt><dd>", ": ")
+    for text in folds:
+        assert text.replace(r"\|", "|").count("- Keep | it: KEEP is not installed: git clone <x>") == 1
+        assert "- LPIPS: no weights <here>" in text
+        assert "LPIPS n/a" not in text, "a column without any number is folded as a whole"
     assert "git clone <x>" not in html
     assert r"Ours \& co\_1" in latex
     assert r"Base 100\%" in latex
     assert latex.count("{") == latex.count("}")
     assert r"\textbf{28.12 [27.00, 29.50]}" in latex
-    assert "paper 29.51 <b class=worse>" in html
-    assert "paper 0.582 <b class=better>" in html
-    assert "paper 0.216 <b class=none>" in html, "no direction without a number of ours"
+    assert html.count("<div class=paper>paper ") == 2, "29.51 and 0.582; nothing of ours stands above 0.216"
+    assert "Not here: <b>Keep | it</b>, <b>LPIPS</b>." in html
+    results.lines[1].missing["ids_gt"] = "no face"
+    results.lines[1].summaries["ids_gt"] = None
+    assert "IDS to truth n/a: no face" in markdown_table(results)
+    assert "IDS to truth n/a: no face" in page(results, Exhibit())
+
+
+def test_the_papers_numbers_are_compared_by_sign_alone(results: Results) -> None:
+    """Neither 'better' nor 'worse' than numbers of other people at another size; what holds is counted."""
+    ours = Difference("ids_gt", "Ours", "Base", Summary(0.03, 0.01, 0.06, 7, 14), 0.197, "holds")
+    lower = Difference("ids_gt", "Ours", "Keep", None, 0.2, "not run")
+    same = Difference("psnr", "Ours", "Base", Summary(0.3, -0.1, 0.6, 7, 14), 0.0, "undecided")
+    learnt = Difference("psnr", "Ours", "Keep", None, None, "not drawn")
+    results.claims = [("ours is better.", [ours, lower, same, learnt])]
+    for text in (markdown_table(results), page(results, Exhibit())):
+        plain = re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(style|script)>.*?</\1>", "", text))
+        assert "holds in 1, undecided in 1, not drawn in 1, not run in 1 of 4" in plain
+        assert "+0.0300 [+0.0100, +0.0600]" in plain
+        assert "14 clips of 7 people" in plain
+        assert "0.197" not in plain
+        assert "worse" not in plain
+        assert plain.count("better") == plain.count("ours is better")
+        assert "Not run: Keep." in plain
+        assert "Not drawn, for it would rest on what was trained on: Keep." in plain
+    sentences = conclusions(results)[0]
+    assert "(the paper: higher): holds." in sentences
+    assert "(the paper: equal): undecided." in sentences
 
 
 class Reader(HTMLParser):
@@ -121,7 +152,7 @@ def test_the_page_is_whole_and_needs_no_network(results: Results, tmp_path: Path
     assert not reader.open, "every tag is closed"
     assert reader.counts["video"] == 3
     assert reader.counts["img"] == 1
-    assert reader.counts["td"] == 9
+    assert reader.counts["td"] == 4 + 5, "two rows of two numbers, one difference of five parts"
     assert len(reader.addresses) == 4
     assert all(address.startswith("data:") for address in reader.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
@@ -165,13 +196,19 @@ def test_differences_are_of_people_and_a_clip_counts_once() -> None:
     (found,) = decide(claim, by_arm, experiment, {})
     assert found.summary == summary_of((p, gain[p] + 0.5) for p in people)
     assert (found.summary.people, found.summary.clips, found.verdict) == (4, 4, "holds")
+    assert decide(claim, by_arm, experiment, {}, {"d"})[0].verdict == "holds", "no row has a LoRA"
+    experiment.rows["Ours"].lora = "reward"
+    (found,) = decide(claim, by_arm, experiment, {}, {"d"})
+    assert (found.summary.people, found.verdict) == (3, "undecided"), "d's clips are those d's LoRA is trained on"
+    (found,) = decide(claim, by_arm, experiment, {}, set(people))
+    assert (found.summary, found.verdict) == (None, "not drawn")
     del by_arm["Base", "heavy"]["d", "scene_0"]
     (found,) = decide(claim, by_arm, experiment, {})
     assert (found.summary.people, found.verdict) == (3, "undecided"), "d lacks a level; three people decide nothing"
 
 
 def test_a_paper_against_its_own_sentence_is_noticed(results: Results) -> None:
-    assert "(paper -1, which is against its own sentence): holds." in markdown_table(results)
+    assert "8 clips of 4 people (the paper: lower, against its own sentence): holds." in markdown_table(results)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -17,11 +17,13 @@ import pytest
 from stubs import lively
 
 import ipfvr.study.work as work
+from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.layout import read_root
 from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Cell, Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.people import find_people, write_sample
 from ipfvr.study.plan import Clip, find_clips, plan_arms, plan_clips
 from ipfvr.study.pool import Pool, blocked, in_order
@@ -221,7 +223,8 @@ def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, 
     assert hashes() == before
     (files / "judge.pth").write_bytes(b"judge")
     assert changed(f"weights.recogniser={files / 'judge.pth'}") == {"scores"}
-    assert changed("weights.recogniser=mini/recogniser") == {"scores"}
+    assert changed("weights.recogniser=mini/dlib") == {"scores"}
+    assert changed("weights.recogniser=mini/recogniser") == set(), "it stands in where the judge's file is not here"
     assert changed("reward.recogniser=mini/recogniser") == {"lora", "ours", "scores"}
     assert changed("optimizer.steps=7") == {"lora", "ours", "scores"}
     assert changed("learn.steps=7", "train.output=x", "device=cpu", "people.same=0.5") == set()
@@ -232,6 +235,26 @@ def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, 
     monkeypatch.setattr(needs, "find", lambda entry: None)
     (data / "astronaut" / "prompt.yaml").write_text("emotion: happy\n")
     assert changed() == {"lora", "ours", "scores"}
+
+
+def test_a_judge_that_trained_with_the_restorer_says_so(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    stranger = tmp_path / "stranger.pth"
+    stranger.write_bytes(b"x")
+    for name, chosen, says in (
+        ("mobilefacenet", "mini/recogniser", "It stands in for mobilefacenet"),
+        ("mini/recogniser", "mini/recogniser", "mini was trained with it."),
+        ("mini/dlib", "mini/dlib", "mini was trained with it, and each LoRA was, by the reward."),
+    ):
+        judge = choose_judge(load_config(None, [f"weights.recogniser={name}"]))
+        assert judge.name == chosen
+        assert "not independent" in judge.note
+        assert says in judge.note
+    assert choose_judge(load_config(None, [f"weights.recogniser={stranger}"])) == (str(stranger), "")
+    config = load_config(None, [f"weights.recogniser={stranger}", f"reward.recogniser={stranger}"])
+    assert "not independent" in choose_judge(config).note
 
 
 @pytest.mark.slow  # a process imports torch anew

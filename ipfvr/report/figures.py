@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.metrics.columns import COLUMNS
 from ipfvr.report.plots import heat_map, line_plot
 from ipfvr.study.cells import Store
 from ipfvr.study.plan import Arm, Clip, clip_borders, sharp_folder
@@ -88,7 +87,7 @@ def _over_frames(study: Study, results: Results) -> dict[str, np.ndarray]:
     video = study.config().video
     marks = clip_borders(study.limits.frames, video.clip_frames, video.overlap)
     title = f"{clip}, seed {seed}; dotted: borders of clips"
-    return {"IDS over frames": line_plot(lines, title, "frame", COLUMNS[key].title, marks)}
+    return {"IDS over frames": line_plot(lines, title, "frame", results.label(key).title, marks)}
 
 
 def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
@@ -102,8 +101,10 @@ def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
             if any(v is not None for v in values):
                 lines[row] = values
         if lines:
-            title = f"{COLUMNS[key].title} by degradation: " + ", ".join(f"{i} {v}" for i, v in enumerate(levels))
-            found[f"{COLUMNS[key].title} over levels"] = line_plot(lines, title, "level", COLUMNS[key].title)
+            title = f"{results.label(key).title} by degradation: " + ", ".join(f"{i} {v}" for i, v in enumerate(levels))
+            found[f"{results.label(key).title} over levels"] = line_plot(
+                lines, title, "level", results.label(key).title
+            )
     return found
 
 
@@ -122,7 +123,7 @@ def _over_grid(study: Study, results: Results) -> dict[str, np.ndarray]:
                 values[r, c] = summary.mean if summary else np.nan
         if np.isfinite(values).any():
             labels = [f"{v:g}" for v in down], [f"{v:g}" for v in across]
-            info = COLUMNS[key]
+            info = results.label(key)
             found[f"{info.title} over the weights"] = heat_map(
                 values, *labels, f"{info.title}, mean over people", (names[0], names[1]), info.digits
             )

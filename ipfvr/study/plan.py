@@ -15,6 +15,7 @@ from ipfvr.data.layout import Folder, piece_name, piece_seed
 from ipfvr.methods.settings import IMPERSONAL, digests, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.study.cells import Cell, Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.needs import WORDS, absent, detector_digests, digest_of, needed_parts
@@ -240,19 +241,20 @@ def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: 
     """The scores of a restored clip; IDS to reference is to the pictures that rows are shown."""
     references = clip.person.references[: max(1, study.experiment.references)]
     borders = clip_borders(study.limits.frames, config.video.clip_frames, config.video.overlap)
+    judge = choose_judge(study.config()).name
     key = {
         "restored": restored.hash,
         "truth": level != "real",
         "references": [sha256(p) for p in references],
         "borders": borders,
-        "recogniser": digest_of(study.config().weights.recogniser),
+        "recogniser": digest_of(judge),
         "weights": {name: found for name in WEIGHTS if (found := _digest(name))},
     }
     given = {
         "restored": str(store.folder(restored) / "frames"),
         "truth": str(sharp_folder(clip, store)) if level != "real" else "",
         "references": [str(p) for p in references],
-        "pairs": list(study.pairs),
+        "pairs": [*study.pairs, f"weights.recogniser={judge}"],
         "clip": clip.name,
     }
     return Cell("scores", restored.name, key, given, (restored,))

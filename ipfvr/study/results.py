@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ipfvr.metrics.columns import COLUMNS
+from ipfvr.metrics.columns import COLUMNS, LIKENESS, labelled
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.study.cells import Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.paper import paper_table
 from ipfvr.study.plan import Arm
 from ipfvr.study.pool import outcome
@@ -19,7 +21,7 @@ from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
 DECIDED_BY = 4  # people: of fewer a bootstrap interval is hardly more than their range
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+HOLDS, FAILS, OPEN, NOT_DRAWN = "holds", "does not hold", "undecided", "not drawn"
 Clips = Mapping[tuple[str, str], Mapping[str, float | None]]  # (person, clip) to metric to number
 
 
@@ -33,7 +35,8 @@ class Difference:
         summary: the mean difference over people and its interval; None: there are no pairs.
         paper: the difference of the paper's numbers; None: it has none.
         verdict: ``holds`` where the interval lies on the side that the claim says, ``does not hold`` where it lies on
-            the other, ``undecided`` where it holds 0 or there are few people, ``not run``.
+            the other, ``undecided`` where it holds 0 or there are few people, ``not drawn`` where all clips are
+            such that a LoRA was trained on them, ``not run``.
     """
 
     metric: str
@@ -74,7 +77,16 @@ class Line:
 
 @dataclass
 class Results:
-    """Everything that a report shows; plain values."""
+    """Everything that a report shows; plain values.
+
+    Attributes:
+        name, title, preset, columns: of the experiment.
+        lines: of the table.
+        cells: scores, a clip and seed each.
+        claims: sentences with their differences.
+        footnotes: what a reader must know.
+        judge: the recogniser behind likeness where it had a part in the training; empty: it had none.
+    """
 
     name: str
     title: str
@@ -84,6 +96,12 @@ class Results:
     cells: list[dict[str, Any]]
     claims: list[tuple[str, list[Difference]]]
     footnotes: list[str]
+    judge: str = ""
+
+    def label(self, metric: str) -> MetricInfo:
+        """The label of a column; likeness by a recogniser that is not independent says so."""
+        by = f"{self.judge}, not independent" if self.judge and metric in LIKENESS else ""
+        return labelled(metric, by=by)
 
     @property
     def failed(self) -> list[Line]:
@@ -112,10 +130,13 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
         cells += found
         by_arm[arm.row, arm.level] = over_seeds(found, columns)
         lines.append(_line(arm, found, by_arm[arm.row, arm.level], columns, paper, store))
-    claims = [(claim.says, decide(claim, by_arm, experiment, paper)) for claim in experiment.claims]
-    return Results(
-        study.name, experiment.title, study.preset, columns, lines, cells, claims, list(experiment.footnotes)
-    )
+    trained_on = {p.name for arm in arms for t in arm.tasks if set((p := t.clip.person).test) & set(p.train)}
+    claims = [(claim.says, decide(claim, by_arm, experiment, paper, trained_on)) for claim in experiment.claims]
+    judge, notes = choose_judge(study.config()), list(experiment.footnotes)
+    if judge.note:
+        notes.append(judge.note)
+    named = judge.name if judge.note else ""
+    return Results(study.name, experiment.title, study.preset, columns, lines, cells, claims, notes, named)
 
 
 def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Clips:
@@ -133,8 +154,18 @@ def decide(
     by_arm: Mapping[tuple[str, str], Clips],
     experiment: Experiment,
     paper: Mapping[str, Mapping[str, float]],
+    trained_on: Set[str] = frozenset(),
 ) -> list[Difference]:
-    """A claim's differences, a row and metric at a time, over the clips that both rows have at all levels."""
+    """A claim's differences, a row and metric at a time, over the clips that both rows have at all levels.
+
+    Args:
+        claim: the sentence.
+        by_arm: the numbers, by row and level.
+        experiment: says what the rows are.
+        paper: its numbers, by row and metric.
+        trained_on: people whose clips are those that their LoRA is trained on: nothing follows from them for a row
+            with one.
+    """
     found = []
     named = {name: row.paper or name for name, row in experiment.rows.items()}
     for than in claim.than or [name for name in experiment.rows if name != claim.better]:
@@ -143,10 +174,13 @@ def decide(
                 differences(by_arm.get((claim.better, level), {}), by_arm.get((than, level), {}), metric)
                 for level in experiment.levels
             ]
-            summary = summary_of((clip[0], _mean([at.get(clip) for at in found_at])) for clip in found_at[0])
+            learnt = any(experiment.rows[name].lora for name in (claim.better, than) if name in experiment.rows)
+            clips = [clip for clip in found_at[0] if not (learnt and clip[0] in trained_on)]
+            summary = summary_of((clip[0], _mean([at.get(clip) for at in found_at])) for clip in clips)
+            said = NOT_DRAWN if found_at[0] and not clips else verdict(summary, metric)
             a, b = (paper.get(named.get(name, name), {}).get(metric) for name in (claim.better, than))
             printed = None if a is None or b is None else round(a - b, 6)
-            found.append(Difference(metric, claim.better, than, summary, printed, verdict(summary, metric)))
+            found.append(Difference(metric, claim.better, than, summary, printed, said))
     return found
 
 
