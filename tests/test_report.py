@@ -232,10 +232,16 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_an_experiment_of_shared_people_runs_on_other_data_as_it_is(file, output, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    monkeypatch.setattr("ipfvr.study.people.SAMPLE_FRAMES", 2)
     people, root, said = find_people(load_study(file, [output]))
-    assert ([person.name for person in people], "sample" in said) == (["astronaut"], True)
+    sample = ["astronaut", "drawn_narrow", "drawn_wide"]
+    assert ([person.name for person in people], "sample" in said) == (sample, True)
+    for person in people:
+        assert len(person.train) == len(person.test) == len(person.references) == 1
+        assert person.train[0].read_bytes() != person.test[0].read_bytes()
+        assert "over one picture" in person.note
     mine = [output, f"data.root={root}"]
-    assert [person.name for person in find_people(load_study(file, mine))[0]] == ["astronaut"]
+    assert [person.name for person in find_people(load_study(file, mine))[0]] == sample
     with pytest.raises(UserError, match="no anna in"):
         find_people(load_study(file, [*mine, "people=[anna]"]))
 
