@@ -227,6 +227,7 @@ def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, 
     assert changed("weights.recogniser=mini/dlib") == {"scores"}
     assert changed("weights.recogniser=mini/recogniser") == set(), "it stands in where the judge's file is not here"
     assert changed("reward.recogniser=mini/recogniser") == {"lora", "ours", "scores"}
+    assert changed("seeds=[1]") == {"base", "ours", "scores"}
     assert changed("optimizer.steps=7") == {"lora", "ours", "scores"}
     assert changed("learn.steps=7", "train.output=x", "device=cpu", "people.same=0.5") == set()
     # The weights beside the judge's that a verb may fetch: each changes what reads it.
@@ -234,6 +235,12 @@ def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, 
     monkeypatch.setattr(needs, "digest_of", lambda name, real=digest_of: "new" if name == "yunet" else real(name))
     assert changed() == {"scene", "lora", "ours", "scores"}
     monkeypatch.setattr(needs, "find", lambda entry: None)
+    scene = next((data / "astronaut" / "train").iterdir())
+    content = scene.read_bytes()
+    scene.write_bytes(content + b"0")
+    assert changed() == {"lora", "ours", "scores"}
+    scene.write_bytes(content)
+    assert changed() == set()
     (data / "astronaut" / "prompt.yaml").write_text("emotion: happy\n")
     assert changed() == {"lora", "ours", "scores"}
 
