@@ -153,7 +153,8 @@ def make_loggers(config: Config, start: int) -> list:
             Path(config.train.output).mkdir(parents=True, exist_ok=True)
             loggers.append(
                 WandbLogger(
-                    project="ipfvr",
+                    project=config.train.wandb_project,
+                    entity=config.train.wandb_entity or None,
                     name=Path(config.train.output).name,
                     save_dir=config.train.output,
                     offline=config.train.wandb == "offline",
