@@ -34,7 +34,7 @@ WIDTH, HEIGHT, FACE, GAP = 320, 240, 160, 9  # pixels; frames without a face, in
 LATEST = 0.4  # of the undisturbed run's time
 IMPORTED = [
     "ipfvr.film.inputs",
-    "ipfvr.film.loaded_people",
+    "ipfvr.film.people",
     "ipfvr.film.analysis",
     "ipfvr.film.run",
     "ipfvr.film.write",

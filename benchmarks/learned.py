@@ -34,7 +34,7 @@ from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.metrics.fidelity import psnr
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
@@ -89,7 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
-    record = {"scores": found, "seconds": seconds, **provenance(config, config.seed, base.files, str(base.device))}
+    made_with = provenance(config, config.seed, base.networks.files, str(base.networks.device))
+    record = {"scores": found, "seconds": seconds, **made_with}
     write_json(args.output / "scores.json", record)
     print(text)
 
@@ -136,10 +137,8 @@ def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> 
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
     for row, name in (("none", "base"), ("right", "base"), ("learned", "learned")):
-        restorers[name].show_nobody()
-        if row != "none":
-            restorers[name].show_references(references)
-        frames[row] = restorers[name].restore_clip(low, range(len(low)))
+        conditions = restorers[name].conditions(references if row != "none" else ())
+        frames[row] = restorers[name].restore(low, conditions)
     ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
     scores = {
         row: {"ids": ids[row], "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean())}

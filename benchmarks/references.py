@@ -16,6 +16,7 @@ choose options, on people who are not reported on:
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
@@ -78,7 +79,10 @@ def main(argv: list[str] | None = None) -> None:
     text += f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
-    record = {"scores": found, **provenance(config, config.seed, restorer.files, str(restorer.device))}
+    record = {
+        "scores": found,
+        **provenance(config, config.seed, restorer.networks.files, str(restorer.networks.device)),
+    }
     write_json(args.output / "scores.json", record)
     print(text)
 
@@ -107,12 +111,10 @@ def _compare(
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
     for name in ("base", "wrong", "none", "right"):
-        restorer.show_nobody()
-        if name in references:
-            restorer.show_references(list(references[name]))
-        elif name == "base":
-            restorer.image_tokens = None
-        frames[name] = restorer.restore_clip(low, range(len(low)))
+        conditions = restorer.conditions(references.get(name, ()))
+        if name == "base":
+            conditions = replace(conditions, image_tokens=None)
+        frames[name] = restorer.restore(low, conditions)
     return likeness(frames, sharp, judge), frames | {"truth": sharp}
 
 

@@ -22,7 +22,7 @@ from ipfvr.faces.paste import blend_mask
 from ipfvr.film.analysis import analyse, faceless
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job, Person
-from ipfvr.film.loaded_people import load_people
+from ipfvr.film.people import load_people
 from ipfvr.film.run import restore
 from ipfvr.film.stream import FilmStream, Frames
 from ipfvr.restore import main
@@ -63,14 +63,14 @@ def film(tmp_path: Path) -> Path:
 
 
 def composed(job: Job, config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list]:
-    """The source's frames, what would be encoded, and the plan's roles."""
+    """The source's frames, what would be encoded, and the plan's presences."""
     reader = VideoReader(job.source)
     analysis = analyse(job, config, reader, None, quiet=True)
     loaded = load_people(job, analysis.plan, config, reader, analysis.references, None)
     canvas = Frames(reader.info.width, reader.info.height, job.scale)
-    stream = FilmStream(reader, analysis.plan, loaded.restorers, canvas, config, analysis.plan.start, lambda _: None)
+    stream = FilmStream(reader, analysis.plan, loaded.people, canvas, config, analysis.plan.start, lambda _: None)
     frames = [stream.next()[0] for _ in range(analysis.plan.start, analysis.plan.stop)]
-    return [frame.image for frame in reader], frames, list(analysis.plan.roles)
+    return [frame.image for frame in reader], frames, list(analysis.plan.presences)
 
 
 def footprint(matrix: np.ndarray, size: int, shape: tuple[int, int]) -> np.ndarray:
@@ -82,14 +82,14 @@ def footprint(matrix: np.ndarray, size: int, shape: tuple[int, int]) -> np.ndarr
 
 def check_untouched(job: Job, config: Config) -> tuple[int, int]:
     """Numbers of frames that passed and of frames with faces, after every pixel outside the faces was compared."""
-    before, after, roles = composed(job, config)
+    before, after, presences = composed(job, config)
     assert len(before) == len(after)
     passed = touched = 0
     for index, (source, result) in enumerate(zip(before, after, strict=True)):
         face = np.zeros(source.shape[:2], dtype=bool)
-        here = [role for role in roles if role.start <= index < role.stop]
-        for role in here:
-            face |= footprint(role.matrix(index, config.video.size), config.video.size, source.shape[:2])
+        here = [presence for presence in presences if presence.start <= index < presence.stop]
+        for presence in here:
+            face |= footprint(presence.matrix(index, config.video.size), config.video.size, source.shape[:2])
         assert np.array_equal(source[~face], result[~face])
         assert bool(here) == (not np.array_equal(source, result))
         assert not face.all()
@@ -173,13 +173,13 @@ def texts(path: Path) -> list[tuple[bytes, Fraction]]:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_an_enlarged_film_has_enlarged_frames(scale: int, tmp_path: Path) -> None:
     film = write_film(tmp_path / "a.mp4", shots(("red", "dark", 7)), sound=False)
-    before, after, roles = composed(Job(film, tmp_path / "b.mp4", scale=scale), tiny())
+    before, after, presences = composed(Job(film, tmp_path / "b.mp4", scale=scale), tiny())
     size = (2 * SIDE * scale, SIDE * scale)
     for index, (source, result) in enumerate(zip(before, after, strict=True)):
         large = cv2.resize(source, size, interpolation=cv2.INTER_LANCZOS4)
         assert result.shape == large.shape
         assert np.array_equal(large[:, size[0] // 2 :], result[:, size[0] // 2 :])
-        centre = roles[0].track.landmarks[index].mean(0) * scale
+        centre = presences[0].track.landmarks[index].mean(0) * scale
         changed = np.argwhere((large != result).any(-1))[:, ::-1].mean(0)
         assert np.abs(changed - centre).max() < 0.2 * SHARE * SIDE * scale
 

@@ -18,6 +18,7 @@ from people import write_video
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import Config, FacesConfig
+from ipfvr.diffusion.conditions import Conditions
 from ipfvr.faces.detect import Face
 from ipfvr.faces.track import scan_video
 from ipfvr.film import write as writing
@@ -25,7 +26,7 @@ from ipfvr.film.batch import REPORT
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.run import restore
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
@@ -58,13 +59,13 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
     config = kills.lively(tiny(), tmp_path / "denoiser.safetensors")
     whole = tmp_path / "whole.mp4"
     restored: list[int] = []
-    restore_clip, write = Restorer.restore_clip, VideoWriter.write
+    restore_clip, write = Restorer.restore, VideoWriter.write
 
-    def counted(self: Restorer, low: np.ndarray, frames: range, *args: object) -> np.ndarray:
+    def counted(self: Restorer, low: np.ndarray, person: Conditions, frames: range, **rest: object) -> np.ndarray:
         restored.append(frames.stop)
-        return restore_clip(self, low, frames, *args)
+        return restore_clip(self, low, person, frames, **rest)
 
-    monkeypatch.setattr(Restorer, "restore_clip", counted)
+    monkeypatch.setattr(Restorer, "restore", counted)
     clips = restore(Job(film, whole), config, quiet=True)["clips"]
     assert len(restored) == clips
     out, rng, left = tmp_path / "out.mp4", np.random.default_rng(0), [0]

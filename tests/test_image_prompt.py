@@ -23,7 +23,7 @@ from ipfvr.models.attention import ImagePromptProcessor, TextAndImage, scale_sch
 from ipfvr.models.backbone import make_denoiser, make_image_encoder, make_image_prompt
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt, Resampler
 from ipfvr.models.unet import VideoDenoiser
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.weights.needs import image_prompt_parts
 
 ROOT = Path(__file__).parents[1]
@@ -320,14 +320,16 @@ def test_a_restoration_sees_the_reference_where_there_is_an_adapter(tmp_path: Pa
 
     def restored(*pairs: str, references: np.ndarray | None = None) -> np.ndarray:
         restorer = Restorer(tiny(*pairs))
-        for parameter in restorer.denoiser.parameters():
+        for parameter in restorer.networks.denoiser.parameters():
             if not parameter.any():
                 nn.init.constant_(parameter, 0.05)
+        conditions = restorer.conditions(() if references is None else references)
         if references is not None:
-            tokens = restorer.show_references(references)
+            assert conditions.references == (len(references) if pairs else 0)
+            tokens = conditions.image_tokens
             assert tokens is None if not pairs else tokens.shape == (1, 3 * len(references), 12)
-            assert ("adapter" in restorer.files) == bool(pairs)
-        return restorer.restore_clip(low, [0, 1])
+            assert ("adapter" in restorer.networks.files) == bool(pairs)
+        return restorer.restore(low, conditions)
 
     without = restored()
     assert np.array_equal(restored(references=people), without)

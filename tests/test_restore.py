@@ -19,7 +19,7 @@ from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.stream import letterbox
-from ipfvr.restoration import Restorer, segments_of
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
@@ -67,7 +67,7 @@ def test_parts_are_what_the_whole_has(low: Path, border: int) -> None:
 
     def run(part: tuple[int, int] | None) -> dict[int, np.ndarray]:
         windows = plan_windows([(0, 14)], config, part)
-        return dict(restorer.restore_stream(enumerate(frames), windows))
+        return dict(restorer.restore_stream(enumerate(frames), windows, restorer.conditions()))
 
     at_once = run(None)
     for part in ((0, border), (border, 14)):
@@ -100,7 +100,7 @@ def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
     frames = read_frames(low)[:4]
     from ipfvr.core.pixels import resize_frames
 
-    restored = restorer.restore_clip(frames, range(4))
+    restored = restorer.restore(frames, restorer.conditions())
     assert np.abs(restored.astype(int) - resize_frames(frames, 32)).max() <= 1
 
 
@@ -109,7 +109,8 @@ def test_a_denoiser_of_odd_sizes_restores_squares_of_any_size() -> None:
     for size in (40, 44):
         config = load_config(None, ["preset=tiny", "device=cpu", f"video.size={size}", "denoiser.odd_sizes=true"])
         frames = np.random.default_rng(0).integers(0, 256, (4, size // 2, size // 2, 3), dtype=np.uint8)
-        assert Restorer(config).restore_clip(frames, range(4)).shape == (4, size, size, 3)
+        restorer = Restorer(config)
+        assert restorer.restore(frames, restorer.conditions()).shape == (4, size, size, 3)
 
 
 def test_windows_do_not_cross_segments() -> None:
@@ -122,7 +123,6 @@ def test_windows_do_not_cross_segments() -> None:
     assert [w.stop for w in plan_windows([(2, 9)], config, (8, 9))] == [8, 9]
     assert [w.stop for w in plan_windows([(2, 9)], tiny("long_video.blending=none"), (8, 9))] == [9]
     assert [w.stop for w in plan_windows([(2, 9)], tiny("sampler.steps=1"), (8, 9))] == [9]
-    assert segments_of(np.array([-1, 0, 0, 1, 1, -1, -1, 2])) == [(1, 3), (3, 5), (7, 8)]
 
 
 def test_letterbox_keeps_the_shape() -> None:

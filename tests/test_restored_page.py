@@ -24,7 +24,7 @@ from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.film.batch import restore_many
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job, Person
-from ipfvr.film.plan import Plan, Role
+from ipfvr.film.plan import Plan, Presence
 from ipfvr.film.run import restore
 from ipfvr.film.show import FRAMES, choose_frames
 from ipfvr.report.restored import left_out
@@ -183,16 +183,16 @@ def track(start: int, sizes: np.ndarray) -> FaceTrack:
 
 def test_frames_are_spread_and_everybody_is_shown_at_their_largest() -> None:
     anna, ben = track(100, 1 + np.sin(np.arange(900) / 40)), track(400, np.linspace(0.1, 0.4, 11))
-    roles = tuple(Role(who, t.start, t.stop, t) for who, t in (("anna", anna), ("ben", ben)))
-    plan = Plan(0, 2000, roles, (0, 2000), Scan(2000, [], [anna, ben], []))
+    presences = tuple(Presence(who, t.start, t.stop, t) for who, t in (("anna", anna), ("ben", ben)))
+    plan = Plan(0, 2000, presences, (0, 2000), Scan(2000, [], [anna, ben], []))
     chosen = choose_frames(plan)
     assert len(chosen) == FRAMES
     assert chosen == sorted(set(chosen))
     assert 410 in chosen
     assert all(100 <= index < 1000 for index in chosen)
     assert max(chosen) - min(chosen) > 500
-    assert choose_frames(replace(plan, roles=())) == []
-    assert choose_frames(replace(plan, roles=roles[:1], start=150, stop=152)) == [150, 151]
+    assert choose_frames(replace(plan, presences=())) == []
+    assert choose_frames(replace(plan, presences=presences[:1], start=150, stop=152)) == [150, 151]
 
 
 def test_a_few_frames_of_a_film_are_those_that_reading_it_gives(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_folder_of_films_has_a_page_that_leads_to_theirs(film: Path, tmp_path:
 def test_notes_without_a_remedy_are_in_the_json_and_not_on_the_screen(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ipfvr.film.loaded_people import LoadedPeople, load_people
+    from ipfvr.film.people import LoadedPeople, load_people
 
     def with_notes(*args: object) -> LoadedPeople:
         loaded = load_people(*args)
@@ -258,7 +258,7 @@ def test_notes_without_a_remedy_are_in_the_json_and_not_on_the_screen(
         loaded.asides.append("no room for a word")
         return loaded
 
-    monkeypatch.setattr("ipfvr.film.loaded_people.load_people", with_notes)
+    monkeypatch.setattr("ipfvr.film.people.load_people", with_notes)
     report = restore(Job(film, tmp_path / "out.mp4"), tiny())
     error = capsys.readouterr().err
     assert "note: fetch the weights" in error

@@ -147,7 +147,7 @@ def faceless(stretches: Sequence[tuple[int, int]], frames: int) -> str:
 def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
     """What a person would want to know of the plan."""
     notes = []
-    if not plan.roles:
+    if not plan.presences:
         notes.append(
             f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
         )

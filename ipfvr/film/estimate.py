@@ -57,7 +57,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
     if clips:
         with importing():
-            from ipfvr.film.loaded_people import load_people
+            from ipfvr.film.people import load_people
         if job.learn:
             from ipfvr.film.learn import to_learn
 
@@ -65,16 +65,17 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
             lines.append(f"to learn: {names or 'nobody, all are kept from before'} ({config.learn.steps} steps each)")
 
         loaded = load_people(job, plan, config, reader, analysis.references, None)
-        role = plan.roles[0]
-        window = role.windows(config, (plan.start, plan.stop))[0]
+        presence = plan.presences[0]
+        window = presence.windows(config, (plan.start, plan.stop))[0]
         size = config.video.size
         grey = np.full((window.stop - window.start, size, size, 3), 128, np.uint8)
         began = time.monotonic()
-        loaded.restorers[role.who].restore_clip(grey, range(window.start, window.stop))
+        person = loaded.people[presence.who]
+        person.restore(grey, range(window.start, window.stop))
         one = time.monotonic() - began
         lines.append(
             f"time: about {_duration(one * clips)} of restoring ({one:.2f} s for one clip of {len(grey)} frames, timed "
-            f"on {loaded.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
+            f"on {person.restorer.networks.device} now), and {_duration(looking)} to find faces, as just now; "
             "reading, pasting and encoding come on top"
         )
         notes += loaded.notes

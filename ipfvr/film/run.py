@@ -25,7 +25,7 @@ from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
 
 if TYPE_CHECKING:
-    from ipfvr.film.loaded_people import LoadedPeople
+    from ipfvr.film.people import LoadedPeople
     from ipfvr.film.plan import Plan
 
 
@@ -63,7 +63,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         analysis = analyse(job, config, reader, parts, quiet)
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
         with importing():
-            from ipfvr.film.loaded_people import load_people
+            from ipfvr.film.people import load_people
             from ipfvr.film.show import choose_frames, write_page
             from ipfvr.film.write import assemble, write_parts, write_photo
 
@@ -92,11 +92,11 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         _tell(late, quiet)
         notes += late
         sound = "none" if isinstance(reader, Photo) else assemble(job, config, analysis, parts, extras)
-        plan, restorers = analysis.plan, list(loaded.restorers.values())
+        plan, people = analysis.plan, list(loaded.people.values())
         # One person's configuration has the person's words in it.
-        used = restorers[0].config if len(restorers) == 1 else config
-        device = str(restorers[0].device) if restorers else ""
-        dtype = str(restorers[0].dtype).removeprefix("torch.") if restorers else ""
+        used = people[0].config if len(people) == 1 else config
+        networks = people[0].restorer.networks if people else None
+        device, dtype = (str(networks.device), str(networks.dtype).removeprefix("torch.")) if networks else ("", "")
         report = {
             "input": str(job.source),
             "output": str(job.output),
@@ -172,11 +172,11 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
     from ipfvr.film.effect import HARDLY, reference_changes
 
     notes = []
-    for who, change in reference_changes(plan, reader, loaded.restorers, config, loaded.without).items():
+    for who, change in reference_changes(plan, reader, loaded, config).items():
         loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
-            do = "" if who in loaded.without else "; --learn learns the face from it first"
+            do = "" if who in loaded.plain else "; --learn learns the face from it first"
             notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it{do}")
     return notes
 
@@ -190,11 +190,11 @@ def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:
     """Every stretch of frames in which a face was restored."""
     return [
         {
-            "who": role.who,
-            "start": role.start,
-            "stop": role.stop,
-            "cosine": None if role.cosine is None else round(role.cosine, 4),
-            "width": round(role.width(size), 1),
+            "who": presence.who,
+            "start": presence.start,
+            "stop": presence.stop,
+            "cosine": None if presence.cosine is None else round(presence.cosine, 4),
+            "width": round(presence.width(size), 1),
         }
-        for role in plan.roles
+        for presence in plan.presences
     ]

@@ -17,8 +17,8 @@ from ipfvr.core.files import reason_of
 from ipfvr.core.options import Config
 from ipfvr.film.analysis import Analysis
 from ipfvr.film.job import Job
-from ipfvr.film.loaded_people import LoadedPeople
 from ipfvr.film.parts import Parts
+from ipfvr.film.people import LoadedPeople
 from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
 from ipfvr.video.mux import Extras, join
@@ -59,11 +59,10 @@ def write_parts(
     if not missing:
         return plan.stop
     start = missing[0][0]
-    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
-    canvas = canvas_for(job, config, reader)
+    steps, canvas = loaded.steps, canvas_for(job, config, reader)
     aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
     with tqdm(total=plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        stream = FilmStream(reader, plan, loaded.restorers, canvas, config, start, bar.update, parts.memories(start))
+        stream = FilmStream(reader, plan, loaded.people, canvas, config, start, bar.update, parts.memories(start))
         bar.update(bar.total - stream.clips * steps)
         for a, b in missing:
             times = []
@@ -102,11 +101,10 @@ def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeop
     """
     if not 1 <= config.video.quality <= 100:
         raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
-    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
     canvas = canvas_for(job, config, photo)
-    total = analysis.plan.clips(config) * steps
+    total = analysis.plan.clips(config) * loaded.steps
     with tqdm(total=total, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        image, _ = FilmStream(photo, analysis.plan, loaded.restorers, canvas, config, 0, bar.update).next()
+        image, _ = FilmStream(photo, analysis.plan, loaded.people, canvas, config, 0, bar.update).next()
     photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
 
