@@ -91,7 +91,7 @@ def test_the_sources_colours_decide(tmp_path: Path) -> None:
         assert bool([n for n in report["notes"] if "4:4:4" in n]) == (expected == "yuv444p" and not options)
     restore(Job(source, tmp_path / "out.mp4", scale=2), tiny(), quiet=True)
     assert VideoReader(tmp_path / "out.mp4").info.pixel_format == "yuv420p"
-    with pytest.raises(UserError, match="use one of auto, 420, 444"):
+    with pytest.raises(UserError, match="all are auto, 420, 444"):
         restore(Job(source, tmp_path / "out.mp4"), tiny("video.chroma=422"), quiet=True)
 
 

@@ -119,7 +119,6 @@ def test_outside_its_interval_the_positive_branch_is_alone(three):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"guider": "negative"}, "sampler.guider.*multi_stream"),
         ({"guidance_rescale": 1.2}, "guidance_rescale"),
         ({"guidance_interval": [3]}, "guidance_interval"),
         ({"guidance_interval": [700, 200]}, "guidance_interval"),
@@ -128,8 +127,6 @@ def test_outside_its_interval_the_positive_branch_is_alone(three):
 def test_options_without_meaning(options, says):
     with pytest.raises(UserError, match=says):
         make_guider(SamplerConfig(**options))
-    with pytest.raises(UserError, match=r"batch_streams.*auto"):
-        Streams("sometimes")
 
 
 # Streams

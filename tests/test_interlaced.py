@@ -212,7 +212,7 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
     words = ["--output", str(tmp_path / "b.mp4"), "--scale", "2", *tiny("video.interlaced=keep")]
     assert run_verb(main, [str(source), *words]) == 2
     assert "leave it, --crop or --scale out" in capsys.readouterr().err
-    with pytest.raises(UserError, match="use one of frame, field, keep, ignore"):
+    with pytest.raises(UserError, match="all are frame, field, keep, ignore"):
         restore(Job(source, tmp_path / "b.mp4"), load_config(None, tiny("video.interlaced=both")), quiet=True)
 
 

@@ -134,7 +134,6 @@ def test_the_memory_does_not_grow():
 @pytest.mark.parametrize(
     ("options", "overlap", "says"),
     [
-        ({"blending": "linear"}, 8, "long_video.blending.*cross_fade"),
         ({}, 6, "video.overlap is 6.*power of two"),
         ({"blending": "aligned"}, 12, "video.overlap is 12.*aligned"),
     ],

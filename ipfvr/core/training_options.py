@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipfvr.core.choices import WandbModes
 from ipfvr.core.readers import LORA, without
 
 
@@ -124,4 +125,4 @@ class TrainConfig:
     log_every: int = 20
     validate_every: int = 1000
     validation_batches: int = 4
-    wandb: str = "offline"  # offline | online | disabled
+    wandb: WandbModes = WandbModes.offline  # offline | online | disabled

@@ -14,13 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ipfvr.core.errors import UserError
+from ipfvr.core.choices import Batching
 from ipfvr.diffusion.conditions import Branch
 from ipfvr.diffusion.guidance import Guider
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise
-
-BATCHINGS = ("auto", "always", "never")
 
 
 class Repeatable(Protocol):
@@ -142,19 +140,14 @@ class Streams:
         batching: ``always`` (all branches in one call), ``never`` (one after the other, at the memory of one) or
             ``auto``: on a GPU in one call until that once does not fit into its memory, one after the other from then
             on; on a CPU, which gains nothing by it, one after the other.
-
-    Raises:
-        UserError: another word.
     """
 
-    def __init__(self, batching: str = "auto") -> None:
-        if batching not in BATCHINGS:
-            raise UserError(f"sampler.batch_streams '{batching}' is unknown; choose one of {', '.join(BATCHINGS)}")
-        self.batching = batching
+    def __init__(self, batching: Batching = Batching.auto) -> None:
+        self.batching = Batching(batching)
 
     def together(self, device: torch.device) -> bool:
         """Whether the branches go in one call on a device."""
-        return self.batching == "always" or (self.batching == "auto" and device.type == "cuda")
+        return self.batching == Batching.always or (self.batching == Batching.auto and device.type == "cuda")
 
     def predict(
         self, denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Branch], hint: Hint
@@ -173,9 +166,9 @@ class Streams:
             try:
                 return _in_one_call(denoiser, z_t, step, branches, hint)
             except torch.OutOfMemoryError:
-                if self.batching == "always":
+                if self.batching == Batching.always:
                     raise
-                self.batching = "never"
+                self.batching = Batching.never
         return _one_by_one(denoiser, z_t, step, branches, hint)
 
 

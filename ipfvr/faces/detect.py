@@ -15,6 +15,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import Detectors
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import apply, scale_of, similarity_transform
@@ -69,16 +70,15 @@ def make_detector(config: FacesConfig) -> Detector:
     ``auto`` takes YuNet where its file is there and CenterFace where it is not.
 
     Raises:
-        UserError: an unknown name, ``yunet`` or ``insightface`` without its files or package.
+        UserError: ``yunet`` or ``insightface`` without its files or package.
     """
-    if config.detector not in ("auto", "yunet", "centerface", "insightface"):
-        raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet, centerface or insightface")
-    if config.detector == "insightface":
+    detector = Detectors(config.detector)
+    if detector == Detectors.insightface:
         # Imported here: the package is heavy, and its packs' licence is restrictive.
         from ipfvr.faces.face_analysis import InsightFaceDetector, find_pack
 
         return InsightFaceDetector(find_pack(), config)
-    if config.detector == "centerface" or (config.detector == "auto" and find(ENTRIES["yunet"]) is None):
+    if detector == Detectors.centerface or (detector == Detectors.auto and find(ENTRIES["yunet"]) is None):
         return CenterFaceDetector(config)
     return YuNetDetector(locate("yunet"), config)
 

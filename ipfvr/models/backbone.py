@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ipfvr.core.choices import PromptSources
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.options import Config
@@ -84,9 +85,9 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
         UserError: an option without meaning, weights that are not there or do not fit.
     """
     section, sampler = config.image_prompt, config.sampler
-    if section.source == "none":
+    if section.source == PromptSources.none:
         return None
-    with_look, with_recogniser = SOURCES.get(section.source, (False, False))
+    with_look, with_recogniser = SOURCES[section.source]
     if with_recogniser and not config.weights.face_encoder:
         raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/dlib")
     prompt = ImagePrompt(

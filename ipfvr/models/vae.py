@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.choices import Autoencoders
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import VAEConfig
 
@@ -37,17 +38,15 @@ class LatentCodec(nn.Module):
             "scaling_factor": config.scaling_factor,
             "down_block_types": ("DownEncoderBlock2D",) * len(config.block_out_channels),
         }
-        if config.kind == "kl":
+        if config.kind == Autoencoders.kl:
             self.vae = AutoencoderKL(
                 **sizes,
                 up_block_types=("UpDecoderBlock2D",) * len(config.block_out_channels),
                 norm_num_groups=config.norm_groups,
                 mid_block_add_attention=config.mid_attention,
             )
-        elif config.kind == "temporal":
-            self.vae = AutoencoderKLTemporalDecoder(**sizes)
         else:
-            raise UserError(f"vae.kind '{config.kind}' is unknown: use kl or temporal")
+            self.vae = AutoencoderKLTemporalDecoder(**sizes)
         if not config.output_norm:
             for half in (self.vae.encoder, self.vae.decoder):
                 half.conv_norm_out, half.conv_act = nn.Identity(), nn.Identity()
@@ -80,7 +79,7 @@ class LatentCodec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of scaled latents (F, C, h, w): (F, 3, H, W), about [-1, 1], not clipped."""
         latents = latents / self.config.scaling_factor
-        if self.config.kind == "temporal":
+        if self.config.kind == Autoencoders.temporal:
             parts = [self.vae.decode(p, num_frames=len(p)).sample for p in latents.split(self.config.frames_per_chunk)]
         else:
             parts = [self.vae.decode(p).sample for p in latents.split(self.config.frames_per_chunk)]

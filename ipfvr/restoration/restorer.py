@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.core.choices import WithoutReference
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, PromptConfig
 from ipfvr.core.pixels import resize, to_frames, to_tensor
@@ -21,7 +22,6 @@ from ipfvr.models.networks import Networks
 from ipfvr.video.clips import ClipWindow
 
 Progress = Callable[[int], None]
-WITHOUT = ("none", "nobody")  # what the network may be shown where there is no reference
 
 
 class Restorer:
@@ -49,9 +49,6 @@ class Restorer:
         Raises:
             UserError: as :class:`~ipfvr.models.networks.Networks`; an option without meaning.
         """
-        if config.image_prompt.without not in WITHOUT:
-            name = config.image_prompt.without
-            raise UserError(f"image_prompt.without '{name}' is unknown: use {' or '.join(WITHOUT)}")
         self.config = config
         self.long_video = make_long_video(config.long_video, config.video.overlap)
         self.networks = Networks(config) if networks is None else networks
@@ -86,7 +83,7 @@ class Restorer:
             if NEGATIVE_VISUAL in self.sampler.branches:
                 degraded = [degraded_reference(face, self.config) for face in references]
                 degraded_tokens = self._tokens(np.concatenate(degraded))
-        elif self.config.image_prompt.without == "nobody" and networks.image_prompt() is not None:
+        elif self.config.image_prompt.without == WithoutReference.nobody and networks.image_prompt() is not None:
             image_tokens = networks.image_prompt().nobody().to(networks.dtype)
         return Conditions(text, negative_text, image_tokens, degraded_tokens, used)
 
