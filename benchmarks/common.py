@@ -17,7 +17,7 @@ from ipfvr.faces.recognise import Recogniser, embed_faces
 from ipfvr.metrics.identity import identity_similarity
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
-VALIDATION = HELDOUT.parent / "second/validation.yaml"
+VALIDATION = HELDOUT.parent / "validation.yaml"
 
 
 def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:

@@ -8,7 +8,7 @@ clips that no learnt picture is cut from, of people without such clips other pic
 restored. IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``,
 ``scores.json`` and pictures. To choose settings, on people who are not reported on:
 
-    python benchmarks/learned.py --root data/mini --people experiments/mini/second/validation.yaml learn.steps=50
+    python benchmarks/learned.py --root data/mini --people experiments/mini/validation.yaml learn.steps=50
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ truth, by ``weights.recogniser``, which must have had no part in the adapter. ``
 reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
 choose options, on people who are not reported on:
 
-    python benchmarks/references.py --root data/mini --people experiments/mini/second/validation.yaml sampler.steps=4
+    python benchmarks/references.py --root data/mini --people experiments/mini/validation.yaml sampler.steps=4
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The second generation's parts: joint training, tokens of a reference's own latents, frame convolutions, widening."""
+"""Parts of mini's last stage: joint training, tokens of a reference's own latents, frame convolutions, widening."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
 
 
 def widen() -> ModuleType:
-    path = ROOT / "experiments" / "mini" / "second" / "widen.py"
+    path = ROOT / "experiments" / "mini" / "widen.py"
     spec = importlib.util.spec_from_file_location("widen", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

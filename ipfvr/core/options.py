@@ -374,6 +374,7 @@ class Config:
     reward: RewardConfig = without(CLIP, default_factory=RewardConfig)
     learn: LearnConfig = without(CLIP, LORA, default_factory=LearnConfig)
     train: TrainConfig = without(CLIP, LORA, default_factory=TrainConfig)
-    # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4.
+    # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4;
+    # trainer.callbacks and trainer.logger are added to the project's own (ipfvr/training/extensions.py).
     trainer: dict[str, Any] = without(CLIP, default_factory=dict)
     methods: dict[str, ProgramConfig] = without(CLIP, LORA, default_factory=dict)  # by the name of a table's row

@@ -22,7 +22,7 @@ from ipfvr.models.image import ImageEncoder
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser, fitting_latent_size
-from ipfvr.models.vae import LatentCodec
+from ipfvr.models.vae import LatentCodec, pixels_per_latent
 from ipfvr.weights.registry import locate
 
 
@@ -31,8 +31,7 @@ def make_codec(config: Config) -> LatentCodec:
 
     Frames of ``video.size`` are padded to what the denoiser takes: 720 x 720 to 720 x 768 for VEnhancer's.
     """
-    codec = LatentCodec(config.vae)
-    codec.padding = frame_padding(config, codec.factor)
+    codec = LatentCodec(config.vae, frame_padding(config, pixels_per_latent(config.vae)))
     if config.weights.vae:
         load_module(codec.vae, locate(config.weights.vae))
     return _frozen(codec)
