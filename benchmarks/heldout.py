@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
             sharp = shrink(read_frames(file, 0, args.frames), size)
             folder = args.output / level / file.stem
             write_video(folder / "low_quality.mp4", degraded(sharp, config, number), RATE, INPUT_CRF)
-            restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config, quiet=True)
+            restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config)
             low = read_frames(folder / "low_quality.mp4")
             clips = {"bicubic": resize_frames(low, size), "mini": read_frames(folder / "restored.mp4")}
             for name, frames in clips.items():

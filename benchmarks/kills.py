@@ -106,7 +106,7 @@ def work(job: Job, config: Config) -> None:
     """What is killed."""
     from ipfvr.film.run import restore
 
-    restore(job, config, quiet=True)
+    restore(job, config)
 
 
 def lively(config: Config, path: Path) -> Config:

@@ -8,9 +8,11 @@ for cannot be computed of any clip, the exit code is 3.
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from ipfvr.core.errors import NotComputedError, run_verb
+from ipfvr.core.messages import show_messages
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,6 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     from ipfvr.core.config import load_config
     from ipfvr.study.evaluate import Request, evaluate_files
 
+    if options.quiet:
+        show_messages(logging.WARNING)
     request = Request(
         predictions=options.pred,
         targets=options.gt,
@@ -34,7 +38,6 @@ def main(argv: list[str] | None = None) -> None:
         resize=options.resize,
         devices=options.devices,
         json=options.json,
-        quiet=options.quiet,
     )
     scored = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
     if scored is None:

@@ -55,7 +55,7 @@ def restored(tmp_path: Path, config: Config, **options: object) -> tuple[dict, n
     from ipfvr.video.reader import read_frames
 
     job = Job(tmp_path / "in.mp4", tmp_path / "out.mp4", aligned=True, **options)
-    report = restore(job, config, quiet=True)
+    report = restore(job, config)
     assert json.loads((tmp_path / "out.json").read_text())["notes"] == report["notes"]
     return report, read_frames(tmp_path / "out.mp4")
 

@@ -66,7 +66,7 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
         return restore_clip(self, low, person, frames, **rest)
 
     monkeypatch.setattr(Restorer, "restore", counted)
-    clips = restore(Job(film, whole), config, quiet=True)["clips"]
+    clips = restore(Job(film, whole), config)["clips"]
     assert len(restored) == clips
     out, rng, left = tmp_path / "out.mp4", np.random.default_rng(0), [0]
 
@@ -84,7 +84,7 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
         begin = int(finished.stem) + len(json.loads(finished.read_text())) if finished else 0
         restored.clear()
         try:
-            report = restore(Job(film, out), config, quiet=True)
+            report = restore(Job(film, out), config)
         except MemoryError:
             killed += 1
             assert not out.exists()
@@ -110,9 +110,9 @@ def test_another_job_discards_what_was_there_and_says_so(
     join = writing.join
     monkeypatch.setattr(writing, "join", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="No space left on device; make room"):
-        restore(Job(film, out), tiny(), quiet=True)
+        restore(Job(film, out), tiny())
     monkeypatch.setattr(writing, "join", join)
-    report = restore(Job(film, out), tiny("seed=1"), quiet=True)
+    report = restore(Job(film, out), tiny("seed=1"))
     assert report["resumed_at"] is None
     assert any("discarded" in note and "configuration.seed" in note for note in report["notes"])
 
@@ -194,5 +194,5 @@ def test_two_processes_share_the_videos(tmp_path: Path) -> None:
     assert run.stdout.count("done in") == 3
     for number in range(3):
         alone = tmp_path / f"{number}.mp4"
-        restore(Job(tmp_path / "in" / f"{number}.mp4", alone, aligned=True), tiny("device=cpu"), quiet=True)
+        restore(Job(tmp_path / "in" / f"{number}.mp4", alone, aligned=True), tiny("device=cpu"))
         assert alone.read_bytes() == (tmp_path / "two" / f"{number}.mp4").read_bytes()

@@ -43,7 +43,7 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(low: Path) -> np.ndarray:
     output = low.with_name("whole.mp4")
-    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    restore(Job(low, output, aligned=True), tiny())
     return read_frames(output)
 
 
@@ -55,7 +55,7 @@ def test_every_frame_comes_out_once_with_its_time(low: Path, whole: np.ndarray) 
 
 def test_the_same_command_gives_the_same_bytes(low: Path, whole: np.ndarray) -> None:
     output = low.with_name("again.mp4")
-    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    restore(Job(low, output, aligned=True), tiny())
     assert output.read_bytes() == low.with_name("whole.mp4").read_bytes()
 
 
@@ -89,7 +89,7 @@ def test_the_command_line_restores_a_part(low: Path, whole: np.ndarray, capsys: 
 
 def test_a_seed_changes_the_result(low: Path, whole: np.ndarray) -> None:
     output = low.with_name("seed.mp4")
-    restore(Job(low, output, aligned=True), tiny("seed=1"), quiet=True)
+    restore(Job(low, output, aligned=True), tiny("seed=1"))
     assert not np.array_equal(read_frames(output), whole)
 
 
@@ -150,7 +150,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_without_a_face_pass_through(scene: Path) -> None:
     output = scene.with_name("out.mp4")
     job = Job(scene, output, crop=True)
-    report = restore(job, tiny("faces.detector=centerface", "faces.max_gap=1", "video.crf=0"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface", "faces.max_gap=1", "video.crf=0"))
     frames = read_frames(output)
     assert len(frames) == report["frames"] == 12
     assert report["restored"] == 8
@@ -163,7 +163,7 @@ def test_a_reference_is_accepted_and_encoded(scene: Path, tmp_path: Path) -> Non
 
     Image.fromarray(astronaut()).save(tmp_path / "ref.png")
     job = Job(scene, tmp_path / "out.mp4", references=(tmp_path / "ref.png",))
-    report = restore(job, tiny("faces.detector=centerface"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface"))
     assert report["reference_tokens"] is None  # tiny has no adapter
 
 
@@ -196,7 +196,7 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
     ]
     for job, overrides, says in cases:
         with pytest.raises(UserError, match=says):
-            restore(job, tiny(*overrides), quiet=True)
+            restore(job, tiny(*overrides))
         assert not out.exists()
         assert not list(tmp_path.glob(".*partial*"))
 

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tqdm import tqdm
+
 _LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 # Warnings of Lightning and torch that are right and that nobody can act on: workers are data.workers, a test has its
 # own sampler, the frozen networks are meant to be in eval mode, checkpoints are renamed into a folder that is there.
@@ -17,17 +19,40 @@ _HARMLESS = (
 )
 
 
-def show_messages() -> None:
-    """Print the messages of ``logging.getLogger("ipfvr...")`` from level INFO on to stderr, a line each.
+class _ToStderr(logging.Handler):
+    """Prints a line to what ``sys.stderr`` is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def show_messages(level: int = logging.INFO) -> None:
+    """Print the messages of ``logging.getLogger("ipfvr...")`` from a level on to stderr, a line each.
 
     Programs call it; whoever uses the package as a library configures logging as usual and sees warnings only
     otherwise. A second call does not print twice.
+
+    Args:
+        level: INFO, with bars; WARNING: neither messages nor bars.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("ipfvr")
     logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
+
+
+def progress_bar(total: int | None, what: str, unit: str, *, shown: bool = True) -> tqdm:
+    """A bar on stderr with the time left, where messages of level INFO are shown, and where not a bar that is none.
+
+    Args:
+        total: how many there are; None: nobody knows.
+        what: is done.
+        unit: of what is counted.
+        shown: False: none in any case, such as in all processes but the first.
+    """
+    shown = shown and logging.getLogger("ipfvr").isEnabledFor(logging.INFO)
+    return tqdm(total=total, desc=what, unit=unit, leave=False, disable=not shown)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import logging
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic, check_writable, write_json
+from ipfvr.core.messages import show_messages
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
@@ -131,10 +133,12 @@ def restore_many(
     check_writable(folder / REPORT)
     fabric, device = _launch(config, devices, nodes)
     config = replace(config, device=device)
+    if fabric.world_size > 1:
+        show_messages(logging.WARNING)
     rows = folder / f".{REPORT}.rows"
     for number in range(fabric.global_rank, len(sources), fabric.world_size):
         one = replace(job, source=sources[number], output=outputs[number])
-        row = _restore_one(one, config, fabric.world_size > 1, page)
+        row = _restore_one(one, config, page)
         write_json(rows / f"{number:06d}.json", asdict(row))
         print(f"{row.file}: {row.status}{f', {row.error}' if row.error else f' in {row.seconds:.1f} s'}", flush=True)
     fabric.barrier()
@@ -157,12 +161,12 @@ def _page_of(row: Row) -> str:
     return quote(page.name) if page and page.is_file() else ""
 
 
-def _restore_one(job: Job, config: Config, quiet: bool, page: bool) -> Row:
+def _restore_one(job: Job, config: Config, page: bool) -> Row:
     began = time.monotonic()
     try:
         report = is_finished(job, config)
         status = "kept" if report else "done"
-        report = report or restore(job, config, quiet, job.page if page else None)
+        report = report or restore(job, config, job.page if page else None)
         return Row(
             str(job.source),
             str(job.output),

@@ -15,7 +15,7 @@ from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.video.photo import is_photo
 
 
-def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
+def describe_plan(job: Job, config: Config) -> str:
     """What a job would do: people, cuts, clips, time and memory, as lines of text.
 
     The video is looked through, as it is before a restoration. The time is that of one clip, restored here and now,
@@ -23,7 +23,6 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
 
     Args:
         job, config: the job.
-        quiet: without a progress bar.
 
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
@@ -34,7 +33,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     from ipfvr.film.analysis import analyse
 
     began = time.monotonic()
-    analysis = analyse(job, config, reader, None, quiet)
+    analysis = analyse(job, config, reader, None)
     looking = time.monotonic() - began
     plan, info = analysis.plan, reader.info
     notes = [*remarks(job, config.video, reader), *analysis.notes, *extras.left_out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import time
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from ipfvr.film.people import LoadedPeople
     from ipfvr.film.plan import Plan
 
+_log = logging.getLogger(__name__)
 
-def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = None) -> dict[str, Any]:
+
+def restore(job: Job, config: Config, page: Path | None = None) -> dict[str, Any]:
     """Restore one video, or one picture.
 
     What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
@@ -38,7 +41,6 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     Args:
         job: what to restore.
         config: how.
-        quiet: without a progress bar, and without remarks.
         page: where the page with frames before and after goes; None: none is written.
 
     Returns:
@@ -60,7 +62,7 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     parts = Parts(job.output, inputs)
     finished = refused = False
     try:
-        analysis = analyse(job, config, reader, parts, quiet)
+        analysis = analyse(job, config, reader, parts)
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
         with importing():
             from ipfvr.film.people import load_people
@@ -71,25 +73,25 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         if job.learn:
             from ipfvr.film.learn import with_learned
 
-            equipped = with_learned(job, analysis.plan, config, quiet)
+            equipped = with_learned(job, analysis.plan, config)
         loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words())
         parts.save_words(loaded.words)
         notes = [*remarks(job, config.video, reader), *analysis.notes, *loaded.notes, *extras.left_out]
         asides = list(loaded.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
-        _tell(notes, quiet)
+        _tell(notes)
         shown = choose_frames(analysis.plan) if page else ()
         resumed = None
         if isinstance(reader, Photo):
-            write_photo(job, config, analysis, loaded, reader, quiet)
+            write_photo(job, config, analysis, loaded, reader)
         else:
-            resumed = write_parts(job, config, analysis, loaded, parts, quiet, shown)
+            resumed = write_parts(job, config, analysis, loaded, parts, shown)
         late = _reference_notes(analysis.plan, reader, loaded, config)
         damaged = analysis.plan.scan.damaged if analysis.plan.scan else sorted(reader.damaged)
         if analysis.plan.scan is None and damaged:  # of an aligned crop this is known at the end
             late.append(damage(reader, damaged))
-        _tell(late, quiet)
+        _tell(late)
         notes += late
         sound = "none" if isinstance(reader, Photo) else assemble(job, config, analysis, parts, extras)
         plan, people = analysis.plan, list(loaded.people.values())
@@ -181,9 +183,9 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
     return notes
 
 
-def _tell(notes: list[str], quiet: bool) -> None:
-    for note in [] if quiet else notes:
-        print(f"note: {note}", file=sys.stderr)
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        _log.info("note: %s", note)
 
 
 def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:

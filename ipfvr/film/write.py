@@ -10,10 +10,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from tqdm import tqdm
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import reason_of
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.film.analysis import Analysis
 from ipfvr.film.job import Job
@@ -42,13 +42,12 @@ def write_parts(
     analysis: Analysis,
     loaded: LoadedPeople,
     parts: Parts,
-    quiet: bool,
     shown: Collection[int] = (),
 ) -> int | None:
     """Restore what is not there yet.
 
     Args:
-        job, config, analysis, loaded, parts, quiet: the job.
+        job, config, analysis, loaded, parts: the job.
         shown: frames of the source that are kept in ``parts``, to be shown beside the restored ones.
 
     Returns:
@@ -61,7 +60,7 @@ def write_parts(
     start = missing[0][0]
     steps, canvas = loaded.steps, canvas_for(job, config, reader)
     aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
-    with tqdm(total=plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+    with progress_bar(plan.clips(config) * steps, "restoring", "step") as bar:
         stream = FilmStream(reader, plan, loaded.people, canvas, config, start, bar.update, parts.memories(start))
         bar.update(bar.total - stream.clips * steps)
         for a, b in missing:
@@ -89,11 +88,11 @@ def write_parts(
     return None if start == plan.start else start
 
 
-def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeople, photo: Photo, quiet: bool) -> None:
+def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeople, photo: Photo) -> None:
     """Restore a picture and write it.
 
     Args:
-        job, config, analysis, loaded, quiet: the job.
+        job, config, analysis, loaded: the job.
         photo: its source.
 
     Raises:
@@ -102,8 +101,7 @@ def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeop
     if not 1 <= config.video.quality <= 100:
         raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
     canvas = canvas_for(job, config, photo)
-    total = analysis.plan.clips(config) * loaded.steps
-    with tqdm(total=total, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
+    with progress_bar(analysis.plan.clips(config) * loaded.steps, "restoring", "step") as bar:
         image, _ = FilmStream(photo, analysis.plan, loaded.people, canvas, config, 0, bar.update).next()
     photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
