@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, shrink
+from common import chosen_people, degraded, likeness, mean_and_interval, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -33,7 +33,6 @@ from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.metrics.fidelity import psnr
-from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
 from ipfvr.video.reader import read_frames, read_image
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: int) -> str:
-    """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
+    """Means over people and 95 % intervals over people and their tests; of rows, and of the differences of pairs."""
     tests = sum(map(len, found.values()))
     lines = [
         f"{len(found)} people, {tests} tests; learnt from {pictures} in {np.mean([*seconds.values()]):.0f} s each",
@@ -104,17 +103,12 @@ def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: i
         "| | IDS | 95 % | PSNR, dB | 95 % |",
         "|---|---|---|---|---|",
     ]
-    means = {
-        row: {key: [np.mean([s[row][key] for s in rows]) for rows in found.values()] for key in ("ids", "psnr")}
-        for row in ROWS
-    }
-    means |= {f"{a} - {b}": {k: np.subtract(means[a][k], means[b][k]) for k in ("ids", "psnr")} for a, b in PAIRS}
-    for name, values in means.items():
+    for a, b in [*((row, "") for row in ROWS), *PAIRS]:
         cells = []
         for key, digits in (("ids", 4), ("psnr", 2)):
-            low, high = bootstrap_interval([*map(float, values[key])])
-            cells += [f"{np.mean(values[key]):.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+            values = [(n, s[a][key] - (s[b][key] if b else 0)) for n, rows in found.items() for s in rows]
+            cells.append(mean_and_interval(values, digits))
+        lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

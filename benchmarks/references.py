@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, shrink
+from common import chosen_people, degraded, likeness, mean_and_interval, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -33,7 +33,6 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
@@ -88,14 +87,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(people: dict[str, list[dict[str, float]]]) -> str:
-    """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
-    means = {name: {row: float(np.mean([r[row] for r in rows])) for row in ROWS} for name, rows in people.items()}
+    """Means over people and 95 % intervals over people and their clips; of rows, and of the differences of pairs."""
     lines = [f"| {len(people)} people, {sum(map(len, people.values()))} clips | IDS | 95 % |", "|---|---|---|"]
-    values = {row: [m[row] for m in means.values()] for row in ROWS}
-    values |= {f"{a} - {b}": [m[a] - m[b] for m in means.values()] for a, b in PAIRS}
-    for name, numbers in values.items():
-        low, high = bootstrap_interval(numbers)
-        lines.append(f"| {name} | {np.mean(numbers):.4f} | {low:.4f} to {high:.4f} |")
+    scores = [(name, row) for name, rows in people.items() for row in rows]
+    values = {row: [(name, s[row]) for name, s in scores] for row in ROWS}
+    values |= {f"{a} - {b}": [(name, s[a] - s[b]) for name, s in scores] for a, b in PAIRS}
+    lines += [f"| {name} | {mean_and_interval(numbers, 4)} |" for name, numbers in values.items()]
     return "\n".join(lines)
 
 

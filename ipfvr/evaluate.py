@@ -1,8 +1,8 @@
 """Score restored videos: ``python -m ipfvr.evaluate --pred P [--gt G] [--reference R ...] [--metrics M ...]``.
 
-P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with a row a
-clip, the mean with its interval, and the protocol without which the numbers mean nothing. Where a metric that was asked
-for cannot be computed of any clip, the exit code is 3.
+P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a row a clip, the
+mean over people with its interval, and the protocol without which the numbers mean nothing. Where a metric that was
+asked for has no number of any clip, the exit code is 3.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         predictions=options.pred,
         targets=options.gt,
         references=tuple(word for word in options.reference if word not in pairs),
+        people=options.people,
         face=options.face,
         metrics=tuple(part for word in options.metrics if word not in pairs for part in word.split(",") if part),
         flow=options.flow,
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one a clip"
+    )
+    parser.add_argument(
+        "--people",
+        metavar="FILE.yaml",
+        help="who is in which clip, 'anna: [clip_1, clip_2]': intervals are over people (else: clips with the same "
+        "references show one person, and each clip without any another one)",
     )
     parser.add_argument("--face", type=int, help="which face of the reference pictures, from the left, from 1")
     parser.add_argument("--json", help="write everything, frame by frame, to this file")

@@ -299,7 +299,7 @@ class WeightsConfig:
     denoiser: str = ""
     adapter: str = ""  # of the image prompt; empty: restore does without
     face_encoder: str = ""  # recogniser that image_prompt.source recogniser or both reads
-    recogniser: str = "mobilefacenet"
+    recogniser: str = without(LORA, default="mobilefacenet")  # judges: IDS
     lora: str = ""  # a LoRA folder (restore --lora); empty: none
     attributes: str = "mini/attributes"
     emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there

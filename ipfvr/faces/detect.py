@@ -21,8 +21,8 @@ from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import apply, scale_of, similarity_transform
 from ipfvr.faces.centerface import detect_faces, load_centerface
 from ipfvr.faces.landmarks import LandmarkModel, load_landmarks
-from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.registry import find, locate
+from ipfvr.weights.needs import detector_name
+from ipfvr.weights.registry import locate
 
 _NMS_THRESHOLD = 0.3
 _REFINER_CERTAIN = 0.5  # probability of a face from which the network's points are trusted
@@ -72,13 +72,12 @@ def make_detector(config: FacesConfig) -> Detector:
     Raises:
         UserError: ``yunet`` or ``insightface`` without its files or package.
     """
-    detector = Detectors(config.detector)
-    if detector == Detectors.insightface:
+    if Detectors(config.detector) == Detectors.insightface:
         # Imported here: the package is heavy, and its packs' licence is restrictive.
-        from ipfvr.faces.face_analysis import InsightFaceDetector, find_pack
+        from ipfvr.faces.face_analysis import InsightFaceDetector
 
-        return InsightFaceDetector(find_pack(), config)
-    if detector == Detectors.centerface or (detector == Detectors.auto and find(ENTRIES["yunet"]) is None):
+        return InsightFaceDetector(locate(detector_name(config)), config)
+    if detector_name(config) == "mini/centerface":
         return CenterFaceDetector(config)
     return YuNetDetector(locate("yunet"), config)
 

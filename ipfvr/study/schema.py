@@ -207,7 +207,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         first = key.partition(".")[0]
         if key == "preset":
             preset = value
-        elif first in limits and first not in own:
+        elif key in limits and key not in own:
             changes.append((True, pair))
         elif first in own and key != "set":
             changes.append((False, pair))
