@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,18 @@ def test_a_cell_that_kills_its_workers_takes_those_after_it(local: Cluster, tmp_
     for cell in (deadly, after):
         status, reason = store.trouble(cell)
         assert (status, reason.partition(", last")[0]) == ("failed", "its worker died, each of 2 times")
+
+
+def test_a_cell_that_another_process_makes_is_waited_for(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), Cell("low", "cell", {"n": 0}, {"sharp": str(tmp_path / "nothing")})
+    other = threading.Thread(target=make_cells, args=([cell], store, Cluster()))
+    with store.alone(cell):
+        other.start()
+        time.sleep(0.3)
+        assert other.is_alive()
+        store.finish(cell, store.begin(cell), {"made": "here"})
+    other.join()
+    assert store.record(cell)["made"] == "here"
 
 
 def test_nothing_begins_before_its_forerunners_have_ended(local: Cluster, tmp_path: Path) -> None:

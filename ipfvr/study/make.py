@@ -50,11 +50,12 @@ def _name(cell: Cell) -> str:
 
 def _make(cell: Cell, store: Store) -> None:
     """A task: one cell, unless what it needs is not there."""
-    if store.finished(cell) or blocked(cell, store):
-        return
-    from ipfvr.study import work
+    with store.alone(cell):
+        if store.finished(cell) or blocked(cell, store):
+            return
+        from ipfvr.study import work
 
-    work.make_cell(cell, store)
+        work.make_cell(cell, store)
 
 
 def in_order(cells: Sequence[Cell]) -> list[Cell]:
