@@ -10,12 +10,13 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from ipfvr.core.cluster import Cluster
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.methods.settings import not_installed
 from ipfvr.study.cells import Store
+from ipfvr.study.make import make_cells, outcome
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.pool import Pool, outcome
 from ipfvr.study.results import Results, collect
 from ipfvr.study.schema import Study, load_study
 
@@ -39,27 +40,28 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(map(dry_run, studies)))
         return
     failed = []
-    with Pool(max(study.experiment.jobs for study in studies)) as pool:
-        found = [(study, reproduce(study, pool)) for study in studies]
+    config = studies[0].config()
+    with Cluster(max(study.experiment.jobs for study in studies), config.cluster, config.slurm) as cluster:
+        found = [(study, reproduce(study, cluster)) for study in studies]
     for study, results in found:
         failed += [f"{study.name}: {line.title}: {line.reasons[0]}" for line in results.failed]
     if failed:
         raise CellsFailed(f"{len(failed)} rows have cells that crashed; the first is {failed[0]}")
 
 
-def reproduce(study: Study, pool: Pool) -> Results:
-    """Make an experiment's cells and its report.
+def reproduce(study: Study, cluster: Cluster) -> Results:
+    """Make an experiment's cells, by whoever the cluster has, and its report.
 
     Raises:
         UserError: data or options that are not there. A cell that crashes raises nothing: its row says so.
     """
     began = time.perf_counter()
     people, root, source = find_people(study)
-    store = Store(study.store)
+    store, device = Store(study.store), study.config().device
     scenes = plan_clips(study, people)
-    tried = pool.make([cell for _, cell in scenes], store)
+    tried = make_cells([cell for _, cell in scenes], store, cluster, device)
     arms = plan_arms(study, find_clips(scenes, store), people, store, root)
-    tried += pool.make([task.scores for arm in arms for task in arm.tasks], store)
+    tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
     results.footnotes += [*(person.note for person in people if person.note), *lost]

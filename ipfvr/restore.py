@@ -60,7 +60,9 @@ def main(argv: list[str] | None = None) -> None:
 
     with _ended_by_term():
         if sources_of(job.source) is not None:
-            restore_many(job, config, args.devices, args.nodes, args.dry_run, not args.no_page)
+            restore_many(job, config, args.devices, args.dry_run, not args.no_page)
+        elif config.cluster:
+            raise UserError(f"cluster={config.cluster} is for many videos: name a folder or a list of them")
         elif args.dry_run:
             from ipfvr.film.estimate import describe_plan
 
@@ -127,8 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")
     add("--dry-run", action="store_true", help="print who is found, the clips, time and memory; write nothing")
     add("--no-page", action="store_true", help="write no HTML page of frames before and after")
-    add("--devices", type=int, default=1, help="many videos: processes of this machine that share them, one a GPU")
-    add("--nodes", type=int, default=1, help="many videos: machines that share them")
+    add(
+        "--devices",
+        type=int,
+        default=1,
+        help="many videos: processes of this machine that share them, one a GPU; with cluster=slurm: its jobs",
+    )
     add("--config", type=Path, help="an experiment file")
     add("overrides", nargs="*", metavar="key=value", help="such as preset=full sampler.steps=8")
     return parser

@@ -182,7 +182,7 @@ def test_a_failed_file_does_not_stop_the_others(
 
 
 def test_two_processes_share_the_videos(tmp_path: Path) -> None:
-    """Lightning starts them; together they give what one process gives."""
+    """Together they give what one process gives."""
     for number in range(3):
         write_video(tmp_path / "in" / f"{number}.mp4", np.full((3, 16, 16, 3), 60 + 30 * number, np.uint8))
     command = [sys.executable, "-m", "ipfvr.restore", str(tmp_path / "in"), "--aligned", "preset=tiny", "device=cpu"]

@@ -377,4 +377,9 @@ class Config:
     # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4;
     # trainer.callbacks and trainer.logger are added to the project's own (ipfvr/training/extensions.py).
     trainer: dict[str, Any] = without(CLIP, default_factory=dict)
+    # Who makes the cells of reproduce, or restores the files of a folder. Empty: processes of this machine (jobs=,
+    # --devices) | tcp://host:8786 (workers of a Dask scheduler that runs there) | slurm (its jobs, by dask-jobqueue).
+    cluster: str = without(CLIP, LORA, default="")
+    # Options of dask-jobqueue's SLURMCluster, such as slurm.queue=gpu or slurm.walltime=04:00:00.
+    slurm: dict[str, Any] = without(CLIP, LORA, default_factory=dict)
     methods: dict[str, ProgramConfig] = without(CLIP, LORA, default_factory=dict)  # by the name of a table's row
