@@ -8,17 +8,14 @@ for cannot be computed of any clip, the exit code is 3.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ipfvr.core.arguments import parse_lists
 from ipfvr.core.errors import NotComputedError, run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
     """See the module's docstring."""
-    options = _parser().parse_args(argv)
-    # --metrics and --reference take all that follows them, the key=value pairs too.
-    lists = [*options.metrics, *options.reference]
-    pairs = [word for word in lists if "=" in word and not Path(word).exists()]
+    options = parse_lists(_parser(), argv, "metrics", "reference")
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
     from ipfvr.study.evaluate import Request, evaluate_files
@@ -26,9 +23,9 @@ def main(argv: list[str] | None = None) -> None:
     request = Request(
         predictions=options.pred,
         targets=options.gt,
-        references=tuple(word for word in options.reference if word not in pairs),
+        references=tuple(options.reference),
         face=options.face,
-        metrics=tuple(part for word in options.metrics if word not in pairs for part in word.split(",") if part),
+        metrics=tuple(part for word in options.metrics for part in word.split(",") if part),
         flow=options.flow,
         aligned=options.aligned,
         resize=options.resize,
@@ -36,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         json=options.json,
         quiet=options.quiet,
     )
-    scored = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
+    scored = evaluate_files(request, load_config(options.config, options.overrides))
     if scored is None:
         return
     print(scored.text)

@@ -388,7 +388,7 @@ class Likeness:
     distinct: float
 
 
-# Measured by benchmarks/likeness.py on clips, benchmarks/recognisers.py on pictures; docs/films.md has the
+# Measured by experiments/quality/likeness.py (clips) and recognisers.py (pictures); docs/results.md has the
 # shares that are on the wrong side.
 LIKENESS = {
     "mobilefacenet": Likeness(same=0.2, distinct=0.5),

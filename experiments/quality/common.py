@@ -1,8 +1,7 @@
-"""What the benchmarks on people held out share."""
+"""What the measurements on people held out share."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,18 +15,8 @@ from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces
 from ipfvr.metrics.identity import identity_similarity
 
-HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
+HELDOUT = Path(__file__).parents[1] / "mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "second/validation.yaml"
-
-
-def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:
-    """Arguments; a list option takes all that follows it, so the key=value pairs in it go to ``overrides``."""
-    args = parser.parse_intermixed_args(argv)
-    for name in lists:
-        values = [str(value) for value in getattr(args, name) or []]
-        args.overrides += [value for value in values if "=" in value]
-        setattr(args, name, [value for value in values if "=" not in value])
-    return args
 
 
 def held_out(root: Path) -> list[Path]:
