@@ -2,7 +2,7 @@
 
 Detectors with one interface: YuNet, when its file is there, CenterFace, whose weights are shipped with mini, and
 insightface's, where one asks for it (:mod:`ipfvr.faces.face_analysis`).
-``docs/faces.md`` compares them and what else was tried.
+``docs/results.md`` compares them with others that were tried.
 """
 
 from __future__ import annotations

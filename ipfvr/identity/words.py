@@ -17,7 +17,7 @@ from ipfvr.weights.registry import locate
 
 LEAST_SURE_OF_SEX = 0.9  # the lowest prompt.sex_from
 # Where the network gives one of these 0.9 or more, fewer than 95 % of the pictures that it was trained on have it
-# (docs/attributes.md). A prompt.yaml may say it; the negative prompt may deny it.
+# (docs/mini.md). A prompt.yaml may say it; the negative prompt may deny it.
 NEVER_READ = frozenset(
     {"5_o_Clock_Shadow", "Chubby", "Double_Chin", "Gray_Hair", "Mustache", "Oval_Face", "Pointy_Nose"}
 )
