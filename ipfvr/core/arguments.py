@@ -18,12 +18,13 @@ def parse_lists(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *li
         argv: the words; None: those of the process.
         lists: destinations of the list options. Each becomes a list of strings.
 
-    >>> parser = argparse.ArgumentParser()
-    >>> _ = parser.add_argument("--metrics", nargs="+")
-    >>> _ = parser.add_argument("overrides", nargs="*")
-    >>> args = parse_lists(parser, ["--metrics", "psnr", "ssim", "device=cpu"], "metrics")
-    >>> args.metrics, args.overrides
-    (['psnr', 'ssim'], ['device=cpu'])
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = parser.add_argument("--metrics", nargs="+")
+        >>> _ = parser.add_argument("overrides", nargs="*")
+        >>> args = parse_lists(parser, ["--metrics", "psnr", "ssim", "device=cpu"], "metrics")
+        >>> args.metrics, args.overrides
+        (['psnr', 'ssim'], ['device=cpu'])
     """
     args = parser.parse_intermixed_args(argv)
     for name in lists:

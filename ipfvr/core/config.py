@@ -33,6 +33,14 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     Raises:
         UserError: a file that is missing or not YAML, an unknown or ill-typed key; the line names
             the key and the nearest valid one.
+
+    Examples:
+        >>> config = load_config(overrides=["preset=tiny", "sampler.steps=3"])
+        >>> config.preset, config.sampler.steps
+        ('tiny', 3)
+        >>> load_config(overrides=["sampler.step=3"])
+        Traceback (most recent call last):
+        ipfvr.core.errors.UserError: command line: unknown key 'sampler.step'; the nearest valid one is 'sampler.steps'
     """
     layers = []
     if path is not None:
@@ -127,7 +135,12 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
 
 
 def nearest_key(key: str) -> str:
-    """The valid key most like a wrong one, by its whole name or by its last part alone."""
+    """The valid key most like a wrong one, by its whole name or by its last part alone.
+
+    Examples:
+        >>> nearest_key("sampler.stepps")
+        'sampler.steps'
+    """
 
     def likeness(valid: str) -> float:
         pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]

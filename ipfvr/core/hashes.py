@@ -42,7 +42,12 @@ def sha256(path: str | Path) -> str:
 
 
 def digest(content: Any) -> str:
-    """Hexadecimal SHA-256 of values as JSON, whatever the order of keys; what JSON does not know stands as text."""
+    """Hexadecimal SHA-256 of values as JSON, whatever the order of keys; what JSON does not know stands as text.
+
+    Examples:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

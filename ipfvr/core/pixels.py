@@ -14,7 +14,13 @@ def to_tensor(frames: np.ndarray) -> Tensor:
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:
-    """(F, 3, H, W) in [-1, 1] (clipped) to (F, H, W, 3) uint8."""
+    """(F, 3, H, W) in [-1, 1] (clipped) to (F, H, W, 3) uint8.
+
+    Examples:
+        >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+        >>> bool((to_frames(to_tensor(frames)) == frames).all())
+        True
+    """
     scaled = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
     return scaled.permute(0, 2, 3, 1).to(torch.uint8).numpy()
 

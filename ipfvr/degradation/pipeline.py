@@ -96,6 +96,13 @@ def sample_parameters(level: str, scale: int, size: int, seed: int, scale_sigma:
 
     Raises:
         UserError: an unknown level, a scale or a size below 1, a negative seed.
+
+    Examples:
+        >>> parameters = sample_parameters("severe", scale=4, size=720, seed=0)
+        >>> parameters.scale, len(parameters.rounds)
+        (8, 2)
+        >>> Parameters.from_dict(parameters.to_dict()) == parameters
+        True
     """
     if level not in LEVELS:
         raise UserError(f"unknown degradation level '{level}': known ones are {', '.join(LEVELS)}")

@@ -66,7 +66,14 @@ class ClassifierFree:
         return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
-        """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi)."""
+        """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi).
+
+        Examples:
+            >>> import torch
+            >>> predictions = {POSITIVE: torch.full((1, 1, 1, 1, 1), 3.0), NEGATIVE_TEXT: torch.ones(1, 1, 1, 1, 1)}
+            >>> ClassifierFree(weight=2).combine(predictions).item()
+            5.0
+        """
         positive, negative = predictions[POSITIVE], predictions.get(NEGATIVE_TEXT)
         if negative is None:
             return positive
@@ -98,6 +105,12 @@ class MultiStream:
         """Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
 
         The z are the network's predictions (its v; the equation is linear, so that it holds for eps and z_0 alike).
+
+        Examples:
+            >>> import torch
+            >>> predictions = {POSITIVE: torch.full((1, 1, 1, 1, 1), 3.0), NEGATIVE_TEXT: torch.ones(1, 1, 1, 1, 1)}
+            >>> MultiStream(text=0.5, visual=0).combine(predictions).item()
+            4.0
         """
         positive = predictions[POSITIVE]
         negatives = {NEGATIVE_TEXT: self.text, NEGATIVE_VISUAL: self.visual}
@@ -139,6 +152,10 @@ def make_guider(config: SamplerConfig) -> Guider:
 
     Raises:
         UserError: an unknown name, a rescale outside [0, 1], an interval that is not two steps in rising order.
+
+    Examples:
+        >>> make_guider(SamplerConfig(guider="multi_stream", negative_text=0.5, negative_visual=0)).branches(899)
+        ('positive', 'negative_text')
     """
     if config.guider not in GUIDERS:
         raise UserError(f"sampler.guider '{config.guider}' is unknown; choose one of {', '.join(GUIDERS)}")

@@ -53,6 +53,11 @@ def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: i
 
     Returns:
         (B, C, F, h, w), a copy.
+
+    Examples:
+        >>> z, before = torch.zeros(1, 1, 6, 1, 1), torch.arange(6.0).view(1, 1, 6, 1, 1)
+        >>> exponential_blending(z, [10 + before, before], context=4).flatten()  # O = 4, s = 2
+        tensor([15.,  4.,  5.,  0.,  0.,  0.])
     """
     z = z.clone()
     first = context - 2 ** len(earlier)
@@ -69,6 +74,10 @@ def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     Args:
         before: (n, H, W, 3) uint8, the last frames of a clip.
         after: the same frames of the video as the next clip has them.
+
+    Examples:
+        >>> cross_fade(np.zeros((3, 1, 1, 3), np.uint8), np.full((3, 1, 1, 3), 80, np.uint8))[:, 0, 0, 0].tolist()
+        [20, 40, 60]
     """
     share = (np.arange(1, len(after) + 1, dtype=np.float32) / (len(after) + 1))[:, None, None, None]
     return np.rint((1 - share) * before + share * after).astype(np.uint8)

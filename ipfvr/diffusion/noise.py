@@ -49,6 +49,11 @@ def frame_noise(
 
     Raises:
         UserError: correlation outside [0, 1].
+
+    Examples:
+        >>> first, second = (frame_noise((4, 2, 2), 0, range(start, start + 8), START_STEP) for start in (0, 5))
+        >>> bool((first[:, 5:] == second[:, :3]).all())  # frames 5 to 7 are in both clips
+        True
     """
     if not 0 <= correlation <= 1:
         raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")

@@ -53,6 +53,12 @@ class Schedule:
             z: (B, ...) clean latent.
             noise: like ``z``, unit variance.
             step: one step, or one for each of the batch, (B,).
+
+        Examples:
+            >>> schedule = Schedule(ScheduleConfig())
+            >>> z, noise = torch.ones(1, 4), torch.full((1, 4), 2.0)
+            >>> schedule.add_noise(z, noise, 999)  # the last step is pure noise
+            tensor([[2., 2., 2., 2.]])
         """
         alpha, sigma = self._coefficients(step, z)
         return alpha * z + sigma * noise
@@ -63,7 +69,14 @@ class Schedule:
         return alpha * noise - sigma * z
 
     def denoised_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
-        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition)."""
+        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition).
+
+        Examples:
+            >>> schedule, z, noise = Schedule(ScheduleConfig()), torch.ones(1, 4), torch.full((1, 4), 2.0)
+            >>> z_t, v = schedule.add_noise(z, noise, 500), schedule.velocity(z, noise, 500)
+            >>> torch.allclose(schedule.denoised_from_v(z_t, v, 500), z, atol=1e-5)
+            True
+        """
         alpha, sigma = self._coefficients(step, z_t)
         return alpha * z_t - sigma * v
 

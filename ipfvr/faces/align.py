@@ -38,7 +38,12 @@ _BILINEAR_FROM = 3
 
 
 def face_template(size: int) -> np.ndarray:
-    """The five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels."""
+    """The five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels.
+
+    Examples:
+        >>> face_template(256).round(1).tolist()[2]  # the tip of the nose
+        [128.3, 157.0]
+    """
     return np.array(_FFHQ_512, dtype=np.float64) * (size / 512)
 
 
@@ -63,6 +68,14 @@ def similarity_transform(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: other shapes, values that are not finite, or points of ``src`` (or of ``dst``) that
             all coincide.
+
+    Examples:
+        >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        >>> matrix = similarity_transform(square, 2 * square + 5)
+        >>> bool(np.allclose(matrix, [[2, 0, 5], [0, 2, 5]]))
+        True
+        >>> apply(invert(matrix), apply(matrix, [[0.5, 0.25]])).round(6).tolist()
+        [[0.5, 0.25]]
     """
     src, dst = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
     if src.shape != dst.shape or src.ndim != 2 or src.shape[1] != 2 or len(src) < 2:

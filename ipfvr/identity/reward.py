@@ -30,6 +30,10 @@ def identity_reward(features: Tensor, reference: Tensor) -> Tensor:
 
     Returns:
         r_f (F,) in [-1, 1].
+
+    Examples:
+        >>> identity_reward(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([1.0, 0.0]))
+        tensor([1., 0.])
     """
     return F.cosine_similarity(features, reference, dim=-1)
 
@@ -51,6 +55,12 @@ def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float
 
     Raises:
         UserError: an unknown name of the statistics, or epsilon not above 0.
+
+    Examples:
+        >>> normalise_reward(torch.tensor([0.0, 1.0]), epsilon=1e-6)
+        tensor([-1.,  1.])
+        >>> normalise_reward(torch.tensor([0.5, 0.5]))
+        tensor([0., 0.])
     """
     if statistics not in STATISTICS:
         raise UserError(f"reward.statistics '{statistics}' is unknown: use {' or '.join(STATISTICS)}")
@@ -74,6 +84,10 @@ def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
 
     Raises:
         UserError: gamma outside [0, 1].
+
+    Examples:
+        >>> suffix_weighted_reward(torch.tensor([1.0, 2.0, 4.0]), gamma=0.5)
+        tensor([3., 4., 4.])
     """
     if not 0 <= gamma <= 1:
         raise UserError(f"reward.gamma is {gamma}; it must lie between 0 and 1")
@@ -93,6 +107,12 @@ def feedback_loss(discounted: Tensor, frame: int, bound: float = 2.0) -> Tensor:
 
     Returns:
         The loss, shape (), in [1 - exp(bound), 1).
+
+    Examples:
+        >>> feedback_loss(torch.tensor([0.0, 5.0]), frame=0)
+        tensor(0.)
+        >>> feedback_loss(torch.tensor([0.0, 5.0]), frame=1) == 1 - torch.tensor(2.0).exp()  # bounded
+        tensor(True)
     """
     return 1 - discounted[frame].clamp(max=bound).exp()
 

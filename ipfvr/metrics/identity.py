@@ -46,6 +46,11 @@ def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
     Returns:
         shape (); NaN for fewer than two frames.
+
+    Examples:
+        >>> similarity = torch.tensor([0.4, 0.6], dtype=torch.float64)
+        >>> round(identity_deviation(torch.tensor(2), similarity.sum(), similarity.square().sum()).item(), 6)
+        10.0
     """
     variance = (squares / count - (total / count).square()).clamp(min=0)
     return torch.where(count >= 2, 100 * variance.sqrt(), torch.nan)
@@ -61,6 +66,10 @@ def identity_drift(similarity: Tensor) -> Tensor:
 
     Returns:
         shape ().
+
+    Examples:
+        >>> round(identity_drift(torch.tensor([0.9, 0.9, 0.8, 0.8, 0.7, 0.7])).item(), 2)
+        0.2
     """
     third = max(1, round(len(similarity) / 3))
     return similarity[:third].nanmean() - similarity[-third:].nanmean()

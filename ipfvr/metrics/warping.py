@@ -21,6 +21,12 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     Args:
         picture: (C, H, W) float64.
         flow: (2, H, W), (x, y) in pixels.
+
+    Examples:
+        >>> picture = torch.tensor([[[1.0, 2.0, 3.0]]], dtype=torch.float64)
+        >>> flow = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 1, 3)  # everything moves by one pixel
+        >>> warp(picture, flow)
+        tensor([[[2., 3., 3.]]], dtype=torch.float64)
     """
     height, width = picture.shape[-2:]
     x, y = (flow.double() + _grid(height, width, flow.device)).unbind()
