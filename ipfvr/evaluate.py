@@ -14,7 +14,7 @@ from ipfvr.core.errors import NotComputedError, run_verb
 
 
 def main(argv: list[str] | None = None) -> None:
-    """See the module's docstring."""
+    """Run the command line."""
     options = parse_lists(_parser(), argv, "metrics", "reference")
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
@@ -39,31 +39,32 @@ def main(argv: list[str] | None = None) -> None:
     print(scored.text)
     if scored.missing:
         named = "; ".join(f"{metric} ({reason})" for metric, reason in scored.missing.items())
-        raise NotComputedError(f"asked for and not computed: {named}")
+        raise NotComputedError(f"could not be computed: {named}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
     parser.add_argument(
-        "--gt", help="the ground truth, likewise; without it IDS to reference, E_warp by the own flow and NIQE are left"
+        "--gt",
+        help="the ground truth, as --pred; without it: IDS to the reference, E_warp by its own flow, and NIQE only",
     )
     parser.add_argument(
         "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one a clip"
     )
-    parser.add_argument("--face", type=int, help="which face of the reference pictures, from the left, from 1")
+    parser.add_argument("--face", type=int, help="which face of the reference pictures, counted from 1 on the left")
     parser.add_argument("--json", help="write everything, frame by frame, to this file")
     parser.add_argument("--resize", action="store_true", help="resize predictions to the ground truth's size (bicubic)")
     parser.add_argument(
         "--aligned",
         action="store_true",
-        help="frames are aligned crops: IDS takes the template's landmarks, not found ones",
+        help="frames are aligned crops: IDS uses the landmarks of the template and detects none",
     )
     parser.add_argument(
         "--flow",
         default="auto",
         metavar="auto|raft|dis",
-        help="behind E_warp; auto: RAFT where its file is there, else DIS",
+        help="the optical flow of E_warp; auto: RAFT where its file is there, else DIS",
     )
     parser.add_argument(
         "--metrics",

@@ -174,7 +174,7 @@ def test_a_lora_is_a_cell_that_rows_share(say, tmp_path, made) -> None:
     assert arms[0].loras == arms[1].loras
     folder = Store(study_of(say()).store).folder(arms[0].loras[0])
     assert (folder / "weights" / "card.json").is_file()
-    assert "restored is what a LoRA is trained on" in " ".join(results_of(tmp_path)["footnotes"])
+    assert "the scenes that its LoRA is trained on are restored" in " ".join(results_of(tmp_path)["footnotes"])
 
 
 def arms_of(study: Study) -> list:

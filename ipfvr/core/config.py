@@ -1,4 +1,4 @@
-"""How a configuration is composed.
+"""Composing a configuration.
 
 A configuration is a preset (``ipfvr/presets/<name>.yaml``), the differences of an experiment file on
 top of it, and ``key=value`` pairs from the command line on top of both. An unknown or ill-typed key is
@@ -152,7 +152,7 @@ def nearest_key(key: str) -> str:
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``; those under a name of the user's own are left out."""
+    """Every option's full name, such as ``sampler.steps``; sections that the user names are left out."""
     keys: list[str] = []
     for f in fields(schema):
         if _entries(schema, f.name) is None:

@@ -1,4 +1,4 @@
-"""Where things are computed, and in which type."""
+"""The device and the number type of the computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every option of the project, typed; :mod:`ipfvr.core.config` composes them of presets, files and arguments."""
+"""Every option of the project, typed; :mod:`ipfvr.core.config` composes them from presets, files and arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipfvr.core.training_options import (
 
 @dataclass
 class VideoConfig:
-    """Sizes of what the network sees and of what is written."""
+    """Sizes of the network's input and of the output."""
 
     size: int = 128  # side of the restored square face crop, pixels
     scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
@@ -57,7 +57,7 @@ class FacesConfig:
 
 @dataclass
 class PeopleConfig:
-    """Who is who in a video: tracks against reference pictures."""
+    """Matching the tracks of a video with reference pictures."""
 
     recogniser: str = (
         "mini/dlib"  # tells people apart; shipped, so that who is found does not depend on what was fetched
@@ -66,7 +66,7 @@ class PeopleConfig:
     # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
     # for the recogniser on degraded faces, ipfvr.weights.catalogue.LIKENESS.
     same: float = 0.0
-    # Two people whose references are more alike than this cosine are refused as one person. 0: likewise.
+    # Two people whose references are more alike than this cosine are refused as one person. 0: as for ``same``.
     distinct: float = 0.0
 
 
@@ -235,7 +235,7 @@ class SamplerConfig:
 
 @dataclass
 class LongVideoConfig:
-    """What ties the clips of a video together (Section 3.4)."""
+    """How the clips of a video are connected (Section 3.4)."""
 
     # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
     # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between
@@ -246,7 +246,7 @@ class LongVideoConfig:
 
 @dataclass
 class PromptConfig:
-    """Words for the two text streams. With references, or a file, they speak of the person (Face2Text)."""
+    """Words for the two text streams. With references, or a file, they describe the person (Face2Text)."""
 
     positive: str = "a good video"  # where nothing is known of the person
     quality: str = "cinematic, high contrast, highly detailed"  # after the words on the person; dropped from the end
@@ -256,9 +256,9 @@ class PromptConfig:
     )
     describe: bool = True  # False: positive and negative as they stand here
     file: str = ""  # a prompt.yaml; empty: the one in the person's folder, where there is one
-    true_from: float = 0.9  # attributes at least this probable are said
+    true_from: float = 0.9  # attributes at least this probable enter the positive prompt
     false_to: float = 0.1  # those at most this probable are denied in the negative prompt
-    sex_from: float = 0.97  # man or woman is said from this probability on, else person; at least 0.9
+    sex_from: float = 0.97  # "man" or "woman" from this probability on, else "person"; at least 0.9
     compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
     model: str = ""  # transformers: a folder or a name; openai: the model's name
     address: str = ""  # openai: such as http://127.0.0.1:8000/v1
@@ -309,7 +309,7 @@ class RewardConfig:
 
 @dataclass
 class ProgramConfig:
-    """``methods.<name>``: where somebody else's program lies on this machine (:mod:`ipfvr.methods.external`)."""
+    """``methods.<name>``: where another program lies on this machine (:mod:`ipfvr.methods.external`)."""
 
     folder: str = ""  # its checkout; empty: <name> in the folder that IPFVR_PROGRAMS names, if it is there
     python: str = ""  # its own interpreter; empty: .venv/bin/python or venv/bin/python in its folder

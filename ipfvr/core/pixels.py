@@ -1,4 +1,4 @@
-"""Between frames (uint8 RGB arrays) and pixels (tensors in [-1, 1])."""
+"""Conversion between frames (uint8 RGB arrays) and pixels (tensors in [-1, 1])."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
-    """(F, H, W, 3) uint8 to (F, 3, H, W) float32 in [-1, 1]."""
+    """Convert (F, H, W, 3) uint8 to (F, 3, H, W) float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:
-    """(F, 3, H, W) in [-1, 1] (clipped) to (F, H, W, 3) uint8.
+    """Convert (F, 3, H, W) in [-1, 1] (clipped) to (F, H, W, 3) uint8.
 
     Examples:
         >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
@@ -26,7 +26,7 @@ def to_frames(pixels: Tensor) -> np.ndarray:
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:
-    """Frames (N, 3, h, w) brought to ``size`` x ``size``: bicubic, antialiased where they shrink, clipped to [-1, 1].
+    """Resize frames (N, 3, h, w) to ``size`` x ``size``: bicubic, antialiased where they shrink, clipped to [-1, 1].
 
     Enlarging low-quality frames this way gives the hint's input and the baseline 'bicubic'.
     """
@@ -38,12 +38,12 @@ def resize(pixels: Tensor, size: int) -> Tensor:
 
 
 def resize_frames(frames: np.ndarray, size: int) -> np.ndarray:
-    """Square frames (F, h, w, 3) uint8 brought to (F, size, size, 3) as :func:`resize` does it."""
+    """Resize square frames (F, h, w, 3) uint8 to (F, size, size, 3) as :func:`resize` does."""
     return frames if frames.shape[1:3] == (size, size) else to_frames(resize(to_tensor(frames), size))
 
 
 def resize_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bicubic resize of a uint8 RGB (H, W, 3) frame, antialiased where it shrinks, rounded to 8 bits."""
+    """Resize a uint8 RGB (H, W, 3) frame: bicubic, antialiased where it shrinks, rounded to 8 bits."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     shrinks = width < image.shape[1] or height < image.shape[0]
     resized = functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)

@@ -1,4 +1,4 @@
-"""The options of trainings, typed: what they read, how they learn; sections of :class:`ipfvr.core.options.Config`."""
+"""The options of trainings, typed: data, optimizer, losses; sections of :class:`ipfvr.core.options.Config`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OptimizerConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the losses; what a training does not use, it ignores."""
+    """Weights of the losses; a training ignores those that it does not use."""
 
     highest_noise: float = 0.5  # share of training steps drawn at start_step itself
     drop_text: float = 0.1
@@ -113,7 +113,7 @@ class TrainConfig:
     """``python -m ipfvr.fit``."""
 
     module: str = "base"  # vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
-    # adapter, joint: whose cosines validation reports; it has no part in the losses. Empty: the identity loss's own.
+    # adapter, joint: whose cosines validation reports; it has no part in the losses. Empty: those of the identity loss.
     judge: str = ""
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps

@@ -41,7 +41,7 @@ class PositiveOnly:
     """No guidance: the positive branch as it is, at the cost of one."""
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The positive one."""
+        """The positive branch."""
         return (POSITIVE,)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
@@ -62,7 +62,7 @@ class ClassifierFree:
     rescale: float = 0.0
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """Positive and, unless w is 1, negative text."""
+        """The positive branch and, unless w is 1, the negative text."""
         return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
@@ -97,7 +97,7 @@ class MultiStream:
     visual: float = 0.5
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """Positive and those whose weight is not 0. The visual one follows the positive one, whose text it has."""
+        """The positive branch, the visual one, which has the same text, and the text; none with a weight of 0."""
         weights = {NEGATIVE_VISUAL: self.visual, NEGATIVE_TEXT: self.text}
         return (POSITIVE, *(name for name, weight in weights.items() if weight))
 
@@ -136,11 +136,11 @@ class WithinInterval:
     last: int
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The other guider's, or the positive one."""
+        """The other guider's branches, or the positive one."""
         return self.guider.branches(step) if self.first <= step <= self.last else (POSITIVE,)
 
     def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
-        """The other guider's; it leaves the positive branch as it is where that is alone."""
+        """The other guider's result; it leaves a positive branch alone as it is."""
         return self.guider.combine(predictions)
 
 
@@ -148,7 +148,7 @@ GUIDERS = ("none", "classifier_free", "multi_stream")
 
 
 def make_guider(config: SamplerConfig) -> Guider:
-    """The guider that a configuration asks for.
+    """Make the guider of a configuration.
 
     Raises:
         UserError: an unknown name, a rescale outside [0, 1], an interval that is not two steps in rising order.

@@ -1,4 +1,4 @@
-"""Long videos (Section 3.4): what ties the clips of a video together, and what has to be remembered for it.
+"""Long videos (Section 3.4): connecting the clips of a video, and the memory that this needs.
 
 Noise sharing (Eq. 9) is in :mod:`ipfvr.diffusion.noise`. Exponential blending (Eq. 10) puts frames of up to s earlier
 clips under the first frames of a clip, those that it shares with the clip before and that are not kept of it: they are
@@ -10,7 +10,7 @@ and the z_0 estimate of the step before, which a multi-step solver goes on from 
 With ``sampler.residual_scale`` that is the difference to the low-quality latent, so a frame of another moment lends its
 correction, not its content.
 
-A last clip that starts earlier has a context of O' > O frames. The equation does not speak of it; here its O - 1
+A last clip that starts earlier has a context of O' > O frames. The equation does not cover this case; here its O - 1
 positions are counted in the last O frames of the context, O' - O + 1 to O' - 1, so that the frames of clip i-1 lie over
 the same frames of the video as in every other clip. A clip never sees another segment: a scene, a face's presence.
 """
@@ -85,7 +85,7 @@ def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 @dataclass
 class ClipMemory:
-    """What a video's later clips need of its earlier ones; it does not grow with the number of clips.
+    """What later clips of a video need from earlier ones; it does not grow with the number of clips.
 
     Saved when a clip's frames have come out and loaded in another process, it lets the video go on with the next clip
     as if nothing had happened.
@@ -103,25 +103,25 @@ class ClipMemory:
     tail: np.ndarray | None = None
 
     def forget(self) -> None:
-        """A new segment begins: what was before is not seen from it."""
+        """Begin a new segment, which does not see earlier ones."""
         self.steps, self.tail = [], None
 
     def states(self, step: int) -> list[State]:
-        """Of the clips before, after a solver step, the oldest first."""
+        """The states of earlier clips after a solver step, the oldest first."""
         return self.steps[step] if step < len(self.steps) else []
 
     def remember(self, step: int, state: State, clips: int) -> None:
-        """Add a clip's state after a solver step and let go of what is older than ``clips`` clips."""
+        """Add a clip's state after a solver step and delete what is older than ``clips`` clips."""
         self.steps += [[] for _ in range(step + 1 - len(self.steps))]
         self.steps[step] = [*self.steps[step], state][-clips:]
 
     def copy(self) -> ClipMemory:
-        """As it is now, whatever is added to this one later; the tensors, which nothing changes, are shared."""
+        """A copy that later additions do not change; the tensors are shared."""
         return replace(self, steps=[list(states) for states in self.steps])
 
     @property
     def size(self) -> int:
-        """Bytes of what is held."""
+        """The size of the memory in bytes."""
         states = [s for states in self.steps for s in states]
         held = [t for s in states for t in (s.x, s.denoised) if t is not None]
         return sum(t.nbytes for t in held) + (0 if self.tail is None else self.tail.nbytes)
@@ -144,7 +144,7 @@ class ClipMemory:
 
     @classmethod
     def load(cls, path: str | Path) -> ClipMemory:
-        """What :meth:`save` wrote, on the CPU.
+        """Load what :meth:`save` wrote, to the CPU.
 
         Raises:
             UserError: a file that is missing, damaged or of another kind.
@@ -167,7 +167,7 @@ class ClipMemory:
 
 @dataclass(frozen=True)
 class LongVideo:
-    """How the clips of a video are tied together.
+    """How the clips of a video are connected.
 
     Attributes:
         blending: see :class:`ipfvr.core.options.LongVideoConfig`.
@@ -189,7 +189,7 @@ class LongVideo:
         return self.overlap > 0 and (self.blending == "cross_fade" or (self.reach > 0 and steps > 1))
 
     def noise_key(self, frames: Sequence[int]) -> int | None:
-        """What tells a clip's noise from that of other clips, its first frame; None: it is shared."""
+        """The key of a clip's own noise, its first frame; None: noise is shared between clips."""
         return None if self.noise_sharing else int(frames[0])
 
     def blend(self, state: State, step: int, memory: ClipMemory, context: int) -> State:
@@ -227,7 +227,7 @@ class LongVideo:
         return [(w.start, end) for w, end in zip(windows, [*ends, *(w.stop for w in windows[-1:])], strict=True)]
 
     def join(self, restored: np.ndarray, window: ClipWindow, part: tuple[int, int], memory: ClipMemory) -> np.ndarray:
-        """The frames that come out of a restored clip.
+        """The frames of a restored clip that are final.
 
         Args:
             restored: (F, H, W, 3) uint8.
@@ -243,7 +243,7 @@ class LongVideo:
 
 
 def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
-    """The way to tie clips together that a configuration asks for.
+    """Make the :class:`LongVideo` of a configuration.
 
     Args:
         config: the options.

@@ -58,7 +58,7 @@ def frame_noise(
     if not 0 <= correlation <= 1:
         raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")
     noise = np.empty((shape[0], len(frames), *shape[1:]), np.float32)
-    # Keys without a clip are what they were before there were any: the same seed gives the same video.
+    # Keys without a clip have no suffix, so that old seeds still give the same videos.
     of_clip = "" if clip is None else f"/{int(clip)}"
     common = _normal(shape, seed, "common", step, of_clip) * np.float32(math.sqrt(correlation)) if correlation else None
     for place, frame in enumerate(frames):

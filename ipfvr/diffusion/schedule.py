@@ -1,4 +1,4 @@
-"""The noise schedule: log-SNR cosine-interpolated, zero terminal SNR (VEnhancer's), and what Eq. 2 and 3 make of it."""
+"""The noise schedule: log-SNR cosine-interpolated, zero terminal SNR (VEnhancer's), with Eq. 2 and 3."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Schedule:
         return alpha * z_t - sigma * v
 
     def noise_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
-        """The noise that v speaks of: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
+        """The noise in a prediction v: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
         alpha, sigma = self._coefficients(step, z_t)
         return sigma * z_t + alpha * v
 

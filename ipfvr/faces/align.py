@@ -98,7 +98,7 @@ def similarity_transforms(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The transform back: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
+    """The inverse transform: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
     matrix = np.asarray(matrix, dtype=np.float64)
     linear = np.linalg.inv(matrix[:, :2])
     return np.hstack([linear, -linear @ matrix[:, 2:]])
@@ -130,7 +130,7 @@ def enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The aligned square of an image.
+    """Crop the aligned square of an image.
 
     Sampling is that of :func:`warp`: nothing aliases. Outside the frame the picture goes on mirrored (the border pixel
     is not repeated), which leaves no black wedge for a restorer to sharpen; which pixels those are follows from the
@@ -148,7 +148,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, extent: tuple[int, int], border: int) -> np.ndarray:
-    """An image through a similarity, free of aliasing.
+    """Warp an image by a similarity without aliasing.
 
     Sampling is bicubic. What shrinks is sampled on a grid finer by a whole factor, so fine that no pixel of the image
     is skipped, and averaged down; from a factor of 3 on the samples are bilinear.

@@ -1,4 +1,4 @@
-"""Faces of single frames, found or known again, linked into each face's way through a shot."""
+"""Linking the faces of single frames into one track for each face and shot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ONE = 0.3  # boxes of one frame that share more are one face
 
 @dataclass
 class Chain:
-    """One face's detections, in time's order.
+    """The detections of one face, in order of time.
 
     Attributes:
         frames: where it was detected.

@@ -119,7 +119,7 @@ def feedback_loss(discounted: Tensor, frame: int, bound: float = 2.0) -> Tensor:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the reward says of one clip.
+    """The reward of one clip.
 
     Attributes:
         loss: Eq. 8, with a gradient to the latents.
@@ -161,7 +161,7 @@ def clip_feedback(
 
 
 def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
-    """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all with ``literal`` statistics, else the suffix."""
+    """The frames whose r_f get a gradient from Eq. 8 at ``frame``: all if ``literal``, else the suffix."""
     if config.statistics == "literal":
         return range(frames)
     return range(frame, frames) if config.gamma else range(frame, frame + 1)
@@ -181,7 +181,7 @@ def chunked_objective(
         rewards: latents of the frames from the given index on -> r (n,).
         objective: r (F,) -> a scalar.
         chunk: frames at a time.
-        alone: frames that surely have a gradient and whose r_f depends on their own latents alone.
+        alone: frames that certainly have a gradient and whose r_f depends on their own latents alone.
 
     Returns:
         The objective, with a gradient to ``latents``, and r (F,), without one.

@@ -1,4 +1,4 @@
-"""The Gaussian window that SSIM and NIQE look through."""
+"""The Gaussian window of SSIM and NIQE."""
 
 from __future__ import annotations
 

@@ -81,11 +81,11 @@ class WarpingError(FrameMetric):
     """:func:`warping_error` x 1000, mean over the pairs of consecutive frames of a clip, then over clips.
 
     ``update(prediction)`` or ``update(prediction, target)``: frames (F, 3, H, W) in [0, 1]. The last are kept for the
-    next update, and ``end_clip`` lets go of them: no pair is of two clips.
+    next update, and ``end_clip`` deletes them, so that no pair spans two clips.
 
     Attributes:
-        latest: one entry a frame, of the pair that ends with it; NaN for a clip's first.
-        visible: of the same pairs the share of visible pixels.
+        latest: one entry per frame, of the pair that ends with it; NaN for a clip's first.
+        visible: the share of visible pixels of the same pairs.
 
     Args:
         source: whose frames the flow and the visible pixels are from: ``gt``, the ground truth's, or ``own``, those of

@@ -1,4 +1,4 @@
-"""Make the data layout of raw videos and pictures: ``python -m ipfvr.prepare --videos V --pictures P --root ROOT``.
+"""Make the data layout from raw videos and pictures: ``python -m ipfvr.prepare --videos V --pictures P --root ROOT``.
 
 V and P hold a folder a person (they may be one and the same): videos that show the person, alone or among others, and
 pictures of the person. ROOT/<identity>/{reference,train,test} gets aligned square crops: the pictures' faces, and the
@@ -18,8 +18,12 @@ from ipfvr.core.errors import run_verb
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=Path, required=True, help="a folder with a folder of videos a person")
-    parser.add_argument("--pictures", type=Path, help="a folder with a folder of pictures a person; default: VIDEOS")
+    parser.add_argument(
+        "--videos", type=Path, required=True, help="a folder that holds one folder of videos for each person"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, help="a folder that holds one folder of pictures for each person; default: VIDEOS"
+    )
     parser.add_argument("--root", type=Path, required=True, help="where ROOT/<identity>/... is made")
     parser.add_argument("--people", help="only these identities, separated by commas")
     parser.add_argument("--config", type=Path, help="an experiment file")

@@ -1,4 +1,4 @@
-"""A video cut into clips that overlap."""
+"""Cutting a video into overlapping clips."""
 
 from __future__ import annotations
 

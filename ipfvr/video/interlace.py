@@ -1,4 +1,4 @@
-"""Interlaced film: known by looking and by its flags, and made into whole frames by FFmpeg's bwdif.
+"""Interlaced film: recognising it by its pictures and flags, and deinterlacing it with FFmpeg's bwdif.
 
 An interlaced frame holds two moments, one in its even lines (the top field) and one in its odd ones. What moves has
 combs, and no detector or network knows combs.
@@ -64,7 +64,7 @@ def field_order(path: Path) -> tuple[str, bool]:
 
 
 def _look(frames: Iterable[Broken]) -> Counter[str]:
-    """How many frames were looked at, are flagged as interlaced, and what idet finds each to be."""
+    """The number of frames that were examined, of those flagged as interlaced, and idet's verdict on each."""
     seen: Counter[str] = Counter()
     looking = Filtered([("idet", "")])
 
@@ -84,7 +84,7 @@ def _look(frames: Iterable[Broken]) -> Counter[str]:
 
 
 def deinterlaced(frames: Iterable[Broken], order: str, each_field: bool) -> Iterator[Broken]:
-    """Whole frames made of interlaced ones.
+    """Deinterlace frames.
 
     Args:
         frames: decoded, of one size; where the size changes, the rest goes through as it is.
@@ -120,7 +120,7 @@ def deinterlaced(frames: Iterable[Broken], order: str, each_field: bool) -> Iter
 
 
 def field_times(times: array[int], step: int) -> array[int]:
-    """When the frames of single fields are shown, as bwdif says it: half way to the next frame, in half the unit.
+    """The times of frames made of single fields, as bwdif defines them: half way to the next frame, in half the unit.
 
     Args:
         times: of whole frames, rising.

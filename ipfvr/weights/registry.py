@@ -1,4 +1,4 @@
-"""Every file of weights this project can use: what it is, where it lies, under which licence.
+"""The registry: finding the files of weights that this project can use.
 
 A name is looked for, in this order,
 
@@ -39,7 +39,7 @@ def shipped() -> dict[str, Path]:
 
 
 def search_folders(package: str = "") -> list[Path]:
-    """The folders that are looked into, first to last (the module's docstring), existing or not.
+    """The folders that are searched, first to last (the module's docstring), existing or not.
 
     Args:
         package: a Python package that brings weights; it is found, not imported.
@@ -54,7 +54,7 @@ def search_folders(package: str = "") -> list[Path]:
 
 
 def find(entry: Entry) -> Path | None:
-    """The entry's file or folder if all of it is there at the registered sizes, else None."""
+    """The entry's file or folder if it is complete, with the registered sizes, else None."""
     for root in search_folders(entry.package):
         for candidate in _candidates(root, entry.path):
             if not _problem(entry, candidate):
@@ -106,7 +106,7 @@ def fetch_line(entry: Entry) -> str:
 
 
 def by_hand(entry: Entry) -> str:
-    """Which file a person has to put where, and its licence."""
+    """Which file the user has to put where, and its licence."""
     wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
     return f"put {wanted} into {cache_folder()} or into a folder named by {VARIABLE} (licence: {entry.licence})"
 
