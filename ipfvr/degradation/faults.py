@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.shapes import UInt8
 from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade
 
 FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
@@ -17,7 +18,9 @@ _CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 
 _CHROMA_GRAIN = 4  # pixels across one grain of it
 
 
-def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
+def film_fault(
+    sharp: UInt8[np.ndarray, "f side side 3"], fault: str, rng: np.random.Generator
+) -> UInt8[np.ndarray, "f low low 3"]:
     """Give a clip one fault.
 
     Args:

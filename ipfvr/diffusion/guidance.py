@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig
+from ipfvr.core.shapes import Float
 
 # The branches of Eq. 12. The negative one of classifier-free guidance is that of the negative text.
 POSITIVE = "positive"  # positive text, reference
@@ -31,7 +32,7 @@ class Guider(Protocol):
         """The branches to run at a step of the schedule; the positive one is always among them."""
         ...
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """One prediction from those of the branches that were run, each (B, C, F, h, w)."""
         ...
 
@@ -44,7 +45,7 @@ class PositiveOnly:
         """The positive branch."""
         return (POSITIVE,)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """The positive branch's prediction."""
         return predictions[POSITIVE]
 
@@ -65,7 +66,7 @@ class ClassifierFree:
         """The positive branch and, unless w is 1, the negative text."""
         return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi).
 
         Examples:
@@ -101,7 +102,7 @@ class MultiStream:
         weights = {NEGATIVE_VISUAL: self.visual, NEGATIVE_TEXT: self.text}
         return (POSITIVE, *(name for name, weight in weights.items() if weight))
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
 
         The z are the network's predictions (its v; the equation is linear, so that it holds for eps and z_0 alike).
@@ -139,7 +140,7 @@ class WithinInterval:
         """The other guider's branches, or the positive one."""
         return self.guider.branches(step) if self.first <= step <= self.last else (POSITIVE,)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """The other guider's result; it leaves a positive branch alone as it is."""
         return self.guider.combine(predictions)
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.options import Config, LongVideoConfig
+from ipfvr.core.shapes import Float, UInt8
 from ipfvr.diffusion.solvers import State
 from ipfvr.video.clips import ClipWindow, clip_windows
 
@@ -38,7 +39,9 @@ BLENDINGS = ("exponential", "aligned", "cross_fade", "none")
 _FORMAT = "ipfvr clip memory 1"
 
 
-def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: int, shift: int = 0) -> Tensor:
+def exponential_blending(
+    z: Float[Tensor, "b c f h w"], earlier: Sequence[Float[Tensor, "b c _ h w"] | None], context: int, shift: int = 0
+) -> Float[Tensor, "b c f h w"]:
     """Eq. 10: z_t^{1:O-1}(i) = stack([z_t^{F-2^j+1:F}(i-s+j)]_{j=0}^{s-1}), where 2^s = O.
 
     Clip i-s gives its last frame, the next clip its last two, clip i-1 its last O / 2. To the letter, the frames of
@@ -68,7 +71,9 @@ def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: i
     return z
 
 
-def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def cross_fade(
+    before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]
+) -> UInt8[np.ndarray, "n h w 3"]:
     """From one clip's restored frames to the next one's, linearly: of n frames the p-th is (n + 1 - p) : p.
 
     Args:

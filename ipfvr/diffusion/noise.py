@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.shapes import Float
 
 # Keys for noise that belongs to no solver step (those count from 0).
 START_STEP = -1
@@ -26,7 +27,7 @@ def frame_noise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     clip: int | None = None,
-) -> Tensor:
+) -> Float[Tensor, "c f h w"]:
     """Eq. 9: overlapping clips share the noise of the frames they share.
 
     Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order,

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import ScheduleConfig
+from ipfvr.core.shapes import Float
 
 LOG_SNR_LIMIT = 15.0  # the cosine curve runs from +15 to -15 before it is shifted
 
@@ -46,7 +47,9 @@ class Schedule:
         self.log_ratios = sigmas.log() - alphas.log()
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def add_noise(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+    def add_noise(
+        self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """Eq. 2: z_t = alpha_t z + sigma_t eps.
 
         Args:
@@ -63,12 +66,16 @@ class Schedule:
         alpha, sigma = self._coefficients(step, z)
         return alpha * z + sigma * noise
 
-    def velocity(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+    def velocity(
+        self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """The target of Eq. 3: v_t = alpha_t eps - sigma_t z. Shapes as for :meth:`add_noise`."""
         alpha, sigma = self._coefficients(step, z)
         return alpha * noise - sigma * z
 
-    def denoised_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
+    def denoised_from_v(
+        self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition).
 
         Examples:
@@ -80,14 +87,21 @@ class Schedule:
         alpha, sigma = self._coefficients(step, z_t)
         return alpha * z_t - sigma * v
 
-    def noise_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
+    def noise_from_v(
+        self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """The noise in a prediction v: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
         alpha, sigma = self._coefficients(step, z_t)
         return sigma * z_t + alpha * v
 
     def loss(
-        self, prediction: Tensor, z: Tensor, noise: Tensor, step: int | Tensor, weight: Tensor | None = None
-    ) -> Tensor:
+        self,
+        prediction: Float[Tensor, "*shape"],
+        z: Float[Tensor, "*shape"],
+        noise: Float[Tensor, "*shape"],
+        step: int | Tensor,
+        weight: Tensor | None = None,
+    ) -> Float[Tensor, ""]:
         """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar.
 
         Args:

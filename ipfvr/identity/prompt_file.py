@@ -124,7 +124,7 @@ def write_prompt(
         spoken: ``emotion``, ``actions`` and ``text``.
     """
     lines = [
-        "# The description of a person: edit it, and pass it to restore with --prompt. A line that begins with # has no",
+        "# The description of a person: edit it, and pass it to restore with --prompt. A line behind # has no",
         "# effect: unsure attributes are then read from the references, the expression and the emotion from the video.",
         "attributes:",
     ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import RewardConfig
+from ipfvr.core.shapes import Float
 from ipfvr.faces.align import warp_faces
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.vae import LatentCodec
@@ -21,7 +22,9 @@ STATISTICS = ("detach", "literal")
 Rewards = Callable[[Tensor, int], Tensor]  # latents (n, C, h, w) of the frames from a first one on -> their r_f (n,)
 
 
-def identity_reward(features: Tensor, reference: Tensor) -> Tensor:
+def identity_reward(
+    features: Float[Tensor, "f d"], reference: Float[Tensor, "f d"] | Float[Tensor, " d"]
+) -> Float[Tensor, " f"]:
     """Eq. 5: r_f = cos_sim(x_f, x_ref).
 
     Args:
@@ -38,7 +41,9 @@ def identity_reward(features: Tensor, reference: Tensor) -> Tensor:
     return F.cosine_similarity(features, reference, dim=-1)
 
 
-def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float = 0.01) -> Tensor:
+def normalise_reward(
+    rewards: Float[Tensor, "*b f"], statistics: str = "detach", epsilon: float = 0.01
+) -> Float[Tensor, "*b f"]:
     """Eq. 6: A_f = (r_f - Mean) / Std, over the frames of a clip.
 
     To the letter (``literal``) the A_f of a clip sum to zero whatever the network does, so their gradients cancel:
@@ -72,7 +77,7 @@ def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float
     return (rewards - mean) / deviation
 
 
-def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
+def suffix_weighted_reward(normalised: Float[Tensor, "*b f"], gamma: float) -> Float[Tensor, "*b f"]:
     """Eq. 7: R_f = sum_{f' = f}^{F} gamma^(f' - f) A_f'.
 
     Args:
@@ -97,7 +102,7 @@ def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
     return normalised @ torch.where(distance >= 0, weights, 0)
 
 
-def feedback_loss(discounted: Tensor, frame: int, bound: float = 2.0) -> Tensor:
+def feedback_loss(discounted: Float[Tensor, " f"], frame: int, bound: float = 2.0) -> Float[Tensor, ""]:
     """Eq. 8: L_id_reward = 1 - exp(R_f), at one frame f drawn uniformly.
 
     Args:
@@ -268,7 +273,7 @@ class FaceRewards(nn.Module):
         """The map from latents to r_f for a clip whose faces' landmarks are (F, 5, 2), pixels, found beforehand."""
         return lambda latents, first: self(latents, landmarks[first : first + len(latents)])
 
-    def forward(self, latents: Tensor, landmarks: Tensor) -> Tensor:
+    def forward(self, latents: Float[Tensor, "n c h w"], landmarks: Float[Tensor, "n 5 2"]) -> Float[Tensor, " n"]:
         """r_f (n,) of latents (n, C, h, w); frames are clipped to [-1, 1], as they are when they are written."""
         frames = self.codec.decode(latents).clamp(-1, 1)
         # One by one: how finely a batch is sampled would depend on its largest face, and so on the chunk.

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ipfvr.core.hashes import sha256
+from ipfvr.core.shapes import Bool, Float
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.flow import Flow
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
+def warp(picture: Float[Tensor, "c h w"], flow: Float[Tensor, "2 h w"]) -> Float[Tensor, "c h w"]:
     """Bring a picture back along a flow: out(p) = picture(p + flow(p)), bilinear, the border repeated outside.
 
     A flow of whole pixels moves pixels and changes none.
@@ -39,7 +40,7 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def visible_pixels(forward: Tensor, backward: Tensor) -> Tensor:
+def visible_pixels(forward: Float[Tensor, "2 h w"], backward: Float[Tensor, "2 h w"]) -> Bool[Tensor, "h w"]:
     """Pixels of a frame that the next one shows too (Ruder et al. 2016, as Lai et al. 2018 have it), (H, W) bool.
 
     With w the forward flow and w' the backward flow where w leads, a pixel is left out where the two do not cancel,
@@ -62,7 +63,12 @@ def visible_pixels(forward: Tensor, backward: Tensor) -> Tensor:
     return inside & ~occluded & (steps <= 0.01 * length + 0.002)
 
 
-def warping_error(first: Tensor, second: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
+def warping_error(
+    first: Float[Tensor, "3 h w"],
+    second: Float[Tensor, "3 h w"],
+    flow: Float[Tensor, "2 h w"],
+    visible: Bool[Tensor, "h w"],
+) -> Float[Tensor, ""]:
     """E_warp = sum_p M(p) |V_{t+1}(p + w(p)) - V_t(p)|^2 / (3 sum_p M(p)) (Lai et al. 2018, section 4.1).
 
     Args:
