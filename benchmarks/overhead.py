@@ -1,4 +1,4 @@
-"""What a part of the method costs mini: a run with the part against a run without it.
+"""Time what a part of the method costs mini: a run with the part against a run without it.
 
     python benchmarks/overhead.py image_prompt     # Eq. 4: a denoiser call with image tokens, without; limit 1.10
     python benchmarks/overhead.py streams          # Eq. 11 and 12: a guided step, three independent calls; limit 0.9

@@ -1,4 +1,4 @@
-"""The attribute network on people held out: every attribute against guessing the majority, five people described.
+"""Measure the attribute network on people held out: each attribute against guessing the majority.
 
     python experiments/quality/attributes.py --root data/mini
 

@@ -1,4 +1,4 @@
-"""What the measurements on people held out share."""
+"""Helpers of the measurements in this folder."""
 
 from __future__ import annotations
 

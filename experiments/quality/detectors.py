@@ -1,4 +1,4 @@
-"""How many faces a detector finds, how many it makes up, how precise its points are, and how long it takes.
+"""Compare face detectors: faces found, faces invented, precision of the points, time.
 
     python experiments/quality/detectors.py --source /path/to/data --output runs/detectors
     python experiments/quality/detectors.py --source /path/to/data --step 32 --candidates centerface@320 mtcnn dlib-cnn

@@ -1,4 +1,4 @@
-"""What ``restore --learn`` brings: mini without a reference, with it, and with a LoRA learnt from pictures alone.
+"""Measure ``restore --learn``: mini without a reference, with it, and with a LoRA learned from pictures alone.
 
     python experiments/quality/learned.py --root data/mini --pictures 1 --output runs/learned
 

@@ -1,4 +1,4 @@
-"""From which cosine on a degraded face is the person of a reference: what people.same is calibrated by.
+"""Calibrate people.same: the cosines of degraded faces to references of the same and of other people.
 
     python experiments/quality/likeness.py --source /path/to/data --output runs/likeness
     python experiments/quality/likeness.py --source /path/to/data --levels heavy severe --recognisers mobilefacenet

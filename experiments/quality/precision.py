@@ -1,4 +1,4 @@
-"""Mini in bf16 against fp32 on one processor: seconds, and how far apart what they restore is.
+"""Compare mini in bf16 and fp32 on one processor: seconds, and the difference of the results.
 
     python experiments/quality/precision.py --root data/mini --output runs/precision
 

@@ -1,4 +1,4 @@
-"""Who is told apart, and by which recogniser: sharp references against other pictures, undegraded, light and heavy.
+"""Compare recognisers: sharp references against other pictures, undegraded, light and heavy.
 
     python experiments/quality/recognisers.py --source /path/to/data
 

@@ -1,4 +1,4 @@
-"""What the reference does: mini with the right person's picture, with none, with another person's.
+"""Measure the effect of a reference: mini with the right person's picture, with none, with another person's.
 
     python experiments/quality/references.py --root data/mini --output runs/references
 

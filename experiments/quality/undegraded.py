@@ -1,4 +1,4 @@
-"""What a restoration does to clips that nobody degraded: detail and likeness that are left of the source's.
+"""Measure a restoration of clips that nobody degraded: how much detail and likeness of the source are left.
 
     python experiments/quality/undegraded.py --clips ../shared/data/clips --references ../shared/data/references
 

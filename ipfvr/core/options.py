@@ -24,14 +24,14 @@ class VideoConfig:
     scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
     clip_frames: int = 24  # F, frames in a clip
     overlap: int = 8  # O, frames a clip shares with the one before it
-    # Interlaced film, which restore looks for: frame (one frame of two fields) | field (one of each, twice as many) |
-    # keep (interlaced as it is) | ignore (nothing is looked for).
+    # What restore makes of interlaced film: frame (one frame of two fields) | field (one of each, twice as many) |
+    # keep (the film stays interlaced) | ignore (do not look for it).
     interlaced: str = without(CLIP, LORA, default="frame")
     # Colours of the H.264 written: 420 (one for two by two pixels) | 444 (one for each) | auto (444 where the source
     # has one for each, or a side is odd).
     chroma: str = without(CLIP, LORA, default="auto")
     crf: int = without(CLIP, LORA, default=17)  # constant rate factor of the H.264 written
-    # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
+    # quality of a JPEG or a lossy WebP that is written: 1 to 100
     quality: int = without(CLIP, LORA, default=95)
     # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
     preset: str = without(CLIP, LORA, default="veryfast")
@@ -49,10 +49,10 @@ class FacesConfig:
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
     align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
     every: int = 3  # restore looks for faces in every n-th frame of a shot and interpolates between; 1: in all
-    # Of the frames that are looked at, the detector searches one in so many; in the others the landmark network looks
-    # where the faces were. 1: it searches all of them.
+    # The detector searches every n-th of the frames that are examined; in the others the landmark network looks where
+    # the faces were. 1: it searches all of them.
     search_every: int = 2
-    recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
+    recognise_every: int = 4  # the recogniser sees every n-th detection of a track
 
 
 @dataclass
@@ -72,7 +72,7 @@ class PeopleConfig:
 
 @dataclass
 class PrepareConfig:
-    """What ``python -m ipfvr.prepare`` keeps of raw videos and pictures."""
+    """The choices of ``python -m ipfvr.prepare`` among raw videos and pictures."""
 
     size: int = 720  # side of the square crops, pixels
     min_frames: int = 24  # of a scene
@@ -161,7 +161,7 @@ class ImagePromptConfig:
     # clip (weights.image) | recogniser (weights.face_encoder) | both | appearance (the reference's own latents, and
     # weights.face_encoder) | none: no image prompt
     source: str = "none"
-    # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (a token each state)
+    # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (one token a state)
     projection: str = "resampler"
     train_encoder: bool = False  # clip's encoder learns with the adapter and lies in its file
     tokens: int = 16  # tokens that the projection makes of one reference
@@ -173,7 +173,7 @@ class ImagePromptConfig:
     references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
     without: str = "none"  # without a reference: none (the base by itself) | nobody (the prompt of no picture)
     scale: float = 1.0
-    block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
+    block_scales: list[float] = field(default_factory=list)  # of the cross-attentions: down, up, middle; empty: all 1
     step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1
 
 
@@ -259,7 +259,7 @@ class PromptConfig:
     true_from: float = 0.9  # attributes at least this probable enter the positive prompt
     false_to: float = 0.1  # those at most this probable are denied in the negative prompt
     sex_from: float = 0.97  # "man" or "woman" from this probability on, else "person"; at least 0.9
-    compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
+    compose: str = "template"  # template | transformers (a local language model) | openai (a compatible address)
     model: str = ""  # transformers: a folder or a name; openai: the model's name
     address: str = ""  # openai: such as http://127.0.0.1:8000/v1
     key_variable: str = "OPENAI_API_KEY"  # openai: the environment variable with the key; unset: none is sent
@@ -298,7 +298,7 @@ class LoraConfig:
 class RewardConfig:
     """The feedback reward (Section 3.3, Eq. 5 to 8)."""
 
-    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that scores afterwards
     gamma: float = 0.9  # Eq. 7
     statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
     epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)
