@@ -30,7 +30,7 @@ from ipfvr.weights.entry import readable_size
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 LEAST_MEMORY = 2 << 30  # bytes: mini restores in less
-LEAST_ROOM = 1 << 30  # bytes of disk: what is done of a film is kept until it is whole
+LEAST_ROOM = 1 << 30  # bytes of disk: finished parts of a film are kept until it is whole
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Score restored videos: ``python -m ipfvr.evaluate --pred P [--gt G] [--reference R ...] [--metrics M ...]``.
 
-P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with a row a
-clip, the mean with its interval, and the protocol without which the numbers mean nothing. Where a metric that was asked
-for cannot be computed of any clip, the exit code is 3.
+P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with one
+row per clip, the mean with its interval, and the protocol without which the numbers mean nothing. The exit code is 3
+where a requested metric could not be computed for any clip.
 """
 
 from __future__ import annotations

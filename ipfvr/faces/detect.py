@@ -1,7 +1,7 @@
 """Faces in one image: boxes, scores and five landmarks.
 
 Detectors with one interface: YuNet, when its file is there, CenterFace, whose weights are shipped with mini, and
-insightface's, where one asks for it (:mod:`ipfvr.faces.face_analysis`).
+insightface's, on request (:mod:`ipfvr.faces.face_analysis`).
 ``docs/results.md`` compares them with others that were tried.
 """
 

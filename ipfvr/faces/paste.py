@@ -1,7 +1,7 @@
 """Adding the network's change in a face's square to the frame's own pixels.
 
 The change is warped by the inverse of the transform that cut the square out, and fades towards the border by a soft
-mask that belongs to the square, not to the picture: it is the same in every frame, so nothing about it can jitter. The
+mask that belongs to the square, not to the picture: the mask is the same in every frame, so it cannot jitter. The
 frame itself is never resampled, so detail that is too fine for the square stays.
 """
 

@@ -26,7 +26,7 @@ def describe(
     """Read a person off pictures.
 
     Args:
-        faces: aligned square crops of one person, uint8 RGB; none: only ``by_hand`` speaks.
+        faces: aligned square crops of one person, uint8 RGB; none: only ``by_hand`` counts.
         config: its ``weights.attributes`` and ``weights.emotion``; empty ones are not read.
         by_hand: what a ``prompt.yaml`` says; it overrides what is read.
         video_faces: aligned crops of the video to restore. With them the emotion and the attributes of the

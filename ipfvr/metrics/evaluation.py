@@ -46,7 +46,7 @@ class ClipScores:
         name: the clip's.
         frames: how many were scored.
         width: of the frames as scored, pixels.
-        height: likewise.
+        height: of the frames as scored, pixels.
         scores: by metric key; None where there is no number.
         missing: why, for each key without a number.
         per_frame: by metric key, one entry per frame, None where a frame has no number.

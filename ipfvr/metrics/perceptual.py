@@ -1,7 +1,7 @@
 """LPIPS, CLIP-IQA, MUSIQ and LIQE, computed by pyiqa (the extra ``iqa``).
 
-pyiqa fetches what it does not find, without asking. Here every file has to be there before (``python -m
-ipfvr.weights``): pyiqa is shown a folder of links to them, and while it builds a network nothing can be fetched.
+pyiqa downloads files that it does not find. Here every file has to be there before (``python -m ipfvr.weights``):
+pyiqa gets a folder of links to them, and has no network while it builds a metric.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def prepare_people(
     """Make the folders of all people, and ``prepare.html`` and ``prepare.json`` beside them.
 
     Args:
-        videos, pictures: folders with a folder a person; they may be one and the same.
+        videos, pictures: folders with one folder for each person; they may be the same folder.
         root: gets ``<identity>/{reference,train,test}``.
         config: ``prepare``, ``faces`` and ``people`` are used.
         wanted: only these people; None: all.
@@ -113,7 +113,7 @@ def prepare_person(
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     check_writable(partial / RECORD)
     try:
-        # Of the person's name, so that scenes are shared out alike each time.
+        # The seed depends on the person's name, so that scenes are shared out alike each time.
         rng = np.random.default_rng([config.seed, zlib.crc32(folder.name.encode())])
         candidates = _fill(pictures, videos, partial, networks, config, rng)
         write_json(partial / RECORD, {"key": key, "candidates": [c.record() for c in candidates]})

@@ -1,7 +1,7 @@
 """Interlaced film: recognising it by its pictures and flags, and deinterlacing it with FFmpeg's bwdif.
 
-An interlaced frame holds two moments, one in its even lines (the top field) and one in its odd ones. What moves has
-combs, and no detector or network knows combs.
+An interlaced frame holds two moments, one in its even lines (the top field) and one in its odd ones. Whatever moves
+shows combs, which detectors and networks do not know.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ipfvr.core.errors import UserError
 from ipfvr.video.graph import Filtered
 from ipfvr.video.opening import decode, opened, video_stream
 
-# What is made of an interlaced film: one frame of two fields, one of each field, what it is, or nothing is looked for.
+# What becomes of interlaced film: one frame of two fields, one frame of each field, no change, or no search for it.
 MODES = ("frame", "field", "keep", "ignore")
-_STRETCHES, _LOOK = 3, 40  # so many stretches of a film, of so many frames each, are looked at
-_LEAST = 8  # frames that looking must have decided on; else the flags do
+_STRETCHES, _LOOK = 3, 40  # stretches of a film that are examined, and frames in each
+_LEAST = 8  # frames that idet must have decided on; otherwise the flags decide
 _COMBED = 0.25  # share of them from which a film is interlaced: of a film carried over from 24 frames it is 0.4
 _ONE_WAY = 3  # real fields come in one order: so many times as many frames must have it as have the other
 

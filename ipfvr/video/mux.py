@@ -159,7 +159,7 @@ def _copied(source: Any, streams: Sequence[int], output: Any, start: int) -> Ite
         target[index].disposition = stream.disposition
 
     def each() -> Iterator[tuple[Fraction, av.Packet]]:
-        # Subtitles are few: demuxed alone they would be waited for with all else held.
+        # Subtitles are few: demuxing would wait for them and hold everything else.
         for packet in source.demux([source.streams[index] for index in streams]) if streams else ():
             if packet.dts is None or not packet.size:
                 continue

@@ -20,7 +20,7 @@ from ipfvr.video.reader import Frame, VideoInfo, VideoReader
 
 # Endings of pictures that can be written, and Pillow's names of their kinds.
 WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-# A picture all the same, not a film of one frame: some are read, the others are refused with a word on what to do.
+# Also pictures, not films of one frame: some can be read, the others are refused with advice.
 ENDINGS = PICTURES | {".avif", ".heic", ".heif", ".jxl"}
 
 _EXIF = b"Exif\x00\x00"

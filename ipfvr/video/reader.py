@@ -32,7 +32,7 @@ class VideoInfo:
     Attributes:
         path: the file.
         width: of a frame as it is shown, after rotation, pixels.
-        height: likewise.
+        height: of a frame as it is shown, pixels.
         frames: exact number of frames that reading will give.
         rate: mean frame rate, frames a second.
         time_base: unit of ``Frame.pts``, seconds.
@@ -95,7 +95,7 @@ class VideoReader:
             comes once more; where it is not known of each packet that it is a frame (other containers than MP4 and
             Matroska), or where there is no frame before, they are left out.
         interlaced: what becomes of interlaced film, which is then looked for: ``frame`` (one frame of two fields),
-            ``field`` (one of each: twice as many), ``keep``; ``ignore``: nothing is looked for.
+            ``field`` (one of each: twice as many), ``keep``; ``ignore``: it is not looked for.
 
     Attributes:
         fields: of frames that are interlaced and stay so, which field comes first, ``tff`` or ``bff``; else empty.

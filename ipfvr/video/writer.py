@@ -44,7 +44,7 @@ class VideoWriter:
     Args:
         path: ``.mp4``, ``.mov`` or ``.mkv``.
         width: of the frames, pixels.
-        height: likewise.
+        height: of the frames, pixels.
         rate: nominal frames a second.
         time_base: unit of ``pts`` in :meth:`write`, seconds; default ``1 / rate``.
         crf: constant rate factor, 0 (lossless) to 51.

@@ -1,6 +1,6 @@
 """The registry: finding the files of weights that this project can use.
 
-A name is looked for, in this order,
+A name is searched for in this order:
 
 1. inside the package (``mini/...``: the weights that are shipped with it);
 2. in the folders that the environment variable ``IPFVR_WEIGHTS`` names (separated as in ``PATH``);
@@ -26,7 +26,7 @@ from ipfvr.weights.catalogue import ENTRIES, Entry
 
 SHIPPED = PACKAGE / "presets"  # holds mini/
 VARIABLE = "IPFVR_WEIGHTS"
-MAX_DEPTH = 4  # folders below a search folder that are looked into
+MAX_DEPTH = 4  # the depth of the search below a search folder
 
 
 def shipped() -> dict[str, Path]:
