@@ -20,7 +20,7 @@ from ipfvr.core.config import PRESETS, all_keys, load_config
 from ipfvr.study.schema import load_study
 
 ROOT = Path(__file__).parents[1]
-CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks", "experiments") for p in (ROOT / folder).rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 LONGEST = 400  # lines of a file that can be read in one sitting
 HEAVY = {"distributed", "h5py", "pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}

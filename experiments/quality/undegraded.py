@@ -1,6 +1,6 @@
-"""What a restoration does to clips that nobody degraded: detail and likeness that are left of the source's.
+"""Measure a restoration of clips that nobody degraded: how much detail and likeness of the source are left.
 
-    python benchmarks/undegraded.py --clips ../shared/data/clips --references ../shared/data/references
+    python experiments/quality/undegraded.py --clips ../shared/data/clips --references ../shared/data/references
 
 CLIPS holds a folder a person with videos, REFERENCES one with pictures; the first of each is taken. The main face of
 the first frames is restored with the first picture that shows one face, and pasted. Detail is the variance of the

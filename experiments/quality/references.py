@@ -1,6 +1,6 @@
-"""What the reference does: mini with the right person's picture, with none, with another person's.
+"""Measure the effect of a reference: mini with the right person's picture, with none, with another person's.
 
-    python benchmarks/references.py --root data/mini --output runs/references
+    python experiments/quality/references.py --root data/mini --output runs/references
 
 ROOT is the layout that ``experiments/mini/prepare.py`` makes; only people whom no training has seen and on whom no
 setting was chosen are used. Every person's pictures (each a clip of one frame, its reference another picture of the
@@ -10,7 +10,8 @@ truth, by ``weights.recogniser``, which must have had no part in the adapter. ``
 reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
 choose options, on people who are not reported on:
 
-    python benchmarks/references.py --root data/mini --people experiments/mini/validation.yaml sampler.steps=4
+    python experiments/quality/references.py --root data/mini \\
+        --people experiments/mini/validation.yaml sampler.steps=4
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From which cosine on a degraded face is the person of a reference: what people.same is calibrated by.
+"""Calibrate people.same: the cosines of degraded faces to references of the same and of other people.
 
-    python benchmarks/likeness.py --source /path/to/data --output runs/likeness
-    python benchmarks/likeness.py --source /path/to/data --levels heavy severe --recognisers mobilefacenet
+    python experiments/quality/likeness.py --source /path/to/data --output runs/likeness
+    python experiments/quality/likeness.py --source /path/to/data --levels heavy severe --recognisers mobilefacenet
 
 The source holds ``clips/<person>/*.mp4`` and ``references/<person>/*``. The first frames of every clip are taken as
 they are (``undegraded``), or degraded by Eq. 13 with the face 128 pixels wide before and 64 after; the face is found in
@@ -16,8 +16,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import degraded, parse_lists
+from common import degraded
 
+from ipfvr.core.arguments import parse_lists
 from ipfvr.core.config import load_config
 from ipfvr.core.files import write_json
 from ipfvr.core.options import PeopleConfig

@@ -1,9 +1,10 @@
-"""The attribute network on people held out: every attribute against guessing the majority, five people described.
+"""Measure the attribute network on people held out: each attribute against guessing the majority.
 
-    python benchmarks/attributes.py --root data/mini --output docs/attributes.md
+    python experiments/quality/attributes.py --root data/mini
 
 ROOT is the layout that ``experiments/mini/prepare.py`` makes; the people and the tables of attributes are those of
-``experiments/attributes.yaml``. The majority is the training pictures'. Scores and provenance go to ``--json``.
+``experiments/attributes.yaml``. The majority is the training pictures'. The page goes to ``--output``, scores and
+provenance to ``--json``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.training.attributes import accuracy, balanced_accuracy, labelled_pictures
 from ipfvr.video.reader import read_image
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments/attributes.yaml"
+EXPERIMENT = Path(__file__).parents[1] / "attributes.yaml"
 SHOWN = 5  # people described beside their true attributes
 
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True)
-    parser.add_argument("--output", type=Path, default=Path("docs/attributes.md"))
+    parser.add_argument("--output", type=Path, default=Path("runs/attributes/attributes.md"))
     parser.add_argument("--json", type=Path, default=Path("runs/attributes/scores.json"))
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
@@ -97,7 +98,7 @@ def page(scores: Scores, reader: AttributeReader, count: int) -> str:
     lines = [
         "# Attributes of people held out",
         "",
-        "Made by `python benchmarks/attributes.py --root data/mini`; weights "
+        "Made by `python experiments/quality/attributes.py --root data/mini`; weights "
         f"`{reader.path.name}`, sha256 `{sha256(reader.path)[:16]}`.",
         "",
         f"{count} pictures of {len(scores.by_person)} people who took no part in the training. Mean over the 40 "

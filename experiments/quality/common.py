@@ -1,8 +1,7 @@
-"""What the benchmarks on people held out share."""
+"""Helpers of the measurements in this folder."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,18 +16,8 @@ from ipfvr.faces.recognise import Recogniser, embed_faces
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import summary_of
 
-HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
+HELDOUT = Path(__file__).parents[1] / "mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "validation.yaml"
-
-
-def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:
-    """Arguments; a list option takes all that follows it, so the key=value pairs in it go to ``overrides``."""
-    args = parser.parse_intermixed_args(argv)
-    for name in lists:
-        values = [str(value) for value in getattr(args, name) or []]
-        args.overrides += [value for value in values if "=" in value]
-        setattr(args, name, [value for value in values if "=" not in value])
-    return args
 
 
 def held_out(root: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""How many faces a detector finds, how many it makes up, how precise its points are, and how long it takes.
+"""Compare face detectors: faces found, faces invented, precision of the points, time.
 
-    python benchmarks/detectors.py --source /path/to/data --output runs/detectors
-    python benchmarks/detectors.py --source /path/to/data --step 32 --candidates centerface@320 mtcnn dlib-cnn
+    python experiments/quality/detectors.py --source /path/to/data --output runs/detectors
+    python experiments/quality/detectors.py --source /path/to/data --step 32 --candidates centerface@320 mtcnn dlib-cnn
 
 The source holds ``clips/<person>/*.mp4`` and, for the points, ``manifest.json`` with ``landmarks256``. A frame counts
 where YuNet sees a face in it; found is what lies within a quarter of the face's width of YuNet's main face. Some of the
@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 import skimage.data
 import torch
-from common import HELDOUT, degraded, parse_lists
+from common import HELDOUT, degraded
 
+from ipfvr.core.arguments import parse_lists
 from ipfvr.core.config import load_config
 from ipfvr.core.files import write_json
 from ipfvr.core.options import FacesConfig

@@ -1,6 +1,6 @@
-"""Who is told apart, and by which recogniser: sharp references against other pictures, undegraded, light and heavy.
+"""Compare recognisers: sharp references against other pictures, undegraded, light and heavy.
 
-    python benchmarks/recognisers.py --source /path/to/data
+    python experiments/quality/recognisers.py --source /path/to/data
 
 The source holds ``images/<set>/<person>/*``, aligned pictures. Of each person with two pictures or more some are
 taken; each is a reference as it is, and at mini's size, as it is and degraded (Eq. 13), a face that is looked for.

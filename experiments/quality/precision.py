@@ -1,6 +1,6 @@
-"""Mini in bf16 against fp32 on one processor: seconds, and how far apart what they restore is.
+"""Compare mini in bf16 and fp32 on one processor: seconds, and the difference of the results.
 
-    python benchmarks/precision.py --root data/mini --output runs/precision
+    python experiments/quality/precision.py --root data/mini --output runs/precision
 
 ROOT is the layout that ``experiments/mini/prepare.py`` makes; clips of people kept out of every training are degraded
 by Eq. 13 and restored in both types, in turns, so that both meet the same machine. Writes ``table.md``.

@@ -1,6 +1,6 @@
-"""What ``restore --learn`` brings: mini without a reference, with it, and with a LoRA learnt from pictures alone.
+"""Measure ``restore --learn``: mini without a reference, with it, and with a LoRA learned from pictures alone.
 
-    python benchmarks/learned.py --root data/mini --pictures 1 --output runs/learned
+    python experiments/quality/learned.py --root data/mini --pictures 1 --output runs/learned
 
 ROOT is the layout that ``experiments/mini/prepare.py`` makes. Of each of the test people, whom no training has
 seen and no setting was chosen on, the largest ``--pictures`` pictures are learnt from; the first ``--frames`` frames of
@@ -8,7 +8,8 @@ clips that no learnt picture is cut from, of people without such clips other pic
 restored. IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``,
 ``scores.json`` and pictures. To choose settings, on people who are not reported on:
 
-    python benchmarks/learned.py --root data/mini --people experiments/mini/validation.yaml learn.steps=50
+    python experiments/quality/learned.py --root data/mini \\
+        --people experiments/mini/validation.yaml learn.steps=50
 """
 
 from __future__ import annotations
