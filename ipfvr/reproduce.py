@@ -1,4 +1,4 @@
-"""Tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
+"""Make tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
 
 Several experiments may be given; they share their cells. What is finished is kept: a stopped run goes on, a changed
 option makes only its own cells anew. The report lies in ``runs/reproduce/<name>_<preset>/index.html``.
@@ -10,12 +10,13 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from ipfvr.core.cluster import Cluster
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.methods.settings import not_installed
 from ipfvr.study.cells import Store
+from ipfvr.study.make import make_cells, outcome
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.pool import Pool, outcome
 from ipfvr.study.results import Results, collect, merged
 from ipfvr.study.schema import Study, load_study
 
@@ -28,38 +29,41 @@ def main(argv: list[str] | None = None) -> None:
     """The verb; the module's docstring shows its use."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run, and which files are missing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would run and which files are missing, and run nothing"
+    )
     args = parser.parse_intermixed_args(argv)
     files = [word for word in args.experiments if "=" not in word]
     pairs = [word for word in args.experiments if "=" in word]
     if not files:
-        raise UserError("no experiment is named: such as experiments/table1.yaml")
+        raise UserError("name an experiment, such as experiments/table1.yaml")
     studies = [load_study(file, pairs) for file in files]
     if args.dry_run:
         print("\n".join(map(dry_run, studies)))
         return
     failed = []
-    with Pool(max(study.experiment.jobs for study in studies)) as pool:
-        found = [(study, reproduce(study, pool)) for study in studies]
+    config = studies[0].config()
+    with Cluster(max(study.experiment.jobs for study in studies), config.cluster, config.slurm) as cluster:
+        found = [(study, reproduce(study, cluster)) for study in studies]
     for study, results in found:
         failed += [f"{study.name}: {line.title}: {line.reasons[0]}" for line in results.failed]
     if failed:
         raise CellsFailed(f"{len(failed)} rows have cells that crashed; the first is {failed[0]}")
 
 
-def reproduce(study: Study, pool: Pool) -> Results:
-    """Make an experiment's cells and its report.
+def reproduce(study: Study, cluster: Cluster) -> Results:
+    """Make an experiment's cells, by whoever the cluster has, and its report.
 
     Raises:
         UserError: data or options that are not there. A cell that crashes raises nothing: its row says so.
     """
     began = time.perf_counter()
     people, root, source = find_people(study)
-    store = Store(study.store)
+    store, device = Store(study.store), study.config().device
     scenes = plan_clips(study, people)
-    tried = pool.make([cell for _, cell in scenes], store)
+    tried = make_cells([cell for _, cell in scenes], store, cluster, device)
     arms = plan_arms(study, find_clips(scenes, store), people, store, root)
-    tried += pool.make([task.scores for arm in arms for task in arm.tasks], store)
+    tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
     results.footnotes += merged([*(person.note for person in people if person.note), *lost])
@@ -84,7 +88,7 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
 
 
 def dry_run(study: Study) -> str:
-    """What would be run: rows, levels, people; every missing file with its home and size."""
+    """The plan as text: rows, levels, people; every missing file with its place and size."""
     limits, experiment = study.limits, study.experiment
     lines = [
         f"{study.name} ({study.preset}): {experiment.title}",

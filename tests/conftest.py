@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,38 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The modules whose annotated shapes are checked in every call that the tests make of them.
+SHAPED = (
+    "ipfvr.core.pixels",
+    "ipfvr.degradation.faults",
+    "ipfvr.degradation.reference",
+    "ipfvr.diffusion.guidance",
+    "ipfvr.diffusion.long_video",
+    "ipfvr.diffusion.noise",
+    "ipfvr.diffusion.schedule",
+    "ipfvr.identity.reward",
+    "ipfvr.metrics.fidelity",
+    "ipfvr.metrics.filters",
+    "ipfvr.metrics.identity",
+    "ipfvr.metrics.warping",
+)
+CHECKS_SHAPES = all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype"))
+if CHECKS_SHAPES:  # before anything imports these modules
+    from jaxtyping import install_import_hook
+
+    install_import_hook(SHAPED, "shapes.check_shapes")
+
+
+@pytest.fixture(autouse=True)
+def as_a_library() -> Iterator[None]:
+    """Each test begins as a library: no message is shown until a verb runs or the test asks for it."""
+    logger = logging.getLogger("ipfvr")
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
+    yield
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_kept_fields_come_back_with_their_order_and_colours(tmp_path: Path, orde
     assert field_order(kept) == (order, False)
     reader = VideoReader(kept, interlaced="keep")
     assert reader.fields == order
-    assert "stays so" in reader.notes[0]
+    assert "stays interlaced" in reader.notes[0]
     near = np.mean([psnr(frame.image, image) for frame, image in zip(reader, frames, strict=True)])
     blurred = np.mean([psnr(frame.image, image) for frame, image in zip(VideoReader(mixed), frames, strict=True)])
     assert near > blurred + 2  # colours of one field are not mixed with the other's
@@ -201,7 +201,7 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
     source = write_film(tmp_path / "a.mp4", woven(moments(), "tff"))
     for mode, frames, order in (("frame", FRAMES, ""), ("field", 2 * FRAMES, ""), ("keep", FRAMES, "tff")):
         out = tmp_path / f"{mode}.mp4"
-        report = restore(Job(source, out), load_config(None, tiny(f"video.interlaced={mode}")), quiet=True)
+        report = restore(Job(source, out), load_config(None, tiny(f"video.interlaced={mode}")))
         assert report["frames"] == report["restored"] == frames
         assert report["sound"] == "copied"
         assert "is interlaced (its flags say otherwise)" in report["notes"][0]
@@ -212,8 +212,8 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
     words = ["--output", str(tmp_path / "b.mp4"), "--scale", "2", *tiny("video.interlaced=keep")]
     assert run_verb(main, [str(source), *words]) == 2
     assert "leave it, --crop or --scale out" in capsys.readouterr().err
-    with pytest.raises(UserError, match="use one of frame, field, keep, ignore"):
-        restore(Job(source, tmp_path / "b.mp4"), load_config(None, tiny("video.interlaced=both")), quiet=True)
+    with pytest.raises(UserError, match="all are frame, field, keep, ignore"):
+        restore(Job(source, tmp_path / "b.mp4"), load_config(None, tiny("video.interlaced=both")))
 
 
 def test_crops_are_those_of_whole_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

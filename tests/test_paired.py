@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipfvr.core.cluster import Cluster
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.paired import FolderData, FosvData, PairedClip, YouRefData
 from ipfvr.degradation.pipeline import degrade
 from ipfvr.study.cells import Store
+from ipfvr.study.make import make_cells
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.study.plan import find_clips, plan_clips, plan_low, sharp_folder
-from ipfvr.study.pool import Pool
 from ipfvr.study.schema import load_study
 from ipfvr.study.work import read_frames
 
@@ -47,11 +48,10 @@ def test_the_tables_and_the_data_module_make_the_same_clips(root: Path, tmp_path
     data = YouRefData(study.config(), "heavy", [SAMPLE], clips=2)
     store = Store(study.store)
     scenes = plan_clips(study, data.people)
-    with Pool(1) as pool:
-        pool.make([cell for _, cell in scenes], store)
-        clips = find_clips(scenes, store)
-        lows = [plan_low(study.config(), clip, "heavy", store, study) for clip in clips]
-        pool.make(lows, store)
+    make_cells([cell for _, cell in scenes], store, Cluster())
+    clips = find_clips(scenes, store)
+    lows = [plan_low(study.config(), clip, "heavy", store, study) for clip in clips]
+    make_cells(lows, store, Cluster())
     found = items(data)
     assert [item.name for item in found] == [clip.name for clip in clips] == ["astronaut_test_0", "astronaut_test_1"]
     assert found[0].parameters != found[1].parameters, "each clip is degraded by a draw of its own"

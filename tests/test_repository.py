@@ -20,10 +20,10 @@ from ipfvr.core.config import PRESETS, all_keys, load_config
 from ipfvr.study.schema import load_study
 
 ROOT = Path(__file__).parents[1]
-CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+CODE = sorted(p for folder in ("ipfvr", "tests", "benchmarks", "experiments") for p in (ROOT / folder).rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 LONGEST = 400  # lines of a file that can be read in one sitting
-HEAVY = {"h5py", "pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}
+HEAVY = {"distributed", "h5py", "pyiqa", "insightface", "onnxruntime", "wandb", "gradio", "matplotlib"}
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
@@ -179,7 +179,7 @@ BEHIND = {
 }
 
 
-@pytest.mark.parametrize("extra", ["face", "iqa", "notebook", "emotion"])
+@pytest.mark.parametrize("extra", ["face", "iqa", "notebook", "emotion", "slurm"])
 def test_every_package_of_an_extra_is_imported(extra: str) -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
@@ -187,7 +187,8 @@ def test_every_package_of_an_extra_is_imported(extra: str) -> None:
     code = "\n".join(path.read_text() for path in files)
     for line in settings["options.extras_require"][extra].split():
         name = re.match(r"[\w-]+", line)[0]
-        assert name in BEHIND or re.search(rf"\b(import|from) {name}\b", code), name
+        module = name.replace("-", "_")
+        assert name in BEHIND or re.search(rf"\b(import|from) {module}\b", code), name
 
 
 def test_arrows_between_rooms_go_one_way() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import pytest
 from stubs import lively
 
 import ipfvr.study.work as work
+from ipfvr.core.cluster import Cluster
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.layout import read_root
@@ -24,9 +21,9 @@ from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.judge import choose_judge
+from ipfvr.study.make import blocked, in_order
 from ipfvr.study.people import SAMPLE, find_people, write_sample
 from ipfvr.study.plan import Clip, find_clips, plan_arms, plan_clips
-from ipfvr.study.pool import Pool, blocked, in_order
 from ipfvr.study.schema import Study, load_study
 from ipfvr.weights import needs, registry
 from ipfvr.weights.needs import digest_of
@@ -97,7 +94,8 @@ def test_a_run_writes_its_report_and_a_second_one_does_nothing(say, tmp_path, ma
     assert names <= {path.name for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr(work, "make_cell", None)
     before = (tmp_path / "out" / "index.html").stat().st_mtime_ns
-    assert run(say("clips=2")) == 0
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert run(say("clips=2", "jobs=2")) == 0, "and starts no workers"
     assert (tmp_path / "out" / "index.html").stat().st_mtime_ns == before
 
 
@@ -279,39 +277,6 @@ def test_processes_give_the_numbers_that_one_gives(say, tmp_path, monkeypatch) -
     assert again["cells"] == results_of(tmp_path)["cells"]
 
 
-def test_a_process_that_dies_fails_its_cell_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    cells = [Cell("low", f"cell {n}", {"n": n}, {"x": Deadly()}) for n in range(2)]
-    after = Cell("scores", "after", {"n": 2}, {}, (cells[0],))
-    with Pool(2) as pool:
-        assert pool.make([cells[1], after], store) == 3
-    for cell in (*cells, after):
-        assert "its process ended with code 7" in store.trouble(cell)[1]
-
-
-class Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self) -> tuple:
-        return os._exit, (7,)
-
-
-def test_a_process_ends_with_the_one_that_hired_it(tmp_path: Path) -> None:
-    """Though that was killed and could not tell it."""
-    script = tmp_path / "hire.py"
-    script.write_text(
-        "import os, signal\nfrom ipfvr.study.pool import _hire\n"
-        "if __name__ == '__main__':\n"
-        "    print(_hire(0).process.pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert found.returncode == -signal.SIGKILL
-    pid, last = int(found.stdout), time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < last, "still there"
-        time.sleep(0.2)
-
-
 def test_cells_come_after_those_they_need_and_fail_with_them(say, tmp_path) -> None:
     study = study_of(say())
     people, base, _ = find_people(study)
@@ -388,7 +353,7 @@ def test_people_without_scenes_kept_apart_are_restored_in_the_others(tmp_path: P
 
 def test_pieces_of_a_scene_do_not_overlap(say) -> None:
     study = study_of(say("clips=2", "rows.A.method=bicubic", "rows.B.method=bicubic"))
-    reproduce(study, Pool())
+    reproduce(study, Cluster())
     hashes = {(t.clip.start, arm.row): t.scores.hash for arm in arms_of(study) for t in arm.tasks}
     assert len({start for start, _ in hashes}) == 2
     starts = sorted({start for start, _ in hashes})

@@ -1,4 +1,4 @@
-"""How a configuration is composed.
+"""Composing a configuration.
 
 A configuration is a preset (``ipfvr/presets/<name>.yaml``), the differences of an experiment file on
 top of it, and ``key=value`` pairs from the command line on top of both. An unknown or ill-typed key is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -33,6 +34,14 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     Raises:
         UserError: a file that is missing or not YAML, an unknown or ill-typed key; the line names
             the key and the nearest valid one.
+
+    Examples:
+        >>> config = load_config(overrides=["preset=tiny", "sampler.steps=3"])
+        >>> config.preset, config.sampler.steps
+        ('tiny', 3)
+        >>> load_config(overrides=["sampler.step=3"])
+        Traceback (most recent call last):
+        ipfvr.core.errors.UserError: command line: unknown key 'sampler.step'; the nearest valid one is 'sampler.steps'
     """
     layers = []
     if path is not None:
@@ -78,7 +87,7 @@ def _merged(config: Any, layer: Any, source: str) -> Any:
 
 def config_to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain dictionaries, for JSON beside a result."""
-    return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
 
 
 def load_yaml(path: Path, what: str) -> Any:
@@ -120,6 +129,9 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
                 if not OmegaConf.is_dict(layer[key][name]):
                     raise UserError(f"{source}: write {prefix}{key}.{name}.<option>=value")
                 _check_keys(layer[key][name], named, source, f"{prefix}{key}.{name}.")
+        choices = _choices(schema, known[key].name)
+        if choices is not None:
+            layer[key] = _checked_choice(layer[key], choices, f"{source}: {prefix}{key}")
         if sub is not None:
             if not OmegaConf.is_dict(layer[key]):
                 raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
@@ -127,7 +139,12 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
 
 
 def nearest_key(key: str) -> str:
-    """The valid key most like a wrong one, by its whole name or by its last part alone."""
+    """The valid key most like a wrong one, by its whole name or by its last part alone.
+
+    Examples:
+        >>> nearest_key("sampler.stepps")
+        'sampler.steps'
+    """
 
     def likeness(valid: str) -> float:
         pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]
@@ -139,7 +156,7 @@ def nearest_key(key: str) -> str:
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``; those under a name of the user's own are left out."""
+    """Every option's full name, such as ``sampler.steps``; sections that the user names are left out."""
     keys: list[str] = []
     for f in fields(schema):
         if _entries(schema, f.name) is None:
@@ -152,6 +169,21 @@ def _section(schema: type, name: str) -> type | None:
     """The dataclass of an option that is a section, else None."""
     hint = _hints(schema)[name]
     return hint if is_dataclass(hint) else None
+
+
+def _choices(schema: type, name: str) -> type[StrEnum] | None:
+    """The names among which an option is a choice, else None."""
+    hint = _hints(schema)[name]
+    return hint if isinstance(hint, type) and issubclass(hint, StrEnum) else None
+
+
+def _checked_choice(value: Any, choices: type[StrEnum], option: str) -> str:
+    """One of the names, as text: YAML reads some of them as numbers."""
+    text, known = str(value), [str(choice) for choice in choices]
+    if text in known:
+        return text
+    near = max(known, key=lambda name: difflib.SequenceMatcher(None, text, name).ratio())
+    raise UserError(f"{option} is '{text}'; the nearest valid one is '{near}', all are {', '.join(known)}")
 
 
 def _entries(schema: type, name: str) -> type | None:

@@ -1,9 +1,10 @@
-"""The options of trainings, typed: what they read, how they learn; sections of :class:`ipfvr.core.options.Config`."""
+"""The options of trainings, typed: data, optimizer, losses; sections of :class:`ipfvr.core.options.Config`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipfvr.core.choices import WandbModes
 from ipfvr.core.readers import LORA, without
 
 
@@ -13,7 +14,7 @@ class DataConfig:
 
     root: str = without(LORA, default="")
     heldout: str = without(LORA, default="")  # a YAML file that lists the identities kept out of every training
-    # A YAML file that lists the identities whose pictures may be of somebody else.
+    # A YAML file that lists the identities whose pictures may show somebody else.
     exclude: str = without(LORA, default="")
     batch_size: int = 16
     clip_batch_size: int = 1
@@ -26,8 +27,8 @@ class DataConfig:
     # Of Eq. 13, and the film faults of ipfvr.degradation.faults; a level that stands twice is drawn twice as often.
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
     min_side: int = 0  # smaller pictures are references only: their detail is no truth at a larger size; 0: none is
-    face_only: list[str] = field(default_factory=list)  # beginnings of names of people around whose faces is no truth
-    validation: str = ""  # a YAML file that lists who of the people held out validates; empty: all of them
+    face_only: list[str] = field(default_factory=list)  # name prefixes of people whose losses count the face alone
+    validation: str = ""  # a YAML file that lists the held-out people to validate on; empty: all
     references: int = 0  # adapter: other pictures of the same person that an item carries
     own_reference: float = 0.0  # adapter: share of pictures whose reference is themselves, as IP-Adapter has it
     reference_variation: float = 0.0  # warp of a reference, as a share of its side, with other colours; 0: as it is
@@ -39,7 +40,7 @@ class DataConfig:
     variation: float = 0.0  # lora: warp of each frame, as a share of its side, with other colours; for pictures
     scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
     same_person: float = 0.3  # lora: a lower mean cosine (weights.recogniser) of scene and references: another person
-    force: bool = False  # lora: take scenes of another person all the same
+    force: bool = False  # lora: accept scenes of another person
 
 
 @dataclass
@@ -57,20 +58,20 @@ class OptimizerConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the losses; what a training does not use, it ignores."""
+    """Weights of the losses; a training ignores those that it does not use."""
 
     highest_noise: float = 0.5  # share of training steps drawn at start_step itself
     drop_text: float = 0.1
     drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
-    strangers: float = 0.0  # adapter: share of samples with another's references, whom the identity loss then wants
+    strangers: float = 0.0  # adapter: share of samples with the references of a stranger, the identity loss's target
     identity_jitter: float = 0.0  # adapter: standard deviation of the landmarks of its crops, as a share of the side
     identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
-    # adapter, joint: whose cosines the identity loss takes, the mean of them; never the one that judges afterwards
+    # adapter, joint: the identity loss is of their mean cosine; never the one that scores afterwards
     recognisers: list[str] = field(default_factory=lambda: ["mini/dlib"])
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
-    adversarial_from: int = 0  # vae: steps before the discriminator is listened to
+    adversarial_from: int = 0  # vae: steps before the discriminator counts
     latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
     restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
     train_encoder: bool = True  # vae: False keeps the latent space as it is
@@ -90,7 +91,7 @@ class PolishConfig:
     features: float = 0.0  # L1 between the maps of the last of loss.recognisers, one of this project's
     adversarial: float = 0.0  # hinge loss against a discriminator of patches
     matching: float = 0.0  # L1 between what the discriminator's layers see
-    begin: float = 0.0  # share of the training before the discriminator is listened to
+    begin: float = 0.0  # share of the training before the discriminator counts
     discriminated: int = 64  # frames of a batch that the discriminator sees
 
 
@@ -105,7 +106,9 @@ class LearnConfig:
     features: float = 0.4  # of the distance in a recogniser's maps, alike
     variation: float = 0.02  # warp of a copy, as a share of its side, with other colours
     levels: list[str] = field(default_factory=lambda: ["heavy"])  # how the copies are degraded, see data.levels
-    recognisers: list[str] = field(default_factory=lambda: ["mini/dlib", "mini/recogniser"])  # who is looked for by
+    recognisers: list[str] = field(
+        default_factory=lambda: ["mini/dlib", "mini/recogniser"]
+    )  # those that pull towards the person
 
 
 @dataclass
@@ -113,17 +116,21 @@ class TrainConfig:
     """``python -m ipfvr.fit``."""
 
     module: str = "base"  # vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
-    # adapter, joint: whose cosines validation reports; it has no part in the losses. Empty: the identity loss's own.
+    # adapter, joint: recogniser of the validation, not of the losses. Empty: those of the identity loss.
     judge: str = ""
     output: str = "runs/fit"
-    minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
+    minutes: float = 0.0  # stop after so many minutes of training, those before a resume included; 0: optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
     accelerator: str = "auto"
     devices: int = 1
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = 5.0  # time between two checkpoints; one is written at the end and on Ctrl-C as well
+    ckpt_path: str = ""  # a checkpoint to go on from; empty: <output>/checkpoints/last.ckpt where it is there
+    # A metric of validation, such as val/psnr_restored: the weights of its best value go to <output>/best. Empty: none.
+    monitor: str = ""
+    monitor_mode: str = "max"  # max | min, which values of train.monitor are better
     log_every: int = 20
     validate_every: int = 1000
     validation_batches: int = 4
-    wandb: str = "offline"  # offline | online | disabled
+    wandb: WandbModes = WandbModes.offline  # offline | online | disabled
     wandb_project: str = "ipfvr"
     wandb_entity: str = ""  # a user or team; empty: the one that is logged in

@@ -1,4 +1,4 @@
-"""Faces to learn from: pictures and clips of the layout ROOT/<identity>/{reference,train,test}.
+"""Training data of faces: pictures and clips of the layout ROOT/<identity>/{reference,train,test}.
 
 Pictures and clips are square crops, aligned to the five-point template of ``ipfvr.faces.align``. Low-quality
 twins are made on the fly (Eq. 13).
@@ -37,7 +37,7 @@ CAMERA = 0.006  # of camera_path: aligned faces hardly move
 
 @dataclass(frozen=True)
 class Draw:
-    """One item that a batch asks for: which file, and the seed of all that is random about it."""
+    """One item of a batch: its file, and the seed of everything random about it."""
 
     index: int
     seed: int
@@ -71,7 +71,7 @@ class FaceDataset(Dataset):
     pictures is shown to itself. They are mirrored if the item is, so
     that a mole stays on its side; else they have a small augmentation of their own.
 
-    A picture that is asked for as several frames is seen by a moving camera (:func:`camera_path`); ``landmarks`` are
+    A picture that has to give several frames is shown by a moving camera (:func:`camera_path`); ``landmarks`` are
     those of the camera's mean place.
 
     Args:

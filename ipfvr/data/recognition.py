@@ -1,4 +1,4 @@
-"""Pictures of known people for a recogniser: aligned, labelled, and spoilt as restored faces are."""
+"""Pictures of known people for a recogniser: aligned, labelled, and degraded as restored faces are."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _stored(file: Path) -> np.ndarray:
 
 
 def spoil(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One stored picture as a recogniser may meet it: (112, 112, 3) uint8 RGB.
+    """Degrade a stored picture as a recogniser may meet it: (112, 112, 3) uint8 RGB.
 
     Misplaced a little, mirrored or not, in another light, and with its chance each blurred, shrunk and enlarged,
     noisy, compressed or partly covered: a restored face has lost and gained such things.
@@ -134,7 +134,7 @@ class Batches(IterableDataset):
 
 
 class RecognitionData(pl.LightningDataModule):
-    """The pictures of ``data.root``; validation is on the people held out, none of their pictures spoilt.
+    """The pictures of ``data.root``; validation is on the people held out, none of their pictures degraded.
 
     People of ``data.exclude`` are in neither: their pictures may be of somebody else.
 

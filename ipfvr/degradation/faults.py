@@ -1,4 +1,4 @@
-"""Film faults beside Eq. 13's, for training: what is wrong with clips that people bring, and clips with nothing wrong.
+"""Film faults for training, in addition to Eq. 13: the faults of real clips, and clips without faults.
 
 A network that has seen mild and no degradation leaves good input alone; one that has seen compression alone, blur alone
 and coloured noise does not take every fault for all of them.
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.shapes import UInt8
 from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade
 
 FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
@@ -17,8 +18,10 @@ _CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 
 _CHROMA_GRAIN = 4  # pixels across one grain of it
 
 
-def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
-    """A clip with one fault.
+def film_fault(
+    sharp: UInt8[np.ndarray, "f side side 3"], fault: str, rng: np.random.Generator
+) -> UInt8[np.ndarray, "f low low 3"]:
+    """Give a clip one fault.
 
     Args:
         sharp: (F, S, S, 3) uint8 RGB.
@@ -40,7 +43,7 @@ def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.nd
 
 
 def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
-    """How much of a fault: one round of Eq. 13, None for ``clean``, and the spread of coloured noise before it.
+    """Draw the strength of a fault: one round of Eq. 13 (None for ``clean``) and the spread of coloured noise.
 
     Args:
         fault: see :func:`film_fault`.
@@ -60,7 +63,7 @@ def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Paramet
 
 
 def _draw_round(fault: str, size: int, rng: np.random.Generator) -> Round:
-    """How much of a fault, as one round of Eq. 13; sigma grows with the square, as the paper's does."""
+    """Draw the strength of a fault as one round of Eq. 13; sigma grows with the square, as the paper's does."""
     unit = size / 256
     sigma, delta, crf, scales = {
         "mild": ((0.0, 0.8), (0.0, 3.0), (18, 28), (1, 2)),

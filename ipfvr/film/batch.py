@@ -1,21 +1,21 @@
-"""Many videos and pictures: one row a file, each on its own, spread over machines by Lightning's Fabric."""
+"""Many videos and pictures: one row a file, each a task of its own for whoever the cluster has."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import json
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from tqdm import tqdm
+
+from ipfvr.core.cluster import Cluster, Lost, Task
 from ipfvr.core.errors import UserError
-from ipfvr.core.files import atomic, check_writable, write_json
+from ipfvr.core.files import atomic, check_writable
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
@@ -31,7 +31,6 @@ _ENDINGS = {
     *(".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".vob"),
     *(".ogv", ".mxf"),
 }
-_LONGEST = timedelta(days=60)  # one process waits so long for the others
 
 
 @dataclass(frozen=True)
@@ -98,20 +97,17 @@ def read_list(path: Path) -> list[str]:
     return [name for name in names if name and not name.startswith("#")]
 
 
-def restore_many(
-    job: Job, config: Config, devices: int = 1, nodes: int = 1, dry_run: bool = False, page: bool = False
-) -> None:
+def restore_many(job: Job, config: Config, devices: int = 1, dry_run: bool = False, page: bool = False) -> None:
     """Restore every file of ``job.source`` into the folder ``job.output``; one row a file in its ``report.csv``.
 
     ``report.html`` has the same rows, with links to the pages of the files.
 
-    Process r of n takes every n-th file from the r-th on. A file that fails does not stop the others.
+    A file that fails does not stop the others.
 
     Args:
         job: of every file, but for source and output.
-        config: how.
-        devices: processes on this machine; with GPUs, one each.
-        nodes: machines (the environment says which this one is: Slurm's, or torchrun's variables).
+        config: how; ``cluster`` and ``slurm`` say by whom.
+        devices: see the ``workers`` of :class:`ipfvr.core.cluster.Cluster`.
         dry_run: print each file's plan instead.
         page: write each file's page too.
 
@@ -129,22 +125,11 @@ def restore_many(
             print(describe_plan(replace(job, source=source, output=output), config), end="\n\n")
         return
     check_writable(folder / REPORT)
-    fabric, device = _launch(config, devices, nodes)
-    config = replace(config, device=device)
-    rows = folder / f".{REPORT}.rows"
-    for number in range(fabric.global_rank, len(sources), fabric.world_size):
-        one = replace(job, source=sources[number], output=outputs[number])
-        row = _restore_one(one, config, fabric.world_size > 1, page)
-        write_json(rows / f"{number:06d}.json", asdict(row))
-        print(f"{row.file}: {row.status}{f', {row.error}' if row.error else f' in {row.seconds:.1f} s'}", flush=True)
-    fabric.barrier()
-    if fabric.global_rank:
-        return
-    done = [Row(**json.loads((rows / f"{number:06d}.json").read_text())) for number in range(len(sources))]
+    with Cluster(devices, config.cluster, config.slurm) as cluster:
+        done = _restore_all(job, config, sources, outputs, cluster, page)
     _write_report(folder / REPORT, done)
     with atomic(folder / INDEX) as temporary:
         temporary.write_text(batch_page([{**asdict(row), "page": _page_of(row)} for row in done]))
-    shutil.rmtree(rows)
     failed = [row for row in done if row.status == "failed"]
     print(f"{folder / REPORT}: {len(done) - len(failed)} of {len(done)} files done")
     if failed:
@@ -157,12 +142,36 @@ def _page_of(row: Row) -> str:
     return quote(page.name) if page and page.is_file() else ""
 
 
-def _restore_one(job: Job, config: Config, quiet: bool, page: bool) -> Row:
+def _restore_all(
+    job: Job, config: Config, sources: list[Path], outputs: list[Path], cluster: Cluster, page: bool
+) -> list[Row]:
+    """The files' rows in order; each is told as soon as it is there."""
+    # Who restores a film is not part of what it is made by.
+    config, gpu = replace(config, cluster="", slurm={}), cluster.gives_gpus(config.device)
+    jobs = {
+        f"film-{number}": replace(job, source=source, output=output)
+        for number, (source, output) in enumerate(zip(sources, outputs, strict=True))
+    }
+    tasks = [Task(name, _restore_one, (one, config, page), gpu=gpu) for name, one in jobs.items()]
+    rows: dict[str, Row] = {}
+    with progress_bar(len(tasks), "films", "film", shown=not cluster.here) as bar:
+        for task, row in cluster.run(tasks):
+            if isinstance(row, Lost):
+                row = Row(str(jobs[task.name].source), "", "failed", error=row.reason)
+            rows[task.name] = row
+            if row.error:
+                tqdm.write(f"error: {row.error}", sys.stderr)
+            tqdm.write(f"{row.file}: {row.status}{f', {row.error}' if row.error else f' in {row.seconds:.1f} s'}")
+            bar.update()
+    return [rows[name] for name in jobs]
+
+
+def _restore_one(job: Job, config: Config, page: bool) -> Row:
     began = time.monotonic()
     try:
         report = is_finished(job, config)
         status = "kept" if report else "done"
-        report = report or restore(job, config, quiet, job.page if page else None)
+        report = report or restore(job, config, job.page if page else None)
         return Row(
             str(job.source),
             str(job.output),
@@ -175,7 +184,6 @@ def _restore_one(job: Job, config: Config, quiet: bool, page: bool) -> Row:
         # Whatever it is, it is this file's: the others are not to wait for somebody to read it.
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         line = kind + " ".join(str(error).split())
-        print(f"error: {line}", file=sys.stderr)
         return Row(str(job.source), "", "failed", seconds=round(time.monotonic() - began, 3), error=line)
 
 
@@ -189,24 +197,6 @@ def _outputs(sources: list[Path], folder: Path) -> list[Path]:
         taken = {Path(INDEX).stem, *(p.stem for p in found)}
         found.append(next(folder / f"{s}{suffix}" for s in stems if s not in taken))
     return found
-
-
-def _launch(config: Config, devices: int, nodes: int) -> tuple[Any, str]:
-    """Lightning's Fabric with its processes running, and the device of this one."""
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
-
-    from ipfvr.core.devices import choose_device
-
-    kind = choose_device(config.device).type
-    alone = devices * nodes == 1
-    strategy = "auto" if alone else DDPStrategy(timeout=_LONGEST)
-    try:
-        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
-        fabric.launch()
-    except Exception as error:
-        raise UserError(f"{devices} processes on {nodes} machines cannot be started: {error}") from None
-    return fabric, config.device if alone else str(fabric.device)
 
 
 def _write_report(path: Path, rows: list[Row]) -> None:

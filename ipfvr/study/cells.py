@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +66,15 @@ class Store:
     def record(self, cell: Cell) -> dict[str, Any]:
         """What :meth:`finish` was given."""
         return json.loads((self.folder(cell) / RECORD).read_text())
+
+    @contextmanager
+    def alone(self, cell: Cell) -> Iterator[None]:
+        """Wait until no other process is at the cell, and keep others away from it inside the block."""
+        lock = self.folder(cell).with_name(f".{cell.hash}.lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def begin(self, cell: Cell) -> Path:
         """The temporary folder of a cell; a training that was stopped finds its checkpoint in it."""

@@ -40,7 +40,6 @@ class Request:
         resize: resize predictions to the ground truth's size.
         devices: processes that share the clips.
         json: where everything is written, frame by frame; None: nowhere.
-        quiet: without a progress bar.
     """
 
     predictions: str
@@ -54,7 +53,6 @@ class Request:
     resize: bool = False
     devices: int = 1
     json: str | None = None
-    quiet: bool = False
 
 
 class Scored(NamedTuple):
@@ -90,9 +88,7 @@ def evaluate_files(request: Request, config: Config) -> Scored | None:
     def make(device: torch.device) -> Scorer:
         return make_scorer(config, device, aligned=request.aligned, flow=request.flow, metrics=metrics)
 
-    done = evaluate_items(
-        items, make, device, request.devices, resize=request.resize, choose=request.face, quiet=request.quiet
-    )
+    done = evaluate_items(items, make, device, request.devices, resize=request.resize, choose=request.face)
     if not done.trainer.is_global_zero:
         return None
     done.rows = [replace(row, person=people.get(row.name, "")) for row in done.rows]

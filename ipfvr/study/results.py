@@ -14,9 +14,9 @@ from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.study.cells import Store
 from ipfvr.study.judge import choose_judge
+from ipfvr.study.make import outcome
 from ipfvr.study.paper import paper_table
 from ipfvr.study.plan import Arm
-from ipfvr.study.pool import outcome
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"

@@ -37,18 +37,17 @@ class NotRun(Exception):
     """A row that cannot run here; the message says why and what would make it run."""
 
 
-def make_cell(cell: Cell, store: Store, device: str = "") -> None:
+def make_cell(cell: Cell, store: Store) -> None:
     """Make a cell and keep it; whatever goes wrong is noted and raised no further.
 
     Args:
         cell: those before it are finished.
         store: gets it.
-        device: that computes, such as ``cuda:1``; empty: as configured.
     """
     torch.set_flush_denormal(True)
     began, folder = perf_counter(), store.begin(cell)
     try:
-        record = MAKERS[cell.kind](cell, folder, [f"device={device}"] if device else [])
+        record = MAKERS[cell.kind](cell, folder)
         seconds = round(perf_counter() - began, 3)
         store.finish(cell, folder, {"seconds": seconds, "versions": versions(), **record})
     except NotRun as error:
@@ -60,17 +59,17 @@ def make_cell(cell: Cell, store: Store, device: str = "") -> None:
         store.fail(cell, FAILED, kind + " ".join(str(error).split()))
 
 
-def make_clips(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+def make_clips(cell: Cell, folder: Path) -> dict[str, Any]:
     """Sharp, square, aligned pieces of a scene, spread over it: ``<index>/%06d.png``."""
     frames = cell.key["frames"]
-    config = load_config(None, [*cell.given["pairs"], f"video.clip_frames={frames}", "video.overlap=0", *more])
+    config = load_config(None, [*cell.given["pairs"], f"video.clip_frames={frames}", "video.overlap=0"])
     pieces = cut_pieces(Path(cell.given["video"]), make_detector(config.faces), config, cell.key["clips"])
     for index, sharp in enumerate(pieces.frames):
         write_frames(folder / f"{index:02d}", sharp)
     return {"starts": pieces.starts, "fps": pieces.fps, "scene_frames": pieces.scene_frames}
 
 
-def make_low(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+def make_low(cell: Cell, folder: Path) -> dict[str, Any]:
     """The low-quality twin: ``frames/%06d.png``; at the level ``real`` the clip as it is."""
     sharp, key = read_frames(Path(cell.given["sharp"])), cell.key
     low, parameters = low_quality(sharp, key["level"], key["scale"], key["seed"], key["scale_sigma"])
@@ -78,19 +77,18 @@ def make_low(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
     return {"parameters": parameters.to_dict() if parameters else None}
 
 
-def make_lora(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+def make_lora(cell: Cell, folder: Path) -> dict[str, Any]:
     """A person's LoRA, as ``python -m ipfvr.fit`` trains it; a stopped training goes on."""
-    accelerator = "auto" if any("cuda" in pair for pair in more) else "cpu" if more else "auto"
-    pairs = [*cell.given["pairs"], f"train.output={folder}", "train.wandb=disabled", f"train.accelerator={accelerator}"]
+    pairs = [*cell.given["pairs"], f"train.output={folder}", "train.wandb=disabled", "train.accelerator=auto"]
     fit(load_config(cell.given["file"], pairs))
     card = json.loads((folder / "weights" / "card.json").read_text())
     return {"steps": card["steps"], "losses": card["losses"], "remarks": card["remarks"]}
 
 
-def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+def make_restored(cell: Cell, folder: Path) -> dict[str, Any]:
     """A clip, restored by a row's method: ``frames/%06d.png``, and ``clip.mp4`` to look at."""
     given, key = cell.given, cell.key
-    method = _method(given["method"], tuple([*given["pairs"], *more]))
+    method = _method(given["method"], tuple(given["pairs"]))
     if reason := method.missing():
         raise NotRun(reason)
     case = Case(
@@ -116,10 +114,10 @@ def make_restored(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
     return {"notes": list(report.notes), "weights": weights, "command": command, "took": report.seconds, **about}
 
 
-def make_scores(cell: Cell, folder: Path, more: list[str]) -> dict[str, Any]:
+def make_scores(cell: Cell, folder: Path) -> dict[str, Any]:
     """Every number that the weights at hand allow: ``scores.json``."""
     given = cell.given
-    scorer, config = _scorer(tuple([*given["pairs"], *more]))
+    scorer, config = _scorer(tuple(given["pairs"]))
     truth = read_frames(Path(given["truth"])) if given["truth"] else None
     reference = None
     if given["references"]:

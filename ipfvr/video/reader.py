@@ -13,11 +13,12 @@ import av
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import Interlaced
 from ipfvr.core.errors import UserError
 from ipfvr.video.colour import fields_to_rgb, to_rgb
 from ipfvr.video.graph import Filtered
 from ipfvr.video.hdr import Mapping
-from ipfvr.video.interlace import check_mode, deinterlaced, field_order, field_times
+from ipfvr.video.interlace import deinterlaced, field_order, field_times
 from ipfvr.video.opening import check_whole, decode, noted_size, opened, reason, until_error, video_stream
 
 # In these every packet of a file with timestamps is one shown frame; with others only decoding tells.
@@ -27,12 +28,12 @@ _INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before its frames are read.
+    """The properties of a video that are known before its frames are read.
 
     Attributes:
         path: the file.
         width: of a frame as it is shown, after rotation, pixels.
-        height: likewise.
+        height: of a frame as it is shown, pixels.
         frames: exact number of frames that reading will give.
         rate: mean frame rate, frames a second.
         time_base: unit of ``Frame.pts``, seconds.
@@ -95,7 +96,7 @@ class VideoReader:
             comes once more; where it is not known of each packet that it is a frame (other containers than MP4 and
             Matroska), or where there is no frame before, they are left out.
         interlaced: what becomes of interlaced film, which is then looked for: ``frame`` (one frame of two fields),
-            ``field`` (one of each: twice as many), ``keep``; ``ignore``: nothing is looked for.
+            ``field`` (one of each: twice as many), ``keep``; ``ignore``: it is not looked for.
 
     Attributes:
         fields: of frames that are interlaced and stay so, which field comes first, ``tff`` or ``bff``; else empty.
@@ -107,7 +108,7 @@ class VideoReader:
             be decoded (unless forgiving) or that changes size; the line names the frame.
     """
 
-    def __init__(self, path: str | Path, forgiving: bool = False, interlaced: str = "ignore") -> None:
+    def __init__(self, path: str | Path, forgiving: bool = False, interlaced: Interlaced = Interlaced.ignore) -> None:
         self.path, self.forgiving, self.damaged = Path(path), forgiving, set()
         self.fields, self.notes = "", []
         self._order = ""  # of the file's fields, where frames are made of them
@@ -117,9 +118,8 @@ class VideoReader:
         if not self.path.is_file():
             raise UserError(f"no video file {self.path}")
         self._crop: tuple[int, int] | None = None
-        check_mode(interlaced)
         self.info = self._inspect()
-        if interlaced != "ignore":
+        if Interlaced(interlaced) != Interlaced.ignore:
             self._look_for_fields(interlaced)
 
     @property
@@ -134,7 +134,7 @@ class VideoReader:
         return self.frames()
 
     def time_of(self, index: int) -> float:
-        """When a frame is shown, in seconds; by the mean frame rate where only decoding tells."""
+        """The time of a frame in seconds; by the mean frame rate where only decoding tells."""
         if index < len(self._times):
             return float((self._times[index] - self._start) * self.info.time_base)
         return self._first_time + index / float(self.info.rate)
@@ -197,7 +197,7 @@ class VideoReader:
             )
 
     def _again(self, index: int, held: av.VideoFrame, wanted: Collection[int]) -> Iterator[Frame]:
-        """The frame before, at the time of a frame that could not be decoded."""
+        """A copy of the frame before, at the time of a frame that could not be decoded."""
         self.damaged.add(index)
         if index in wanted:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
@@ -214,11 +214,11 @@ class VideoReader:
         if not order:
             return
         flags = "its flags say otherwise" if otherwise else "as its flags say"
-        if mode == "keep":
+        if mode == Interlaced.keep:
             self.fields, self._colours = order, self._colours or fields_to_rgb()
-            self.notes.append(f"{self.path} is interlaced ({flags}) and stays so: faces that move have combs")
+            self.notes.append(f"{self.path} is interlaced ({flags}) and stays interlaced: moving faces will show combs")
             return
-        self._order, self._each_field = order, mode == "field"
+        self._order, self._each_field = order, mode == Interlaced.field
         if self._each_field:
             info = self.info
             step = round(1 / (info.rate * info.time_base))

@@ -1,10 +1,11 @@
-"""Which weights a configuration needs: the one answer for restorations, tables, trainings and hashes."""
+"""Which weights a configuration needs: the single answer for restorations, tables, trainings and hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipfvr.core.choices import Detectors
 from ipfvr.core.errors import UserError
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, FacesConfig
@@ -29,7 +30,7 @@ def image_prompt_parts(config: Config) -> tuple[str, ...]:
 
 
 def needed_parts(config: Config, references: bool = True) -> tuple[str, ...]:
-    """The parts of ``weights`` without which a configuration restores nothing.
+    """The parts of ``weights`` that a configuration needs to restore anything.
 
     Args:
         config: names the weights.
@@ -49,7 +50,7 @@ def weight_files(config: Config, parts: Sequence[str]) -> dict[str, Path]:
 
 
 def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
-    """Why, in one line each, those of ``parts`` that ``config.weights`` names are not there; by part."""
+    """The parts that ``config.weights`` names and whose files are missing, each with the reason in one line."""
     found = {}
     for part in parts:
         try:
@@ -61,9 +62,9 @@ def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
 
 def detector_name(faces: FacesConfig) -> str:
     """Whose file finds faces: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet's."""
-    if faces.detector == "insightface":
+    if faces.detector == Detectors.insightface:
         return next((name for name in PACKS if find(ENTRIES[name]) is not None), PACKS[0])
-    if faces.detector == "centerface" or (faces.detector == "auto" and find(ENTRIES["yunet"]) is None):
+    if faces.detector == Detectors.centerface or (faces.detector == Detectors.auto and find(ENTRIES["yunet"]) is None):
         return "mini/centerface"
     return "yunet"
 

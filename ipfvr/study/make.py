@@ -1,0 +1,92 @@
+"""Cells are made: each after those it needs, by whoever the cluster has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ipfvr.core.cluster import Cluster, Lost, Task
+from ipfvr.core.messages import progress_bar
+from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
+
+_ON_GPU = ("lora", "restored", "scores")  # the kinds of cells that networks are run for
+
+
+def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: str = "auto") -> int:
+    """Make what is not there yet, each cell after those it needs, which are made too.
+
+    A cell whose forerunner has failed, or cannot run, is left out for the same reason.
+
+    Args:
+        cells: wanted.
+        store: gets them.
+        cluster: makes them.
+        device: that the cells are configured for.
+
+    Returns:
+        How many were made or tried.
+    """
+    todo = {_name(cell): cell for cell in in_order(cells) if not store.finished(cell)}
+    for cell in todo.values():
+        store.forget(cell)
+    gpu = cluster.gives_gpus(device)
+    tasks = [
+        Task(name, _make, (cell, store), tuple(map(_name, cell.after)), gpu and cell.kind in _ON_GPU)
+        for name, cell in todo.items()
+    ]
+    with progress_bar(len(tasks), "cells", "cell", shown=bool(tasks)) as bar:
+        for task, outcome in cluster.run(tasks):
+            cell = todo[task.name]
+            if isinstance(outcome, Lost):
+                store.fail(cell, FAILED, outcome.reason)
+            bar.set_postfix_str(cell.name)
+            bar.update()
+    return len(tasks)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.kind}-{cell.hash}"
+
+
+def _make(cell: Cell, store: Store) -> None:
+    """A task: one cell, unless what it needs is not there."""
+    with store.alone(cell):
+        if store.finished(cell) or blocked(cell, store):
+            return
+        from ipfvr.study import work
+
+        work.make_cell(cell, store)
+
+
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells and those they need, once each, every one after those it needs."""
+    found: dict[tuple[str, str], Cell] = {}
+
+    def add(cell: Cell) -> None:
+        if (cell.kind, cell.hash) not in found:
+            for before in cell.after:
+                add(before)
+            found[cell.kind, cell.hash] = cell
+
+    for cell in cells:
+        add(cell)
+    # Trainings take longest: they are not to begin last.
+    return sorted(found.values(), key=lambda cell: cell.kind != "lora")
+
+
+def blocked(cell: Cell, store: Store) -> bool:
+    """Whether a forerunner is not there; the cell is then given its reason."""
+    for before in cell.after:
+        if not store.finished(before):
+            status, reason = store.trouble(before) or (FAILED, "was not made")
+            store.fail(cell, status, f"{before.name}: {reason}" if before.kind in ("clips", "lora") else reason)
+            return True
+    return False
+
+
+def outcome(cells: Sequence[Cell], store: Store) -> tuple[list[str], list[str]]:
+    """Reasons of the cells that failed, and of those that could not run; each once."""
+    failed, not_run = [], []
+    for cell in cells:
+        status, reason = store.trouble(cell) or ("", "")
+        (failed if status == FAILED else not_run if status == NOT_RUN else []).append(reason)
+    return list(dict.fromkeys(failed)), list(dict.fromkeys(not_run))
