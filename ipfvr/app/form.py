@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipfvr.app.person import trained
 from ipfvr.app.workshop import Workshop
+from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from ipfvr.app.choices import Chosen, Look
@@ -121,11 +122,17 @@ def _words_file(folder: Path, number: int, text: str | None) -> str:
     if not (text or "").strip():
         return ""
     from ipfvr.core.files import atomic
+    from ipfvr.core.hashes import digest
     from ipfvr.identity.prompt_file import read_prompt
 
-    path = folder / f"words_{number + 1}.yaml"
-    if not path.is_file() or path.read_text() != text:
+    # A job that waits keeps the words that it was started with: other words are another file.
+    path = folder / f"words_{number + 1}_{digest(text)[:12]}.yaml"
+    if not path.is_file():
         with atomic(path) as temporary:
             temporary.write_text(text)
-    read_prompt(path)
+    try:
+        read_prompt(path)
+    except UserError as error:
+        path.unlink()
+        raise UserError(f"the words of person {number + 1}: {str(error).removeprefix(f'{path}: ')}") from None
     return str(path)

@@ -208,12 +208,7 @@ def _stage(gr: Any, page: Page) -> None:
     page.preview = gr.Button("Preview this frame", variant="secondary", elem_id="preview")
     page.preview_said = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
     page.whole = gr.ImageSlider(
-        label="The frame: before, after",
-        interactive=False,
-        visible=False,
-        elem_id="whole",
-        format="jpeg",
-        buttons=["fullscreen"],
+        label="The frame as it is", interactive=False, elem_id="whole", format="jpeg", buttons=["fullscreen"]
     )
     page.whose = gr.Radio([], label="Face of", visible=False, elem_id="whose")
     page.face = gr.ImageSlider(

@@ -79,8 +79,8 @@ class Previewer:
             UserError: as :func:`ipfvr.film.run.restore`.
         """
         with self._lock:
-            ready, reader = self._ready(film, job, config), film.reader
-            source = next(iter(reader.frames_at([index]))).image
+            ready = self._ready(film, job, config)
+            source = film.image(index)
             plan = _moment(ready.analysis.plan, index)
             after = _restored(ready, plan, config, index)
             before = source

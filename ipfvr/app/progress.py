@@ -37,9 +37,10 @@ def read_error(log: Path) -> str:
 
 
 def read_notes(log: Path) -> list[str]:
-    """What a command wants its user to know."""
+    """What a command wants its user to know, each once."""
     lines = re.split(r"[\r\n]+", _tail(log))
-    return [line.strip().removeprefix("note: ") for line in lines if line.strip().startswith("note: ")]
+    notes = [line.strip().removeprefix("note: ") for line in lines if line.strip().startswith("note: ")]
+    return list(dict.fromkeys(notes))
 
 
 def _tail(log: Path) -> str:

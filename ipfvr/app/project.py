@@ -17,7 +17,7 @@ from ipfvr.faces.align import crop
 from ipfvr.faces.detect import Detector, Face, make_detector
 from ipfvr.faces.group import group_tracks
 from ipfvr.faces.people import face_vector, with_bounds
-from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.faces.recognise import Recogniser, load_recogniser, reference_face
 from ipfvr.faces.track import FaceTrack, Scan, scan_video
 from ipfvr.film.source import open_source
 from ipfvr.video.photo import Photo
@@ -25,6 +25,7 @@ from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.writer import write_picture
 
 SHOWN = 6  # people who can be named; others are restored together or left alone
+OWN = "own"  # folder of the pictures that were given to one person by hand
 _THUMBNAIL = 192  # side of a face on a card, pixels
 _MARGIN = 0.6  # of a face's box, on each side of what is cut out of a picture
 _SMALL = 160  # pixels: a face cut out with fewer is enlarged, so that it is found again
@@ -44,6 +45,10 @@ class Film:
     def is_photo(self) -> bool:
         """Whether it is a picture."""
         return isinstance(self.reader, Photo)
+
+    def image(self, index: int) -> np.ndarray:
+        """A frame (H, W, 3) uint8 RGB as it is."""
+        return next(iter(self.reader.frames_at([index]))).image
 
 
 @dataclass
@@ -70,11 +75,6 @@ class Seen:
         """In how many frames of a film the person is seen."""
         return sum(len(track.landmarks) for number, track in self.tracks if number == film)
 
-    def first(self) -> tuple[int, int]:
-        """(number of the film, frame) to show the person in: where the face is largest."""
-        number, track = max(self.tracks, key=lambda entry: entry[1].area)
-        return number, best_frame(track)
-
 
 @dataclass
 class Project:
@@ -86,6 +86,7 @@ class Project:
         people: who was found, the most seen first; at most :data:`SHOWN`.
         more: how many others were found.
         bound: cosine from which two faces are one person.
+        taken: the pictures that were dropped, to where they lie.
     """
 
     folder: Path
@@ -93,6 +94,20 @@ class Project:
     people: list[Seen]
     more: int
     bound: float
+    taken: dict[Path, Path] = field(default_factory=dict)
+
+    def busiest(self, number: int) -> int:
+        """The frame of a film in which most people are seen, in the middle of the longest such stretch."""
+        count = np.zeros(self.films[number].reader.info.frames + 1, int)
+        for seen in self.people:
+            for film, track in seen.tracks:
+                if film == number:
+                    count[track.start : track.stop] += 1
+        count[-1] = -1
+        edges = np.flatnonzero(np.diff((count == count.max()).astype(int), prepend=0))
+        starts, stops = edges[::2], edges[1::2]
+        longest = int((stops - starts).argmax())
+        return int(starts[longest] + stops[longest] - 1) // 2
 
 
 class Eyes:
@@ -140,26 +155,23 @@ def open_project(
     return Project(folder, films, people, more, eyes.bound)
 
 
-def add_pictures(project: Project, uploads: Sequence[Path], eyes: Eyes, limit: int) -> list[str]:
-    """Give reference pictures to the people whom they show.
+def add_pictures(project: Project, uploads: Sequence[Path], eyes: Eyes, limit: int) -> tuple[list[str], list[str]]:
+    """Give reference pictures to the people whom they show; a picture that was given before is given anew.
 
     Of a picture with several people each face goes to its person, cut out.
 
     Returns:
-        Whom each picture shows, a line each.
-
-    Raises:
-        UserError: a file that is too large or no picture, or one that shows nobody who was found.
+        Whom each picture shows, a line each; and why others were refused: too large, no picture, nobody who was found.
     """
-    said = []
+    said, refused = [], []
     for upload in uploads:
-        path = take(upload, project.folder / "pictures", limit)
         try:
-            said.append(_give(project, path, eyes))
-        except UserError:
-            path.unlink(missing_ok=True)
-            raise
-    return said
+            if upload not in project.taken:
+                project.taken[upload] = take(upload, project.folder / "pictures", limit)
+            said.append(_give(project, project.taken[upload], eyes))
+        except UserError as error:
+            refused.append(str(error))
+    return said, refused
 
 
 def add_picture_of(project: Project, number: int, upload: Path, eyes: Eyes, limit: int) -> None:
@@ -168,9 +180,7 @@ def add_picture_of(project: Project, number: int, upload: Path, eyes: Eyes, limi
     Raises:
         UserError: a file that is too large, no picture, or without one clear face.
     """
-    from ipfvr.faces.recognise import reference_face
-
-    path = take(upload, project.folder / "pictures", limit)
+    path = take(upload, project.folder / OWN, limit)
     try:
         reference_face(read_image(path), eyes.detector, None, path)
     except UserError:
@@ -212,7 +222,7 @@ def _people(films: Sequence[Film], folder: Path, eyes: Eyes, size: int) -> tuple
         sure = float((vectors @ vector).mean()) if len(vectors) else 0.0
         number, track = max(own, key=lambda entry: entry[1].area)
         index = best_frame(track)
-        image = next(iter(films[number].reader.frames_at([index]))).image
+        image = films[number].image(index)
         thumbnail = crop(image, track.matrix(index, size), size)
         thumbnail = cv2.resize(thumbnail, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         still = folder / f"still_{len(people) + 1}.png"

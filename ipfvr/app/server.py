@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -63,12 +65,8 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
         "GRADIO_TEMP_DIR": str(shop.uploads),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    with importing():
-        try:
-            import gradio as gr
-        except ModuleNotFoundError:
-            raise UserError("the window needs gradio: pip install 'ipfvr[app]'") from None
-        from starlette.middleware import Middleware
+    gr = import_gradio()
+    from starlette.middleware import Middleware
 
     from ipfvr.app.window import build_window
 
@@ -104,6 +102,30 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
     _wait()
     shop.close()
     window.close(verbose=False)
+
+
+def import_gradio() -> Any:
+    """The package gradio, without the type stubs that it writes beside its own sources: they take half of its import.
+
+    Raises:
+        UserError: it is not there.
+    """
+    real = inspect.getfile
+
+    def file_of(thing: Any) -> str:
+        if sys._getframe(1).f_globals.get("__name__") == "gradio.component_meta":
+            raise OSError("no stubs")  # which Gradio takes for a component without a file
+        return real(thing)
+
+    inspect.getfile = file_of
+    try:
+        with importing():
+            import gradio
+    except ModuleNotFoundError:
+        raise UserError("the window needs gradio: pip install 'ipfvr[app]'") from None
+    finally:
+        inspect.getfile = real
+    return gradio
 
 
 def _theme(gr: Any) -> Any:
