@@ -176,22 +176,21 @@ class Acts:
         """Restore the frame that is looked at."""
         gr, page = self.gr, self.page
         form, job, config = self._job(values)
-        from ipfvr.film.plan import OTHERS
-
         result = self.shop.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
-        called = {
-            (("everybody" if not job.people else "the others") if who == OTHERS else who): who for who in result.faces
-        }
-        chosen = whose if whose in called else next(iter(called), None)
+        names = {id(t): c.name for seen, c in zip(form.project.people, form.chosen, strict=True) for _, t in seen.tracks}
+        faces = {names.get(id(track), f"face {n}"): pair for n, (track, *pair) in enumerate(result.faces, 1)}
+        chosen = whose if whose in faces else next(iter(faces), "")
         kind = "restored without them" if compare == WITHOUT else "before"
-        when = "" if form.film.is_photo else f"Frame {form.frame}, {form.film.reader.time_of(form.frame):.2f} s. "
-        line = f"{when}Left {kind}, right restored."
-        notes = [plain(note, self.shop.folder) for note in result.notes if note]
+        notes = list(dict.fromkeys(plain(note, self.shop.folder) for note in result.notes))
         return {
-            page.preview_said: pieces.said([line, *notes]),
+            page.preview_said: pieces.said(notes),
             page.whole: gr.update(value=(result.before, result.after), label=f"The frame: {kind}, restored"),
-            page.face: gr.update(value=result.faces[called[chosen]] if chosen else None, visible=bool(chosen)),
-            page.whose: gr.update(choices=list(called), value=chosen, visible=len(called) > 1),
+            page.face: gr.update(
+                value=tuple(faces[chosen]) if chosen else None,
+                label=f"{chosen[:1].upper()}{chosen[1:]}: {kind}, restored",
+                visible=bool(chosen),
+            ),
+            page.whose: gr.update(choices=list(faces), value=chosen or None, visible=len(faces) > 1),
             page.line: self._line(form),
         }
 

@@ -60,7 +60,8 @@ class Page:
     def controls(self) -> list[Any]:
         """What :func:`ipfvr.app.form.read_form` reads, in its order."""
         by_kind = [[getattr(card, kind) for card in self.cards] for kind in ("restore", "name", "lora", "words")]
-        return [self.project, self.film, self.frame, *sum(by_kind, []), *(self.look[key] for key in LOOK)]
+        parts = [part for kind in by_kind for part in kind]
+        return [self.project, self.film, self.frame, *parts, *(self.look[key] for key in LOOK)]
 
 
 SOURCE, WITHOUT = "the film as it is", "restored without pictures, LoRA and words"
@@ -206,7 +207,6 @@ def _stage(gr: Any, page: Page) -> None:
     page.frame = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="frame")
     page.compare = gr.Radio([SOURCE, WITHOUT], value=SOURCE, label="Compare with", elem_id="compare")
     page.preview = gr.Button("Preview this frame", variant="secondary", elem_id="preview")
-    page.preview_said = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
     page.whole = gr.ImageSlider(
         label="The frame as it is", interactive=False, elem_id="whole", format="jpeg", buttons=["fullscreen"]
     )
@@ -219,5 +219,6 @@ def _stage(gr: Any, page: Page) -> None:
         format="jpeg",
         buttons=["fullscreen"],
     )
+    page.preview_said = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
     page.effect = gr.Button("What do the pictures change?", size="sm", elem_id="effect")
     page.effect_said = gr.HTML(elem_classes="ip-said", elem_id="effect-said")

@@ -44,7 +44,8 @@ def person_name(text: str) -> str:
     kept = re.sub(r"[^\w '-]", "", unicodedata.normalize("NFKC", text))
     name = " ".join(kept.split()).strip("-'_ ")[:_LONGEST]
     if not name:
-        raise UserError(f"'{text}' is no name: give one of letters")
+        said = f"'{text}' is no name" if text.strip() else "a name is missing"
+        raise UserError(f"{said}: give one of letters")
     if name == _OTHERS or name in all_keys():
         raise UserError(f"'{name}' means something else to the command line: give another name")
     return name

@@ -14,7 +14,7 @@ from ipfvr.app.project import Film
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
-from ipfvr.faces.track import Scan
+from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.film.analysis import Analysis, analyse
 from ipfvr.film.check import check_job
 from ipfvr.film.effect import HARDLY, reference_changes
@@ -39,13 +39,14 @@ class Preview:
 
     Attributes:
         before, after: (H, W, 3) uint8 RGB of one size.
-        faces: by who is restored: the face close up, before and after, (512, 512, 3) each.
+        faces: of each that is restored its track (None: the frame is the face), and the face close up, before and
+            after, (512, 512, 3) each; the largest first.
         notes: what a restorer can act upon, a line each.
     """
 
     before: np.ndarray
     after: np.ndarray
-    faces: dict[str, tuple[np.ndarray, np.ndarray]]
+    faces: list[tuple[FaceTrack | None, np.ndarray, np.ndarray]]
     notes: list[str]
 
 
@@ -91,10 +92,10 @@ class Previewer:
                 before = _restored(plain, replace(plan, roles=roles), config, index)
             if before.shape != after.shape:
                 before = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-            faces = {}
-            for role in plan.roles if not job.square else ():
+            faces = []
+            for role in sorted(plan.roles, key=lambda role: -role.area) if not job.square else ():
                 part = close_up(role, index, config.video.size, source.shape[1::-1], after.shape[1::-1])
-                faces[role.who] = (_large(before[part]), _large(after[part]))
+                faces.append((role.track, _large(before[part]), _large(after[part])))
             notes = list(ready.notes)
             if not plan.roles:
                 notes.insert(0, f"nobody is restored in frame {index}: move to where the timeline shows somebody")

@@ -31,12 +31,12 @@ def build_window(gr: Any, shop: Workshop, defaults: dict[str, Any]) -> Any:
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as window:
         gr.HTML(_TOP)
-        with gr.Tabs(selected="restore") as tabs:
+        with gr.Tabs(selected="restore", overflow_behavior="wrap") as tabs:
             with gr.Tab("Restore", id="restore"):
                 page = build_page(gr, defaults, shop.settings.limit)
-            with gr.Tab("Jobs and results", id="jobs"):
+            with gr.Tab("Jobs", id="jobs"):
                 build_queue(gr, shop)
-            with gr.Tab("Train a person", id="train"):
+            with gr.Tab("Train", id="train"):
                 build_training(gr, shop, tabs, lambda: "jobs")
         gr.HTML(_FOOT)
         again = connect(gr, page, shop, tabs, lambda: "jobs")
