@@ -177,19 +177,19 @@ class Acts:
         gr, page = self.gr, self.page
         form, job, config = self._job(values)
         result = self.shop.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
-        names = {id(t): c.name for seen, c in zip(form.project.people, form.chosen, strict=True) for _, t in seen.tracks}
+        names = {
+            id(t): c.name for seen, c in zip(form.project.people, form.chosen, strict=True) for _, t in seen.tracks
+        }
         faces = {names.get(id(track), f"face {n}"): pair for n, (track, *pair) in enumerate(result.faces, 1)}
         chosen = whose if whose in faces else next(iter(faces), "")
         kind = "restored without them" if compare == WITHOUT else "before"
+        said = f"{chosen[:1].upper()}{chosen[1:]}: {kind}, restored"
+        close = pieces.compare(1, said, *faces[chosen]) if chosen else ""
         notes = list(dict.fromkeys(plain(note, self.shop.folder) for note in result.notes))
         return {
             page.preview_said: pieces.said(notes),
-            page.whole: gr.update(value=(result.before, result.after), label=f"The frame: {kind}, restored"),
-            page.face: gr.update(
-                value=tuple(faces[chosen]) if chosen else None,
-                label=f"{chosen[:1].upper()}{chosen[1:]}: {kind}, restored",
-                visible=bool(chosen),
-            ),
+            page.whole: pieces.compare(0, f"The frame: {kind}, restored", result.before, result.after),
+            page.face: gr.update(value=close, visible=bool(chosen)),
             page.whose: gr.update(choices=list(faces), value=chosen or None, visible=len(faces) > 1),
             page.line: self._line(form),
         }
@@ -274,8 +274,8 @@ class Acts:
         """A frame of a film before it was restored, on both sides of the slider."""
         image = project.films[number].image(frame)
         return {
-            self.page.whole: self.gr.update(value=(image, image), label="The frame as it is"),
-            self.page.face: self.gr.update(value=None, visible=False),
+            self.page.whole: pieces.as_it_is(image),
+            self.page.face: self.gr.update(value="", visible=False),
             self.page.whose: self.gr.update(visible=False),
             self.page.preview_said: "",
         }

@@ -207,18 +207,9 @@ def _stage(gr: Any, page: Page) -> None:
     page.frame = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="frame")
     page.compare = gr.Radio([SOURCE, WITHOUT], value=SOURCE, label="Compare with", elem_id="compare")
     page.preview = gr.Button("Preview this frame", variant="secondary", elem_id="preview")
-    page.whole = gr.ImageSlider(
-        label="The frame as it is", interactive=False, elem_id="whole", format="jpeg", buttons=["fullscreen"]
-    )
+    page.whole = gr.HTML(elem_id="whole")
     page.whose = gr.Radio([], label="Face of", visible=False, elem_id="whose")
-    page.face = gr.ImageSlider(
-        label="The face: before, after",
-        interactive=False,
-        visible=False,
-        elem_id="face",
-        format="jpeg",
-        buttons=["fullscreen"],
-    )
+    page.face = gr.HTML(visible=False, elem_id="face")
     page.preview_said = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
     page.effect = gr.Button("What do the pictures change?", size="sm", elem_id="effect")
     page.effect_said = gr.HTML(elem_classes="ip-said", elem_id="effect-said")

@@ -100,6 +100,26 @@ def person_card(project: Project, seen: Seen) -> str:
     )
 
 
+def as_it_is(image: np.ndarray) -> str:
+    """A frame (H, W, 3) uint8 RGB that is not restored yet."""
+    from ipfvr.report.html import photo
+
+    return f"<div class=ip-compare><figure><figcaption>As it is</figcaption>{photo(image, 'the frame as it is')}</figure></div>"
+
+
+def compare(number: int, caption: str, before: np.ndarray, after: np.ndarray) -> str:
+    """Two pictures (H, W, 3) uint8 RGB over one another with a slider between them.
+
+    Args:
+        number: tells the sliders of the page apart.
+        caption: above it.
+        before, after: of one size.
+    """
+    from ipfvr.report.html import before_and_after
+
+    return f'<div class="ip-compare frames">{before_and_after(number, caption, before, after)}</div>'
+
+
 def job_card(record: Record, state: State, notes: Sequence[str] = ()) -> str:
     """A job: what it is, how it stands, how far it has come, how long it still takes."""
     meter, line = "", ""

@@ -90,7 +90,7 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
             enable_monitoring=False,
             theme=_theme(gr),
             css=(PARTS / "style.css").read_text(),
-            head=f"<script>{(PARTS / 'together.js').read_text()}</script>",
+            head=_head(),
             app_kwargs={"middleware": [Middleware(Policy)], "docs_url": None, "redoc_url": None},
         )
     except OSError as error:
@@ -137,6 +137,15 @@ def _theme(gr: Any) -> Any:
         font_mono=["ui-monospace", "monospace"],
         radius_size="lg",
     )
+
+
+def _head() -> str:
+    """The scripts of the players and of the comparisons, and the comparisons' style inside of their own boxes."""
+    from ipfvr.report.html import style_and_script  # it reads OpenCV
+
+    style, script = style_and_script()
+    alive = f"const enliven = () => {{ {script} }}; new MutationObserver(enliven).observe(document, {{childList: true, subtree: true}});"
+    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'together.js').read_text()}{alive}</script>"
 
 
 def _wait() -> None:

@@ -16,12 +16,17 @@ _QUALITY = 88  # of JPEG pictures
 
 def document(title: str, parts: Sequence[str]) -> str:
     """A whole page: its head, its parts, and the script of the comparisons."""
-    style, script = ((_STATIC / name).read_text() for name in ("style.css", "compare.js"))
+    style, script = style_and_script()
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{style}</style></head><body>\n" + "\n".join(parts) + f"\n<script>{script}</script></body></html>\n"
     )
+
+
+def style_and_script() -> tuple[str, str]:
+    """What every page's style and script are; another page's figures need them, too."""
+    return (_STATIC / "style.css").read_text(), (_STATIC / "compare.js").read_text()
 
 
 def comparison(number: int, caption: str, versions: Mapping[str, Path]) -> str:
