@@ -1,6 +1,6 @@
 """Jobs as folders: a command line each, which runs by itself and outlives the window and the server.
 
-    jobs/20260131-120000-ab12/
+    jobs/20260131-120000-123456789-ab12/
       job.json      what is wanted: title, command, output, and what was last asked for (run, stop)
       lock          locked as long as the command runs, whoever has started it
       log           what it prints
@@ -81,7 +81,9 @@ class Jobs:
 
     def new_folder(self) -> Path:
         """A folder for a job that is about to be added."""
-        path = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        now = time.time_ns()
+        when = time.strftime("%Y%m%d-%H%M%S", time.localtime(now // 10**9))
+        path = self.folder / f"{when}-{now % 10**9:09d}-{secrets.token_hex(2)}"  # names sort as they were made
         path.mkdir()
         return path
 

@@ -109,13 +109,8 @@ def build_page(gr: Any, defaults: dict[str, Any], limit: int) -> Page:
     with gr.Column(visible=False, elem_id="start-box") as page.start_box:
         gr.HTML(step(4, "Restore", "It goes on by itself when you close this window, and can be stopped and resumed."))
         with gr.Accordion("The same as a command line", open=False):
-            page.command = gr.Code(
-                language="shell",
-                interactive=False,
-                show_label=False,
-                wrap_lines=True,
-                elem_classes="ip-command",
-                elem_id="command",
+            page.command = gr.Textbox(
+                lines=2, max_lines=8, interactive=False, show_label=False, buttons=["copy"], elem_id="command"
             )
         page.start = gr.Button("Start", variant="primary", size="lg", elem_id="start")
         page.start_said = gr.HTML(elem_classes="ip-said", elem_id="start-said")
@@ -156,7 +151,7 @@ def _controls(gr: Any, page: Page, defaults: dict[str, Any]) -> None:
         1,
         step=0.05,
         label="Strength",
-        info="How much of the change is put on: 0 is the film as it is",
+        info="How much of the change is put on; 0: the film as it is",
         elem_id="strength",
     )
     look["scale"] = gr.Radio([(f"{s}x", s) for s in SCALES], value=1, label="Enlarge the frame", elem_id="scale")

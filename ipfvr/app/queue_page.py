@@ -48,9 +48,7 @@ def build_queue(gr: Any, shop: Workshop) -> None:
         view = gr.HTML(elem_id="players")
         files = gr.File(label="Download", file_count="multiple", interactive=False, elem_id="files")
         with gr.Accordion("The command line that made it", open=False):
-            command = gr.Code(
-                language="shell", interactive=False, show_label=False, wrap_lines=True, elem_classes="ip-command"
-            )
+            command = gr.Textbox(lines=2, max_lines=8, interactive=False, show_label=False, buttons=["copy"])
     seen = gr.State("")
 
     def look(before: str) -> list[Any]:
