@@ -249,7 +249,7 @@ def test_a_training_is_the_command_of_a_person(tmp_path: Path) -> None:
     assert words[:5] == ["python", "-m", "ipfvr.fit", "--config", str(EXPERIMENT)]
     config = load_config(EXPERIMENT, words[5:])
     assert (config.data.identity, config.optimizer.steps) == ("Anna_B", 20)
-    assert [path.name for path in (Path(config.data.root) / "Anna_B").rglob("*.*")].sort() == ["a.png", "b.mp4"].sort()
+    assert sorted(path.name for path in (Path(config.data.root) / "Anna_B").rglob("*.*")) == ["a.png", "b.mp4"]
     assert Path(config.data.root).is_relative_to(folder)
     for pictures, clips, reason in (
         ([], [clip], "no picture"),

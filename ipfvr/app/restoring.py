@@ -41,6 +41,7 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
         outputs=found,
         concurrency_limit=_NETWORKS,
         show_progress_on=[page.films],
+        trigger_mode="always_last",
     )
     tell = {"fn": do.command, "inputs": page.controls, "outputs": [page.command], "show_progress": "hidden"}
     find(triggers=[page.films.upload, page.films.delete]).then(**tell)
@@ -53,6 +54,7 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
         [page.project, page.pictures],
         [page.pictures_said, *facts],
         show_progress_on=[page.pictures],
+        trigger_mode="always_last",
     ).then(**tell)
     for number, card in enumerate(page.cards):
         card.add.upload(
@@ -65,9 +67,13 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
             telling(shop, card.said, partial(do.describe, number)), [page.project], [card.said, card.words]
         )
         card.lora.focus(do.loras, None, [card.lora], show_progress="hidden")
-    line = [*page.controls], [page.line]
-    gr.on([page.frame.release, page.film.input, *(c.restore.input for c in page.cards), *(c.name.blur for c in page.cards)],
-          do.line, *line, show_progress="hidden")  # fmt: skip
+    moved = [
+        page.frame.release,
+        page.film.input,
+        *(c.restore.input for c in page.cards),
+        *(c.name.change for c in page.cards),
+    ]
+    gr.on(moved, do.line, page.controls, [page.line], show_progress="hidden", trigger_mode="always_last")
     page.film.input(
         do.other_film,
         [page.project, page.film],
