@@ -25,6 +25,8 @@ from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Jobs, Record
 from ipfvr.app.names import check_names, file_name, person_name, plain
 from ipfvr.app.person import EXPERIMENT, add_training
 from ipfvr.app.pieces import said
+from ipfvr.app.preview import Previewer
+from ipfvr.app.progress import Progress, read_error, read_notes, read_progress
 from ipfvr.app.project import Eyes, Project, add_pictures, open_project
 from ipfvr.app.uploads import take
 from ipfvr.core.config import load_config
@@ -33,6 +35,8 @@ from ipfvr.data.sample import portrait
 from ipfvr.faces.group import group_tracks
 from ipfvr.faces.track import FaceTrack
 from ipfvr.film.command import command_of
+from ipfvr.film.run import restore as run_job
+from ipfvr.video.reader import read_image
 
 NASTY = [
     "../../x",
@@ -220,6 +224,33 @@ def test_jobs_wait_run_stop_and_resume(tmp_path: Path) -> None:
     assert jobs.all() == [first]
     with pytest.raises(UserError, match="gone"):
         jobs.find("../jobs")
+
+
+def test_progress_is_read_off_the_bars_of_tqdm_and_of_a_training(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert read_progress(log) is None
+    log.write_text(
+        "note: one thing\nnote: one thing\nfinding faces:  94%|█| 77/82 [00:05<00:00, 14.9frame/s]\r"
+        "restoring:   0%|          | 0/6 [00:00<?, ?step/s]\rrestoring:  17%|█▋     | 1/6 [00:04<00:24,  4.99s/step]"
+    )
+    assert read_progress(log) == Progress("restoring", 0.17, "00:24")
+    assert read_notes(log) == ["one thing"]
+    log.write_text("\x1b[2KEpoch 0/-2 \x1b[35m━━━\x1b[0m 6/10 \x1b[2m0:01:20 • 0:01:09\x1b[0m \x1b[2;4m0.06it/s\x1b[0m")
+    assert read_progress(log) == Progress("training", 0.6, "01:09")
+    log.write_text("Traceback ...\nerror: no face found\n")
+    assert read_error(log) == "no face found"
+
+
+def test_a_preview_of_a_photo_is_what_the_job_writes(project: Project, tmp_path: Path) -> None:
+    photo = project.films[1]
+    job, config = make_job(project, 1, [Chosen("Anna")], Look(), tmp_path / "out.png", ())
+    preview = Previewer().frame(photo, job, config, 0)
+    run_job(job, config, quiet=True)
+    np.testing.assert_array_equal(preview.after, read_image(job.output))
+    assert np.abs(preview.after.astype(int) - preview.before).max() > 5
+    (track, before, after) = preview.faces[0]
+    assert track is project.people[0].tracks[1][1]
+    assert before.shape == after.shape == (512, 512, 3)
 
 
 def test_a_job_outlives_its_server_and_is_given_again_when_it_was_killed_too(tmp_path: Path) -> None:

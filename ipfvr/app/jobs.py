@@ -33,6 +33,9 @@ _TRIES = 3  # times a command that was killed from outside is given again
 # The shell writes the exit code though the server may be gone; it lets the command alone have the signal.
 _KEEP = 'trap : INT TERM; "$@"; code=$?; echo $code > "$0.part" && mv "$0.part" "$0"'
 
+# Bars are drawn though nobody looks at a terminal: a training's by rich, all others by tqdm.
+_BARS = {"TQDM_MININTERVAL": "0.5", "FORCE_COLOR": "1", "COLUMNS": "120"}
+
 
 @dataclass(frozen=True)
 class Record:
@@ -202,7 +205,7 @@ def _start(folder: Path) -> bool:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "TQDM_MININTERVAL": "0.5", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **_BARS},
                 start_new_session=True,
                 pass_fds=(lock,),
             )

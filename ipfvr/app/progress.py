@@ -10,6 +10,10 @@ _TAIL = 8192  # bytes of the log that are looked at
 # A bar of tqdm: "restoring:  45%|####      | 9/20 [00:03<00:04,  2.5step/s]".
 _BAR = re.compile(r"([^\r\n|:]*): +(\d+)%\|[^|]*\| *([\d.]+\w?)/([\d.]+\w?) \[[\d:]+<([\d:]+|\?)")
 
+# Lightning's, by rich: "Epoch 0/-2 ━━━━━━ 3/10 0:00:54 • 0:02:05 0.07it/s", between a terminal's escape sequences.
+_RICH = re.compile(r"(\d+)/(\d+) +\d+:\d\d:\d\d • (\d+:\d\d:\d\d|-:--:--)")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -22,7 +26,11 @@ class Progress:
 
 def read_progress(log: Path) -> Progress | None:
     """The last bar of a log; None: there is none yet."""
-    bars = _BAR.findall(_tail(log))
+    tail = _tail(log)
+    if trained := _RICH.findall(tail):
+        done, total, left = trained[-1]
+        return Progress("training", int(done) / max(1, int(total)), left.removeprefix("0:").replace("-:--:--", ""))
+    bars = _BAR.findall(tail)
     if not bars:
         return None
     phase, percent, *_, left = bars[-1]
@@ -48,4 +56,4 @@ def _tail(log: Path) -> str:
         return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
-        return file.read().decode(errors="replace")
+        return _ESCAPES.sub("", file.read().decode(errors="replace"))

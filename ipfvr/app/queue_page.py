@@ -17,6 +17,7 @@ from ipfvr.core.errors import UserError
 
 SLOTS = 8  # jobs that are shown: those at work, then the newest
 _RANK = {RUNNING: 0, STOPPING: 0, WAITING: 1}
+_TO_RESULT = "() => document.querySelector('#result')?.scrollIntoView({block: 'start'})"
 _EVERY = 1.0  # seconds between two looks
 
 
@@ -119,7 +120,7 @@ def build_queue(gr: Any, shop: Workshop) -> None:
 
     shows = [told, result, title, view, files, command]
     for slot in slots:
-        slot.show.click(telling(shop, told, show), [slot.name], shows)
+        slot.show.click(telling(shop, told, show), [slot.name], shows).then(None, js=_TO_RESULT)
         slot.remove.click(telling(shop, told, remove), [slot.name], [told, result])
         for button, act in ((slot.stop, shop.jobs.stop), (slot.resume, shop.jobs.resume)):
             button.click(telling(shop, told, _then_nothing(act)), [slot.name], [told]).then(
