@@ -245,7 +245,7 @@ def test_a_preview_of_a_photo_is_what_the_job_writes(project: Project, tmp_path:
     photo = project.films[1]
     job, config = make_job(project, 1, [Chosen("Anna")], Look(), tmp_path / "out.png", ())
     preview = Previewer().frame(photo, job, config, 0)
-    run_job(job, config, quiet=True)
+    run_job(job, config)
     np.testing.assert_array_equal(preview.after, read_image(job.output))
     assert np.abs(preview.after.astype(int) - preview.before).max() > 5
     (track, before, after) = preview.faces[0]
