@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.messages import quiet_lightning
 from ipfvr.data.scoring import Item, ScoringData
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip
 from ipfvr.video.reader import read_image
@@ -126,21 +126,20 @@ def evaluate_items(
     if device.type == "cuda" and count > torch.cuda.device_count():
         raise UserError(f"--devices {devices}: there are {torch.cuda.device_count()} GPUs")
     module = Evaluation(make, resize, choose, quiet)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*(many workers|DistributedSampler|litlogger|LeafSpec).*")
     one = [device.index or 0] if device.type == "cuda" else 1
-    trainer = pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=one if count == 1 else count,
-        strategy="ddp" if count > 1 else "auto",
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
-    )
-    trainer.test(module, ScoringData(items), verbose=False)
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=one if count == 1 else count,
+            strategy="ddp" if count > 1 else "auto",
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
+        )
+        trainer.test(module, ScoringData(items), verbose=False)
     # Once, and after the test: a process that ends in the middle of it would leave the others waiting.
     if module.failure is not None and trainer.is_global_zero:
         raise UserError(module.failure)

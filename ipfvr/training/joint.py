@@ -110,7 +110,8 @@ class JointTraining(AdapterTraining):
         """The losses of ``polish`` that are on, each with its share."""
         polish = self.config.polish
         points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
-        losses = likeness_losses(self.recognisers, drawn, real, points, polish, self.config.loss.identity_jitter)
+        rng = np.random.default_rng([self.config.seed, self.global_rank, self.global_step])  # the same after a resume
+        losses = likeness_losses(self.recognisers, drawn, real, points, polish, self.config.loss.identity_jitter, rng)
         if self.discriminator is not None and done >= polish.begin:
             count = polish.discriminated
             maps = self.discriminator.maps(drawn[:count])

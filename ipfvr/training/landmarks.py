@@ -17,13 +17,13 @@ import numpy as np
 import pytorch_lightning as pl
 import skimage.data
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, FacesConfig
+from ipfvr.data.layout import read_identities
 from ipfvr.faces.align import apply, crop, similarity_transform
 from ipfvr.faces.detect import Detector, box_overlap, make_detector, shrink
 from ipfvr.faces.landmarks import PATCH, SPREAD, UNIT, LandmarkNet, patch_template
@@ -70,7 +70,7 @@ def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
     Raises:
         UserError: no such file, or YuNet's file missing.
     """
-    root, out = Path(root), read_heldout(heldout)
+    root, out = Path(root), read_identities(heldout, "data.heldout")
     known = read_landmarks(root)
     detector = make_detector(FacesConfig(detector="yunet"))
     squares, points, others = [], [], []
@@ -99,13 +99,6 @@ def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
     if not squares or not others:
         raise UserError(f"no faces to learn from in {root}/images and {root}/clips (data.root)")
     return LandmarkSet(np.stack(squares), np.stack(points), np.stack(others))
-
-
-def read_heldout(path: str | Path) -> set[str]:
-    """The identities kept out of every training."""
-    if not Path(path).is_file():
-        raise UserError(f"data.heldout '{path}' is not a file")
-    return set(OmegaConf.to_object(OmegaConf.load(path))["identities"])
 
 
 def read_landmarks(root: Path) -> dict[str, np.ndarray]:
@@ -303,7 +296,7 @@ class LandmarkData(pl.LightningDataModule):
 
 def heldout_data(root: str | Path, heldout: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Squares and landmarks of the people held out, where the manifest knows the landmarks."""
-    root, out = Path(root), read_heldout(heldout)
+    root, out = Path(root), read_identities(heldout, "data.heldout")
     squares: list[np.ndarray] = []
     points: list[np.ndarray] = []
     for file, landmarks in read_landmarks(root).items():

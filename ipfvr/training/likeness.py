@@ -23,7 +23,8 @@ def likeness_losses(
     real: Tensor,
     landmarks: np.ndarray,
     polish: PolishConfig,
-    jitter: float = 0.0,
+    jitter: float,
+    rng: np.random.Generator,
     one_person: bool = False,
 ) -> dict[str, tuple[Tensor, float]]:
     """The losses of ``polish`` that look through recognisers, each with its share.
@@ -36,6 +37,7 @@ def likeness_losses(
         polish: which losses there are.
         jitter: each point is moved at random by this standard deviation, as a share of the side, so that no pattern
             pleases a recogniser that another crop would not show.
+        rng: draws the moves.
         one_person: all frames show one person.
 
     Returns:
@@ -47,7 +49,7 @@ def likeness_losses(
     judges, losses = list(recognisers), {}
     if not judges:
         return losses
-    points = landmarks + jitter * real.shape[-1] * np.random.standard_normal(landmarks.shape)
+    points = landmarks + jitter * real.shape[-1] * rng.standard_normal(landmarks.shape)
     found, wanted = (warp_faces(pixels, points) for pixels in (drawn.clamp(-1, 1), real))
     for judge in judges if polish.identity else []:
         name = f"identity_{Path(judge.name).name}"

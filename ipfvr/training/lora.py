@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.lora import add_lora, base_record, save_lora
 from ipfvr.training.base import BaseTraining, correlated_noise
 from ipfvr.training.lora_report import LoraReport
+
+log = logging.getLogger(__name__)
 
 
 class Given(NamedTuple):
@@ -204,7 +207,7 @@ def make_lora_training(config: Config) -> tuple[LoraTraining, SceneData]:
     """
     person, recogniser = checked_person(config), load_recogniser(config.reward.recogniser)
     for remark in person.remarks:
-        print(f"note: {remark}")
+        log.info("note: %s", remark)
     config, words = speaking_of(config, person)
     return LoraTraining(config, person, recogniser, words), SceneData(config, person)
 

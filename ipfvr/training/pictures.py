@@ -9,14 +9,13 @@ cache folder, by the hash of all that it depends on, and taken from there the ne
 from __future__ import annotations
 
 import logging
-import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,9 @@ from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.files import whole_folder
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import digest, sha256
-from ipfvr.core.options import Config
+from ipfvr.core.messages import quiet_lightning
+from ipfvr.core.options import Config, FacesConfig
+from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.scenes import Person, SceneData, load_picture
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
@@ -35,13 +36,14 @@ from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
-from ipfvr.weights.needs import needed_parts, weight_files
+from ipfvr.weights.needs import WORDS, absent, needed_parts, weight_files
+from ipfvr.weights.registry import locate
+
+log = logging.getLogger(__name__)
 
 _ZOOM = 0.03  # of a copy, as in experiments/lora.yaml
 _WARMUP, _FINAL_LR = 5, 0.1
 _JITTER = 0.01  # of the recognisers' crops, as in the joint training
-# What is learnt depends on these sections of a configuration, beside the weights and the pictures.
-_SECTIONS = ("seed", "dtype", "image_prompt", "schedule", "sampler", "prompt", "degradation", "lora", "learn")
 
 
 class PictureLoraTraining(LoraTraining):
@@ -66,8 +68,10 @@ class PictureLoraTraining(LoraTraining):
         real, points = batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1).cpu().numpy()
         drawn = self.drawn(restored)
 
+        rng = np.random.default_rng([self.config.seed, self.global_step])
+
         def losses(pixels: Tensor) -> Losses:
-            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, one_person=True)
+            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, rng, one_person=True)
 
         joined, values = self.balance.add(loss, drawn, real, losses)
         # All copies are at one step, where Eq. 3 is so many times the squared error of the latents.
@@ -77,8 +81,15 @@ class PictureLoraTraining(LoraTraining):
         return joined - loss + kept
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """None."""
+        """No callback: there is no clip to show before and after."""
         return []
+
+    def card(self) -> dict[str, Any]:
+        """What made the adapters: in the reward's place stand the losses that took it."""
+        judges = {judge.name: judge.sha256 for judge in self.judges}
+        return super().card() | {
+            "reward": {"kind": "likeness to the pictures", **vars(self.config.learn)} | {"recognisers_sha256": judges}
+        }
 
 
 def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose: int = 0, quiet: bool = False) -> Path:
@@ -102,23 +113,36 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
         began = time.monotonic()
         with whole_folder(folder) as partial:
             learn(learning(config, identity), pictures, partial, choose, quiet)
-        if not quiet:
-            seconds, count = time.monotonic() - began, f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
-            print(f"note: learnt {_whose(identity)} from {count} in {seconds:.0f} s; kept in {folder}", file=sys.stderr)
+        count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+        log.info(
+            "note: learnt %s from %s in %.0f s; kept in %s", _whose(identity), count, time.monotonic() - began, folder
+        )
     return folder
 
 
 def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
-    """Where the LoRA of these pictures lies, learnt or not."""
-    sections = asdict(config)
+    """Where the LoRA of these pictures lies, learnt or not: its name is the hash of all that it depends on.
+
+    These are the options that the training of a LoRA reads (:mod:`ipfvr.core.readers`) as :func:`learning` sets them,
+    ``learn``, the pictures, the words that somebody wrote for the person, and every network's file: the detector and
+    the recognisers among them.
+
+    Raises:
+        UserError: a picture or weights that are not there.
+    """
+    training = learning(config, "")
+    words = [part for part in WORDS if not absent(config, (part,))]
+    files = weight_files(config, [*needed_parts(training), *words])
+    files |= make_detector(config.faces).weights | {name: locate(name) for name in config.learn.recognisers}
     depends = {
-        "configuration": {name: sections[name] for name in _SECTIONS},
-        "video": [config.video.size, config.video.scale],
+        "configuration": read_by(LORA, training),
+        "learn": asdict(config.learn),
+        "scale_sigma": config.degradation.scale_sigma,
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),
-        "base": base_record(config),
-        "weights": [sha256(path) for path in weight_files(config, needed_parts(config)).values()],
+        "base": base_record(training),
+        "weights": {part: sha256(path) for part, path in files.items()},
     }
     return cache_folder() / "learned" / digest(depends)[:32]
 
@@ -129,11 +153,16 @@ def is_learned(folder: Path) -> bool:
 
 
 def learning(config: Config, identity: str) -> Config:
-    """The configuration of the training: that of the restoration, with what ``learn`` says."""
-    learn = config.learn
+    """The configuration of the training: that of the restoration, with what ``learn`` says.
+
+    Options that one picture has no use for, such as how faces are followed, have their defaults.
+    """
+    learn, faces = config.learn, config.faces
     return replace(
         config,
-        video=replace(config.video, clip_frames=1),
+        video=replace(config.video, clip_frames=1, overlap=0),
+        faces=FacesConfig(faces.detector, faces.refine, faces.min_confidence, faces.max_side),
+        train=replace(config.train, minutes=0.0),
         weights=replace(config.weights, lora=""),
         data=replace(
             config.data,
@@ -182,9 +211,7 @@ def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 
     config, words = speaking_of(config, person)
     device = choose_device(config.device)
     bf16 = choose_dtype(config.dtype, device) != torch.float32
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice is for whoever wrote this
+    with torch.random.fork_rng(), quiet_lightning(warn=False):
         torch.manual_seed(config.seed)
         module = PictureLoraTraining(config, person, recogniser, words)
         trainer = pl.Trainer(
