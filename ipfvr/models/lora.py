@@ -16,8 +16,10 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import peft
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -27,9 +29,6 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, LoraConfig
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
 from ipfvr.weights.registry import locate
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 SETTINGS, WEIGHTS, CARD, README = "adapter_config.json", "adapter_model.safetensors", "card.json", "README.md"
 LAYERS = {"spatial": "spatial", "temporal": "temporal(_in)?"}
@@ -55,11 +54,10 @@ def add_lora(unet: VideoUNet, config: LoraConfig) -> PeftModel:
     """The U-Net with fresh adapters, B = 0, so that it computes what it did; they alone require gradients.
 
     Raises:
-        UserError: settings without meaning, or peft is not installed.
+        UserError: settings without meaning.
     """
     if config.rank < 1 or not 0 <= config.dropout < 1:
         raise UserError(f"lora.rank {config.rank} must be at least 1 and lora.dropout {config.dropout} in [0, 1)")
-    peft = _peft()
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -149,7 +147,7 @@ def load_lora(denoiser: VideoDenoiser, folder: Path, config: Config) -> dict[str
             f"({mine['sha256'][:12]}): give weights.denoiser that it was trained on, or train it anew"
         )
     _check_shapes(denoiser.unet, folder)
-    model = _peft().PeftModel.from_pretrained(denoiser.unet, str(folder))
+    model = PeftModel.from_pretrained(denoiser.unet, str(folder))
     denoiser.unet = model.merge_and_unload().requires_grad_(False)
     return card
 
@@ -190,11 +188,3 @@ def _readme(card: Mapping[str, Any]) -> str:
         else:
             lines.append(f"- {key}: {value}")
     return "\n".join(lines) + "\n"
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ModuleNotFoundError:
-        raise UserError("LoRA needs the package peft: pip install peft") from None
-    return peft

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -83,8 +85,6 @@ def train_tokenizer(texts: Iterable[str], size: int, folder: str | Path) -> CLIP
 
     Any text can be encoded: what the vocabulary does not hold falls back to bytes.
     """
-    from tokenizers import Tokenizer, models, trainers
-
     base = byte_tokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = base.backend_tokenizer.normalizer
@@ -108,8 +108,6 @@ def train_tokenizer(texts: Iterable[str], size: int, folder: str | Path) -> CLIP
 
 
 def _byte_vocabulary(end: bool = True) -> dict[str, int]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
     alphabet = sorted(ByteLevel.alphabet())
     tokens = alphabet + [symbol + "</w>" for symbol in alphabet] + ([START, END] if end else [])
     return {token: number for number, token in enumerate(tokens)}
