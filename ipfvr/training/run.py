@@ -1,4 +1,4 @@
-"""A training from its configuration: made, taken up where it stopped, logged, its weights written."""
+"""Runs a training from its configuration: resumes it, logs it, and writes its weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ipfvr.training.extensions import extensions
 
 tell = rank_zero_only(logging.getLogger(__name__).info)  # of several processes one speaks
 
-# train.module: the module of this package, and its function that makes the training and its data of a configuration.
+# By train.module: the module of this package, and its function that makes the training and its data.
 MODULES = {
     "vae": ("vae", "make_codec_training"),
     "clip": ("clip", "make_clip_training"),
@@ -59,8 +59,8 @@ def fit(config: Config, restart: bool = False) -> Path:
     """
     output = Path(config.train.output)
     pl.seed_everything(config.seed, verbose=False)
-    torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
-    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; a processor has not
+    torch.set_flush_denormal(True)  # a CPU is many times slower with the denormal numbers of fading moments
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     module, data = make_training(config)
     start = None if restart else find_checkpoint(config)
     step = 0
@@ -87,12 +87,12 @@ def fit(config: Config, restart: bool = False) -> Path:
 
 
 def checkpoints(config: Config) -> Path:
-    """The folder of a training's checkpoints."""
+    """Return the folder of a training's checkpoints."""
     return Path(config.train.output) / "checkpoints"
 
 
 def find_checkpoint(config: Config) -> Path | None:
-    """The checkpoint that a training goes on from: ``train.ckpt_path``, else its own last one; None: from the start.
+    """Return the checkpoint to resume from, ``train.ckpt_path`` or the output's own last one, or None.
 
     Raises:
         UserError: ``train.ckpt_path`` is not a file.
@@ -123,12 +123,12 @@ def export_best(config: Config, module: Trained) -> None:
 
 
 def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
-    """Lightning's ``Trainer`` with the options of ``train``, ``optimizer`` and ``trainer``.
+    """Make Lightning's ``Trainer`` from the options of ``train``, ``optimizer`` and ``trainer``.
 
     Args:
         config: of the training.
-        module: what is trained.
-        start: batches already seen.
+        module: the training.
+        start: number of batches already seen.
 
     Raises:
         UserError: as :func:`trainer_options` and :func:`~ipfvr.training.extensions.extensions`; options that Lightning
@@ -163,20 +163,20 @@ def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
         raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
 
 
-# What the program sets by options of its own, or must set as it does.
+# Arguments of the Trainer that options of this project set.
 _SET = {"max_steps": "optimizer.steps", "gradient_clip_val": "optimizer.clip_norm", "max_time": "train.minutes"}
 _SET |= {name: f"train.{name}" for name in ("accelerator", "devices", "precision")}
 _SET |= {"enable_checkpointing": "train.checkpoint_minutes"}
 
 
 def trainer_options(config: Config) -> dict[str, Any]:
-    """``trainer.<option>``, which goes to Lightning's ``Trainer``, such as ``trainer.strategy=ddp``.
+    """Check and return the options ``trainer.<option>`` for Lightning's ``Trainer``, such as ``trainer.strategy=ddp``.
 
     ``trainer.callbacks`` and ``trainer.logger`` are added to the project's own, see :mod:`ipfvr.training.extensions`;
     the others go as they are.
 
     Raises:
-        UserError: an option that the ``Trainer`` has not, or that another option of this project sets.
+        UserError: an option that the ``Trainer`` does not have, or that another option of this project sets.
     """
     known = [name for name in inspect.signature(pl.Trainer).parameters if name not in _SET]
     for name in config.trainer:
@@ -189,7 +189,7 @@ def trainer_options(config: Config) -> dict[str, Any]:
 
 
 def make_training(config: Config) -> tuple[Trained, pl.LightningDataModule]:
-    """What ``train.module`` names, and its data.
+    """Make the training that ``train.module`` names, and its data.
 
     Raises:
         UserError: an unknown name.
@@ -202,7 +202,7 @@ def make_training(config: Config) -> tuple[Trained, pl.LightningDataModule]:
 
 
 def precision(config: Config) -> str:
-    """Lightning's name of ``train.precision``; ``auto`` is bf16 where the device computes in it.
+    """Return Lightning's name of ``train.precision``; ``auto`` is bf16 if the device multiplies in it.
 
     Raises:
         UserError: an unknown name.
@@ -217,7 +217,7 @@ def precision(config: Config) -> str:
 
 
 def make_loggers(config: Config, start: int) -> list:
-    """A table always, one folder each time a training is resumed; W&B too unless ``train.wandb=disabled``."""
+    """Make the loggers: a CSV table for each start of the training, and W&B unless ``train.wandb=disabled``."""
     output = Path(config.train.output)
     loggers: list = [CSVLogger(output, name="log", version=f"from_{start}")]
     if config.train.wandb != "disabled":
