@@ -50,8 +50,8 @@ class PictureLoraTraining(LoraTraining):
     """Moves the one-step estimate towards the person and otherwise keeps it near the base's estimate.
 
     Eq. 3 with a single picture would teach that picture: its light, its expression, and a blurred mean of all faces
-    that fit. So the losses compare only vectors and maps of ``learn.recognisers`` with the truth, each with its share of the
-    length of Eq. 3's gradient, and the squared error is taken against the base's estimate of the same copy.
+    that fit. So the losses compare only vectors and maps of ``learn.recognisers`` with the truth, each with its share
+    of the length of Eq. 3's gradient, and the squared error is taken against the base's estimate of the same copy.
     """
 
     def __init__(self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any]) -> None:

@@ -24,8 +24,8 @@ class CodecTraining(Trained):
     """Minimises L1 on pixels and on their differences, and a hinge loss against a discriminator of patches.
 
     A share ``loss.restored`` of the batches decodes the denoiser's one-step restorations instead of the truth's
-    latents, so that the decoder learns on what the sampler will give it. The decoder then adds texture that the latents do not
-    determine, and adds the same in every frame with the same latent.
+    latents, so that the decoder learns on what the sampler will give it. The decoder then adds texture that the latents
+    do not determine, and adds the same in every frame with the same latent.
     """
 
     def __init__(self, config: Config) -> None:
