@@ -26,10 +26,10 @@ class Trained(pl.LightningModule):
 
     Subclasses set ``self.network`` and compute the losses; :meth:`export` writes the average for the package.
 
-    The moving average is this class's own. Lightning's ``EMAWeightAveraging`` averages the whole module: the frozen
-    denoiser of an adapter's training, codec, text encoder and recognisers would be copied into memory and averaged at
-    every step. It also puts the average in the network's place before the last checkpoint is written, from which a
-    resumed training would then go on.
+    The moving average is this class's own. Lightning's ``EMAWeightAveraging`` copies the whole module and averages it
+    at every step, frozen networks included: for mini's adapter 24.5 million parameters, of which 1.4 million are
+    trained. It also puts the average in the network's place before the last checkpoint is written, from which a resumed
+    training would then go on.
     """
 
     network: nn.Module

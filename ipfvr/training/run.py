@@ -82,7 +82,7 @@ def fit(config: Config, restart: bool = False) -> Path:
             raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt("stopped; the same command goes on from here") from None
-    tell("weights: %s", ", ".join(str(file) for file in sorted((output / "weights").iterdir())))
+    tell("weights: %s", ", ".join(str(file) for file in sorted((output / "weights").glob("*"))))
     return output / "weights"
 
 
