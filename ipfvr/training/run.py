@@ -219,7 +219,8 @@ def make_loggers(config: Config, start: int) -> list:
         try:
             loggers.append(
                 WandbLogger(
-                    project="ipfvr",
+                    project=config.train.wandb_project,
+                    entity=config.train.wandb_entity or None,
                     name=output.name,
                     save_dir=output,
                     offline=config.train.wandb == "offline",
