@@ -90,7 +90,7 @@ def score(read: Tensor, labels: Tensor, source: Tensor, files: list[Path]) -> Sc
 
 def page(scores: Scores, reader: AttributeReader, count: int) -> str:
     """The table with its heading."""
-    low, high = bootstrap_interval(scores.by_person)
+    low, high = bootstrap_interval([[value] for value in scores.by_person])
     better = int((scores.right > scores.majority).sum())
     worse = [name for name, a, b in zip(WORDS, scores.right, scores.majority, strict=True) if a < b]
     seen = ~scores.balanced.isnan()

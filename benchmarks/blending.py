@@ -20,7 +20,7 @@ from ipfvr.core.config import load_config
 from ipfvr.data.sample import sample_clip
 from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.diffusion.long_video import ClipMemory
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 
 LIMIT = 1.03
 
@@ -37,16 +37,16 @@ def main(argv: list[str] | None = None) -> int:
     video = restorer.config.video
     parameters = sample_parameters("heavy", video.scale, video.size, 0)
     low = degrade(sample_clip(video.clip_frames, video.size), parameters)
-    memory = ClipMemory()
+    memory, nobody, device = ClipMemory(), restorer.conditions(), restorer.networks.device
 
     def clip(memory: ClipMemory | None) -> np.ndarray:
-        return restorer.restore_clip(low, range(len(low)), memory=memory, context=video.overlap)
+        return restorer.restore(low, nobody, memory=memory, context=video.overlap)
 
     for _ in range(restorer.long_video.reach):
         clip(memory)
-    medians, quartiles = time_pairs(lambda: clip(memory), lambda: clip(None), args.repeats, restorer.device)
+    medians, quartiles = time_pairs(lambda: clip(memory), lambda: clip(None), args.repeats, device)
     print(
-        f"{restorer.config.preset} on {restorer.device}, clips of {len(low)}, {restorer.steps} steps, "
+        f"{restorer.config.preset} on {device}, clips of {len(low)}, {restorer.steps} steps, "
         f"{restorer.long_video.blending}, {args.repeats} pairs, {torch.get_num_threads()} threads, "
         f"{memory.size / 2**20:.1f} MB remembered"
     )

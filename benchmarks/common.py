@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -15,9 +15,10 @@ from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces
 from ipfvr.metrics.identity import identity_similarity
+from ipfvr.metrics.intervals import summary_of
 
 HELDOUT = Path(__file__).parents[1] / "experiments/mini/heldout.yaml"
-VALIDATION = HELDOUT.parent / "second/validation.yaml"
+VALIDATION = HELDOUT.parent / "validation.yaml"
 
 
 def parse_lists(parser: argparse.ArgumentParser, argv: list[str] | None, *lists: str) -> argparse.Namespace:
@@ -59,6 +60,13 @@ def likeness(frames: Mapping[str, np.ndarray], sharp: np.ndarray, judge: Recogni
     landmarks = face_template(sharp.shape[1])[None].repeat(len(sharp), 0)
     truth = embed_faces(sharp, landmarks, judge)
     return {n: float(identity_similarity(embed_faces(f, landmarks, judge), truth).mean()) for n, f in frames.items()}
+
+
+def mean_and_interval(numbers: Iterable[tuple[str, float]], digits: int) -> str:
+    """Two cells of a Markdown table: the mean over people and its 95 % interval; ``numbers`` are (person, number)."""
+    found = summary_of(numbers)
+    ends = "one person" if found.low is None else f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+    return f"{found.mean:.{digits}f} | {ends}"
 
 
 def degraded(sharp: np.ndarray, config: Config, seed: int) -> np.ndarray:

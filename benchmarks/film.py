@@ -25,7 +25,7 @@ from ipfvr.faces.track import scan_video
 from ipfvr.film.job import Job
 from ipfvr.film.plan import OTHERS, make_plan
 from ipfvr.film.stream import FilmStream, Frames
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 
@@ -36,7 +36,7 @@ WIDTH, HEIGHT, FACE = 1280, 720, 360  # the sample's square in the frame, pixels
 class Untouched:
     """Stands where a restorer does, and costs nothing."""
 
-    def restore_stream(self, crops: Iterable, windows: object, progress: object) -> Iterator:
+    def restore_stream(self, crops: Iterable, windows: object, **rest: object) -> Iterator:
         """Every square as it is."""
         return iter(crops)
 
@@ -55,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         images = [frame.image for frame in reader]
         scan = scan_video(reader, detector, config.faces, every=config.faces.every)
         plan = make_plan(Job(path, out), args.frames, scan, {}, config)
-        role, size = plan.roles[0], config.video.size
-        squares = [(i, role.low(i, images[i], size)) for i in range(role.start, role.stop)]
-        windows = role.windows(config, (0, args.frames))
+        presence, size = plan.presences[0], config.video.size
+        squares = [(i, presence.low(i, images[i], size)) for i in range(presence.start, presence.stop)]
+        windows = presence.windows(config, (0, args.frames))
 
         def read() -> None:
             for _ in reader:
@@ -75,14 +75,16 @@ def main(argv: list[str] | None = None) -> int:
             write(out, images, config.video.crf, config.video.preset)
 
         def restore() -> None:
-            for _ in restorer.restore_stream(squares, windows):
+            for _ in restorer.restore_stream(squares, windows, restorer.conditions()):
                 pass
 
         work = (read, find, paste, encode, restore)
         rounds = np.array([[seconds(one) for one in work] for _ in range(args.rounds)]) / args.frames
     reading, finding, pasting, encoding, restoring = np.median(rounds, 0)
     parts = {"finding faces": finding - reading, "cropping and pasting": pasting - reading, "encoding": encoding}
-    print(f"{args.frames} frames of {WIDTH} x {HEIGHT}, {len(plan.roles)} face, detector {detector.name}; ms a frame:")
+    print(
+        f"{args.frames} frames of {WIDTH} x {HEIGHT}, {len(plan.presences)} face, detector {detector.name}; ms a frame:"
+    )
     for name, each in {"reading (not counted)": reading, **parts, "restoring": restoring}.items():
         print(f"  {name:<24}{each * 1e3:8.1f}")
     around = rounds[:, 1] + rounds[:, 2] - 2 * rounds[:, 0] + rounds[:, 3]

@@ -42,7 +42,7 @@ from ipfvr.core.options import Config
 from ipfvr.core.provenance import versions
 from ipfvr.data.sample import LANDMARKS, portrait, sample_clip
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE
-from ipfvr.diffusion.streams import Conditions, Hint, Streams
+from ipfvr.diffusion.streams import Hint, Streams
 from ipfvr.faces.align import crop, crop_matrix
 from ipfvr.models.adapter import adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
@@ -50,7 +50,7 @@ from ipfvr.models.checkpoints import official_names
 from ipfvr.models.image import ImageEncoder
 from ipfvr.models.text import TextEncoder, byte_tokenizer
 from ipfvr.models.vae import LatentCodec
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.study.people import SAMPLE, write_sample
 from ipfvr.training.lora import make_lora_training
 
@@ -137,26 +137,27 @@ def main(argv: list[str] | None = None) -> None:
 def restoring_phases(config: Config, repeats: int) -> Iterator[tuple[str, Callable[[], Any], int]]:
     """Name, work and repeats of every phase of restoring a clip."""
     restorer = Restorer(config)
-    device, dtype, size, frames = restorer.device, restorer.dtype, config.video.size, config.video.clip_frames
+    networks, size, frames = restorer.networks, config.video.size, config.video.clip_frames
+    device, dtype, codec, denoiser = networks.device, networks.dtype, networks.codec, networks.denoiser
     sharp = sample_clip(frames, size)
     low = sharp[:, :: config.video.scale, :: config.video.scale]
     face = crop(portrait(), crop_matrix(LANDMARKS, size), size)
     pixels = torch.from_numpy(sharp).to(device).permute(0, 3, 1, 2) / 127.5 - 1
-    z = torch.randn_like(restorer.codec.encode(pixels))
+    z = torch.randn_like(codec.encode(pixels))
     rows, columns = z.shape[-2:]
-    yield "vae encode", lambda: restorer.codec.encode(pixels), repeats
-    yield "vae decode", lambda: restorer.codec.decode(z), repeats
-    yield "text encoder", lambda: restorer.say(config.prompt), repeats
-    yield "image encoder, two pictures", lambda: restorer.show_references([face]), repeats
-    restorer.show_references([face])
+    yield "vae encode", lambda: codec.encode(pixels), repeats
+    yield "vae decode", lambda: codec.decode(z), repeats
+    yield "text encoder", restorer.conditions, repeats
+    yield "text and image encoder, two pictures", lambda: restorer.conditions([face]), repeats
+    person = restorer.conditions([face])
 
     def inputs(width: int) -> tuple[Tensor, ...]:
         x = torch.randn(1, config.denoiser.in_channels, frames, rows, width, device=device, dtype=dtype)
         number = torch.ones(1, dtype=torch.long, device=device)
         mask = torch.zeros(1, frames, dtype=torch.long, device=device)
-        return x, 899 * number, restorer.text, x.clone(), 199 * number, config.video.scale * number, mask
+        return x, 899 * number, person.text, x.clone(), 199 * number, config.video.scale * number, mask
 
-    given, tokens, denoiser = inputs(columns), restorer.image_tokens, restorer.denoiser
+    given, tokens = inputs(columns), person.image_tokens
     control = denoiser.control(*given)
     yield "controlnet", lambda: denoiser.control(*given), repeats
     yield "unet, words alone", lambda: denoiser(*given, None, control), repeats
@@ -164,18 +165,15 @@ def restoring_phases(config: Config, repeats: int) -> Iterator[tuple[str, Callab
     wide = inputs(ORIGINAL if columns < ORIGINAL and rows > 64 else 2 * columns)
     yield f"network, {columns} columns", lambda: denoiser(*given, tokens), repeats
     yield f"network, {wide[0].shape[-1]} columns", lambda: denoiser(*wide, tokens), repeats
-    branches = {
-        POSITIVE: Conditions(restorer.text, tokens),
-        NEGATIVE_VISUAL: Conditions(restorer.text, restorer.degraded_tokens),
-        NEGATIVE_TEXT: Conditions(restorer.negative_text, tokens),
-    }
+    names = (POSITIVE, NEGATIVE_VISUAL, NEGATIVE_TEXT)
+    branches = person.branches(names)
     hint, streams = Hint(given[3], 199, config.video.scale, given[6]), Streams(config.sampler.batch_streams)
     for count in (1, 2, 3):
-        some = dict(list(branches.items())[:count])
+        some = {name: branches[name] for name in names[:count]}
         work = partial(streams.predict, denoiser, given[0], 899, some, hint)
         yield f"guided step, {count} streams", work, repeats
     name = f"clip, {frames} x {size} x {size}, {restorer.steps} steps, all streams"
-    yield name, lambda: restorer.restore_clip(low, range(frames)), max(1, repeats // 2)
+    yield name, lambda: restorer.restore(low, person), max(1, repeats // 2)
 
 
 def learning_phases(

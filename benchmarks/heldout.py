@@ -25,8 +25,9 @@ from ipfvr.demo.run import INPUT_CRF, RATE
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
-from ipfvr.metrics.intervals import bootstrap_interval
+from ipfvr.metrics.intervals import summary_of
 from ipfvr.metrics.protocol import protocol
+from ipfvr.report.numbers import interval
 from ipfvr.video.reader import read_frames
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture, write_video
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             sharp = shrink(read_frames(file, 0, args.frames), size)
             folder = args.output / level / file.stem
             write_video(folder / "low_quality.mp4", degraded(sharp, config, number), RATE, INPUT_CRF)
-            restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config, quiet=True)
+            restore(Job(folder / "low_quality.mp4", folder / "restored.mp4", aligned=True), config)
             low = read_frames(folder / "low_quality.mp4")
             clips = {"bicubic": resize_frames(low, size), "mini": read_frames(folder / "restored.mp4")}
             for name, frames in clips.items():
@@ -73,16 +74,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(rows: dict[str, list], scorer: Scorer) -> str:
-    """Means over clips with 95 % bootstrap intervals, and a line a clip."""
+    """Means over people with 95 % intervals over people and their clips, and a line a clip, named <person>_<scene>."""
     scored = [row.scores for clips in rows.values() for row in clips]
     infos = {key: info for key, info in scorer.infos().items() if all(scores[key] is not None for scores in scored)}
     lines = ["| | " + " | ".join(i.heading for i in infos.values()) + " |", "|---" * (len(infos) + 1) + "|"]
     for name, clips in rows.items():
         cells = []
         for key, info in infos.items():
-            values = [row.scores[key] for row in clips]
-            low, high = bootstrap_interval(values) if len(values) > 1 else (values[0], values[0])
-            cells.append(f"{np.mean(values):.{info.digits}f} [{low:.{info.digits}f}, {high:.{info.digits}f}]")
+            cells.append(interval(summary_of((row.name.partition("_")[0], row.scores[key]) for row in clips), info))
         lines.append(f"| {name} (mean of {len(clips)}) | " + " | ".join(cells) + " |")
         for row in clips:
             cells = [f"{row.scores[key]:.{info.digits}f}" for key, info in infos.items()]

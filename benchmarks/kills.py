@@ -34,7 +34,7 @@ WIDTH, HEIGHT, FACE, GAP = 320, 240, 160, 9  # pixels; frames without a face, in
 LATEST = 0.4  # of the undisturbed run's time
 IMPORTED = [
     "ipfvr.film.inputs",
-    "ipfvr.film.loaded_people",
+    "ipfvr.film.people",
     "ipfvr.film.analysis",
     "ipfvr.film.run",
     "ipfvr.film.write",
@@ -106,7 +106,7 @@ def work(job: Job, config: Config) -> None:
     """What is killed."""
     from ipfvr.film.run import restore
 
-    restore(job, config, quiet=True)
+    restore(job, config)
 
 
 def lively(config: Config, path: Path) -> Config:

@@ -8,7 +8,7 @@ clips that no learnt picture is cut from, of people without such clips other pic
 restored. IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``,
 ``scores.json`` and pictures. To choose settings, on people who are not reported on:
 
-    python benchmarks/learned.py --root data/mini --people experiments/mini/second/validation.yaml learn.steps=50
+    python benchmarks/learned.py --root data/mini --people experiments/mini/validation.yaml learn.steps=50
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, shrink
+from common import chosen_people, degraded, likeness, mean_and_interval, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -33,8 +33,7 @@ from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.metrics.fidelity import psnr
-from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
@@ -89,13 +88,14 @@ def main(argv: list[str] | None = None) -> None:
     text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
-    record = {"scores": found, "seconds": seconds, **provenance(config, config.seed, base.files, str(base.device))}
+    made_with = provenance(config, config.seed, base.networks.files, str(base.networks.device))
+    record = {"scores": found, "seconds": seconds, **made_with}
     write_json(args.output / "scores.json", record)
     print(text)
 
 
 def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: int) -> str:
-    """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
+    """Means over people and 95 % intervals over people and their tests; of rows, and of the differences of pairs."""
     tests = sum(map(len, found.values()))
     lines = [
         f"{len(found)} people, {tests} tests; learnt from {pictures} in {np.mean([*seconds.values()]):.0f} s each",
@@ -103,17 +103,12 @@ def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: i
         "| | IDS | 95 % | PSNR, dB | 95 % |",
         "|---|---|---|---|---|",
     ]
-    means = {
-        row: {key: [np.mean([s[row][key] for s in rows]) for rows in found.values()] for key in ("ids", "psnr")}
-        for row in ROWS
-    }
-    means |= {f"{a} - {b}": {k: np.subtract(means[a][k], means[b][k]) for k in ("ids", "psnr")} for a, b in PAIRS}
-    for name, values in means.items():
+    for a, b in [*((row, "") for row in ROWS), *PAIRS]:
         cells = []
         for key, digits in (("ids", 4), ("psnr", 2)):
-            low, high = bootstrap_interval([*map(float, values[key])])
-            cells += [f"{np.mean(values[key]):.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+            values = [(n, s[a][key] - (s[b][key] if b else 0)) for n, rows in found.items() for s in rows]
+            cells.append(mean_and_interval(values, digits))
+        lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -136,10 +131,8 @@ def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> 
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
     for row, name in (("none", "base"), ("right", "base"), ("learned", "learned")):
-        restorers[name].show_nobody()
-        if row != "none":
-            restorers[name].show_references(references)
-        frames[row] = restorers[name].restore_clip(low, range(len(low)))
+        conditions = restorers[name].conditions(references if row != "none" else ())
+        frames[row] = restorers[name].restore(low, conditions)
     ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
     scores = {
         row: {"ids": ids[row], "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean())}

@@ -57,7 +57,7 @@ def restore_stream(frames: int, overrides: list[str], csv: Path) -> None:
     from ipfvr.core.config import load_config
     from ipfvr.diffusion.long_video import ClipMemory, plan_windows
     from ipfvr.film.run import peak_memory_mb
-    from ipfvr.restoration import Restorer
+    from ipfvr.restoration.restorer import Restorer
 
     config = load_config(None, overrides)
     restorer, memory = Restorer(config), ClipMemory()
@@ -66,7 +66,7 @@ def restore_stream(frames: int, overrides: list[str], csv: Path) -> None:
     windows, out = plan_windows([(0, frames)], config), 0
     with tempfile.TemporaryDirectory() as folder, csv.open("w", buffering=1) as rows:
         rows.write("frame,resident_mb,peak_mb\n")
-        for index, _ in restorer.restore_stream(crops, windows, memory=memory):
+        for index, _ in restorer.restore_stream(crops, windows, restorer.conditions(), memory=memory):
             out += 1
             if index + 1 == memory.next_frame:
                 memory.save(Path(folder) / "memory.safetensors")

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import SamplerConfig, ScheduleConfig
+from ipfvr.diffusion.conditions import Branch
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, POSITIVE
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.diffusion.streams import Conditions, Hint, guided_denoise
+from ipfvr.diffusion.streams import Hint, guided_denoise
 from ipfvr.models.checkpoints import load_weights, official_names
 from ipfvr.models.unet import VideoDenoiser, build_denoiser
 
@@ -164,7 +165,7 @@ def sample(denoiser: VideoDenoiser, sampler: Sampler, given: dict[str, Tensor]) 
         denoiser,
         schedule,
         sampler.guider,
-        {POSITIVE: Conditions(given["y"]), NEGATIVE_TEXT: Conditions(given["neg_y"])},
+        {POSITIVE: Branch(given["y"]), NEGATIVE_TEXT: Branch(given["neg_y"])},
         Hint(hint, config.hint_step, UP_SCALE, key_frames),
         sampler.streams,
     )

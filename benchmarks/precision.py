@@ -24,7 +24,7 @@ from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic
 from ipfvr.data.layout import CLIPS, list_files
 from ipfvr.faces.recognise import load_recogniser
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_frames
 
 TYPES = ("fp32", "bf16")
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         for turn in range(3 + (number == 0)):  # the first clip's first turn makes what is kept for later ones
             for name, restorer in restorers.items():
                 began = time.perf_counter()
-                frames[name] = restorer.restore_clip(low, range(len(low)))
+                frames[name] = restorer.restore(low, restorer.conditions())
                 if number or turn:
                     seconds[name].append(time.perf_counter() - began)
         ids = likeness(frames, sharp, judge)

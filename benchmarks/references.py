@@ -10,18 +10,19 @@ truth, by ``weights.recogniser``, which must have had no part in the adapter. ``
 reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
 choose options, on people who are not reported on:
 
-    python benchmarks/references.py --root data/mini --people experiments/mini/second/validation.yaml sampler.steps=4
+    python benchmarks/references.py --root data/mini --people experiments/mini/validation.yaml sampler.steps=4
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, shrink
+from common import chosen_people, degraded, likeness, mean_and_interval, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -32,8 +33,7 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.metrics.intervals import bootstrap_interval
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
@@ -78,20 +78,21 @@ def main(argv: list[str] | None = None) -> None:
     text += f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
-    record = {"scores": found, **provenance(config, config.seed, restorer.files, str(restorer.device))}
+    record = {
+        "scores": found,
+        **provenance(config, config.seed, restorer.networks.files, str(restorer.networks.device)),
+    }
     write_json(args.output / "scores.json", record)
     print(text)
 
 
 def table(people: dict[str, list[dict[str, float]]]) -> str:
-    """Means over people and 95 % bootstrap intervals over people; of each row, and of the differences of pairs."""
-    means = {name: {row: float(np.mean([r[row] for r in rows])) for row in ROWS} for name, rows in people.items()}
+    """Means over people and 95 % intervals over people and their clips; of rows, and of the differences of pairs."""
     lines = [f"| {len(people)} people, {sum(map(len, people.values()))} clips | IDS | 95 % |", "|---|---|---|"]
-    values = {row: [m[row] for m in means.values()] for row in ROWS}
-    values |= {f"{a} - {b}": [m[a] - m[b] for m in means.values()] for a, b in PAIRS}
-    for name, numbers in values.items():
-        low, high = bootstrap_interval(numbers)
-        lines.append(f"| {name} | {np.mean(numbers):.4f} | {low:.4f} to {high:.4f} |")
+    scores = [(name, row) for name, rows in people.items() for row in rows]
+    values = {row: [(name, s[row]) for name, s in scores] for row in ROWS}
+    values |= {f"{a} - {b}": [(name, s[a] - s[b]) for name, s in scores] for a, b in PAIRS}
+    lines += [f"| {name} | {mean_and_interval(numbers, 4)} |" for name, numbers in values.items()]
     return "\n".join(lines)
 
 
@@ -107,12 +108,10 @@ def _compare(
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
     for name in ("base", "wrong", "none", "right"):
-        restorer.show_nobody()
-        if name in references:
-            restorer.show_references(list(references[name]))
-        elif name == "base":
-            restorer.image_tokens = None
-        frames[name] = restorer.restore_clip(low, range(len(low)))
+        conditions = restorer.conditions(references.get(name, ()))
+        if name == "base":
+            conditions = replace(conditions, image_tokens=None)
+        frames[name] = restorer.restore(low, conditions)
     return likeness(frames, sharp, judge), frames | {"truth": sharp}
 
 

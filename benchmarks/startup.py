@@ -31,12 +31,12 @@ import os
 from ipfvr import restore
 from ipfvr.core.startup import importing
 with importing():  # as restore does
-    from ipfvr.restoration import Restorer
-whole = Restorer.restore_clip
+    from ipfvr.restoration.restorer import Restorer
+whole = Restorer.restore
 def first(*inputs, **options):
     whole(*inputs, **options)
     os._exit(0)
-Restorer.restore_clip = first
+Restorer.restore = first
 restore.main({arguments!r})
 """
 

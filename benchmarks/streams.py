@@ -27,8 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ipfvr.core.config import load_config
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.options import Config
+from ipfvr.diffusion.conditions import Branch
 from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE
-from ipfvr.diffusion.streams import Conditions, Hint, Streams
+from ipfvr.diffusion.streams import Hint, Streams
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
 from ipfvr.models.unet import build_denoiser
 
@@ -61,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     positive, negative = (random(config.text.max_length, config.denoiser.text_width) for _ in range(2))
     reference, degraded = (random(prompt.count, config.image_prompt.width) for _ in range(2))
     conditions = {
-        POSITIVE: Conditions(positive, reference),
-        NEGATIVE_VISUAL: Conditions(positive, degraded),
-        NEGATIVE_TEXT: Conditions(negative, reference),
+        POSITIVE: Branch(positive, reference),
+        NEGATIVE_VISUAL: Branch(positive, degraded),
+        NEGATIVE_TEXT: Branch(negative, reference),
     }
     hint = Hint(latent, 0, config.video.scale, torch.zeros(1, frames, dtype=torch.long, device=device))
     streams, number = Streams(config.sampler.batch_streams), torch.ones(1, dtype=torch.long, device=device)

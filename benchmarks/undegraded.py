@@ -28,7 +28,7 @@ from ipfvr.faces.recognise import Recogniser, embed_faces, load_recogniser
 from ipfvr.faces.reference import reference_crop
 from ipfvr.faces.track import main_tracks, scan_video
 from ipfvr.film.effect import mean_difference
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
@@ -55,14 +55,18 @@ def main(argv: list[str] | None = None) -> None:
     for person in tqdm(people, leave=False):
         file = sorted(person.glob("*.mp4"))[0]
         picture = _first_face(sorted((args.references / person.name).glob("*")), detector, config.video.size)
-        restorer.show_nobody()
-        if picture is not None:
-            restorer.show_references([picture])
-        print(measure(file, args.frames, restorer, detector, judge, args.output), flush=True)
+        references = [] if picture is None else [picture]
+        print(measure(file, args.frames, restorer, references, detector, judge, args.output), flush=True)
 
 
 def measure(
-    file: Path, frames: int, restorer: Restorer, detector: Detector, judge: Recogniser, output: Path | None
+    file: Path,
+    frames: int,
+    restorer: Restorer,
+    references: list[np.ndarray],
+    detector: Detector,
+    judge: Recogniser,
+    output: Path | None,
 ) -> str:
     """One clip's row of the table."""
     config, size = restorer.config, restorer.config.video.size
@@ -75,12 +79,11 @@ def measure(
     matrices = [track.matrix(index, size) for index in indices]
     sources = [images[index].image for index in indices]
     lows = np.stack([crop(image, matrix, size) for image, matrix in zip(sources, matrices, strict=True)])
-    shown = restorer.restore_clip(lows, indices)
+    conditions = restorer.conditions(references)
+    shown = restorer.restore(lows, conditions, indices)
     change = 0.0
-    if restorer.shows_references:
-        with restorer.showing_nobody():
-            alone = restorer.restore_clip(lows, indices)
-        change = mean_difference(shown, alone)
+    if conditions.references:
+        change = mean_difference(shown, restorer.restore(lows, restorer.conditions(), indices))
     results = [paste(*parts) for parts in zip(sources, shown, lows, matrices, strict=True)]
     ratios = [_detail(r, m, size) / _detail(s, m, size) for s, r, m in zip(sources, results, matrices, strict=True)]
     points = track.landmarks

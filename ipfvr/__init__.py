@@ -12,8 +12,8 @@ Squares of one face, aligned as :mod:`ipfvr.faces.align` says, as arrays::
     from ipfvr import Restorer
 
     restorer = Restorer(load_config())
-    restorer.show_references([reference])                  # (256, 256, 3) uint8 RGB
-    sharp = restorer.restore_clip(low, range(len(low)))    # (F, h, w, 3) to (F, 256, 256, 3) uint8 RGB
+    person = restorer.conditions([reference])    # (256, 256, 3) uint8 RGB
+    sharp = restorer.restore(low, person)        # (F, h, w, 3) to (F, 256, 256, 3) uint8 RGB
 
 The names are imported when they are used: ``import ipfvr`` costs nothing.
 """
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Job": ("ipfvr.film.job", "Job"),
     "restore_file": ("ipfvr.film.run", "restore"),
-    "Restorer": ("ipfvr.restoration", "Restorer"),
+    "Restorer": ("ipfvr.restoration.restorer", "Restorer"),
     "load_config": ("ipfvr.core.config", "load_config"),
     "Request": ("ipfvr.study.evaluate", "Request"),
     "evaluate_files": ("ipfvr.study.evaluate", "evaluate_files"),

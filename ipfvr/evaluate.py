@@ -1,16 +1,18 @@
 """Score restored videos: ``python -m ipfvr.evaluate --pred P [--gt G] [--reference R ...] [--metrics M ...]``.
 
-P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with a row a
-clip, the mean with its interval, and the protocol without which the numbers mean nothing. Where a metric that was asked
-for cannot be computed of any clip, the exit code is 3.
+P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a row a clip, the
+mean over people with its interval, and the protocol without which the numbers mean nothing. Where a metric that was
+asked for has no number of any clip, the exit code is 3.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from ipfvr.core.errors import NotComputedError, run_verb
+from ipfvr.core.messages import show_messages
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,10 +25,13 @@ def main(argv: list[str] | None = None) -> None:
     from ipfvr.core.config import load_config
     from ipfvr.study.evaluate import Request, evaluate_files
 
+    if options.quiet:
+        show_messages(logging.WARNING)
     request = Request(
         predictions=options.pred,
         targets=options.gt,
         references=tuple(word for word in options.reference if word not in pairs),
+        people=options.people,
         face=options.face,
         metrics=tuple(part for word in options.metrics if word not in pairs for part in word.split(",") if part),
         flow=options.flow,
@@ -34,7 +39,6 @@ def main(argv: list[str] | None = None) -> None:
         resize=options.resize,
         devices=options.devices,
         json=options.json,
-        quiet=options.quiet,
     )
     scored = evaluate_files(request, load_config(options.config, [*options.overrides, *pairs]))
     if scored is None:
@@ -53,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one a clip"
+    )
+    parser.add_argument(
+        "--people",
+        metavar="FILE.yaml",
+        help="who is in which clip, 'anna: [clip_1, clip_2]': intervals are over people (else: clips with the same "
+        "references show one person, and each clip without any another one)",
     )
     parser.add_argument("--face", type=int, help="which face of the reference pictures, from the left, from 1")
     parser.add_argument("--json", help="write everything, frame by frame, to this file")

@@ -1,4 +1,4 @@
-"""Train a network: ``python -m ipfvr.fit --config experiments/mini/second/joint.yaml key=value ...``.
+"""Train a network: ``python -m ipfvr.fit --config experiments/mini/joint.yaml key=value ...``.
 
 A stopped training goes on where it was when the same command is given again; ``--restart`` begins anew.
 The latest averaged weights are written to ``<train.output>/weights`` at every checkpoint.
@@ -19,9 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__.splitlines()[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config", required=True, help="an experiment file, such as experiments/mini/second/joint.yaml"
-    )
+    parser.add_argument("--config", required=True, help="an experiment file, such as experiments/mini/joint.yaml")
     parser.add_argument("--restart", action="store_true", help="begin anew though a checkpoint is there")
     parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and train nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options; those of trainings are below")

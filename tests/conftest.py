@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,17 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def as_a_library() -> Iterator[None]:
+    """Each test begins as a library: no message is shown until a verb runs or the test asks for it."""
+    logger = logging.getLogger("ipfvr")
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
+    yield
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ipfvr.core.options import Config
 from ipfvr.faces.recognise import Recogniser
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 
 
 class Nothing:
@@ -24,11 +24,11 @@ class Nothing:
 class StubDenoiser:
     """The parts of a denoiser that are run before its prediction, empty."""
 
-    def begin(self, *inputs: Tensor) -> tuple[Nothing, Nothing]:
+    def begin(self, **inputs: Tensor) -> tuple[Nothing, Nothing]:
         """The stems."""
         return Nothing(), Nothing()
 
-    def control(self, *inputs: Tensor, stem: Nothing | None = None) -> list[Tensor]:
+    def control(self, stem: Nothing | None = None, **inputs: Tensor) -> list[Tensor]:
         """The ControlNet's features."""
         return []
 
@@ -60,7 +60,7 @@ def lively(made: Callable[[Config], Restorer]) -> Callable[[Config], Restorer]:
     def restorer(config: Config) -> Restorer:
         result = made(config)
         torch.manual_seed(0)
-        for parameter in result.denoiser.parameters():
+        for parameter in result.networks.denoiser.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.2)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_landmarks_follow_the_augmentation() -> None:
     assert np.allclose(moved_template(draw_augmentation(160, 128, None, rng), 160), template, atol=0.5)
 
 
-def test_fit_trains_the_adapter_alone_and_goes_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_fit_trains_the_adapter_alone_and_goes_on(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     experiment, output = tmp_path / "one.yaml", tmp_path / "run"
     experiment.write_text("preset: tiny\n")
     torch.manual_seed(0)
@@ -163,8 +164,9 @@ def test_fit_trains_the_adapter_alone_and_goes_on(root: Path, tmp_path: Path, ca
     main([*common, "optimizer.steps=2"])
     file = output / "weights" / "adapter.safetensors"
     first = load_file(file)
-    main([*common, "optimizer.steps=4"])
-    assert "going on from step 2" in capsys.readouterr().out
+    with caplog.at_level(logging.INFO, "ipfvr"):
+        main([*common, "optimizer.steps=4"])
+    assert "going on from step 2" in caplog.text
     second = load_file(file)
     assert {n.split(".")[0] for n in second} == {"image_proj", "ip_adapter"}
     assert all(second[f"ip_adapter.{n}.to_v_ip.weight"].any() for n in (1, 3, 5))  # they left zero

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,26 @@ from ipfvr.core.readers import CLIP, LORA, read_by
 def test_a_wrong_key_is_named_with_the_right_one(pair: str, says: str) -> None:
     with pytest.raises(UserError, match=says.replace(".", r"\.")):
         load_config(None, [pair])
+
+
+CHOICES = {
+    key: choices
+    for key in all_keys()
+    if (choices := type(reduce(getattr, key.split("."), Config()))) and issubclass(choices, StrEnum)
+}
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_choice_takes_its_names_and_nothing_else(key: str) -> None:
+    names = [str(choice) for choice in CHOICES[key]]
+    for name in names:
+        config = load_config(None, ["preset=tiny", f"{key}={name}"])
+        assert reduce(getattr, key.split("."), config) == CHOICES[key](name)
+        assert reduce(dict.__getitem__, key.split("."), config_to_dict(config)) == name
+    with pytest.raises(UserError) as refused:
+        load_config(None, [f"{key}={names[0]}x"])
+    told = f"command line: {key} is '{names[0]}x'; the nearest valid one is '{names[0]}', all are {', '.join(names)}"
+    assert str(refused.value) == told
 
 
 def test_layers_override_each_other(tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def test_describe_prints_everything_and_writes_what_restore_takes(picture, low, 
 def test_the_words_of_a_reference_reach_the_restoration(picture, low, tmp_path):
     config = load_config(None, ["preset=tiny", SHIPPED, "weights.emotion=''"])
     job = Job(low, tmp_path / "a.mp4", (picture,), aligned=True)
-    report = restore(job, config, quiet=True)
+    report = restore(job, config)
     assert set(report["words"]["attributes"]) == set(WORDS)
     assert len(report["weights"]["attributes"]["sha256"]) == 64
     assert report["configuration"]["prompt"]["positive"] != config.prompt.positive
     config = load_config(None, ["preset=tiny", SHIPPED, "prompt.describe=false"])
-    report = restore(job, config, quiet=True)
+    report = restore(job, config)
     assert report["words"] == {}
     assert report["configuration"]["prompt"]["positive"] == config.prompt.positive
 

@@ -16,7 +16,7 @@ from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.writer import write_picture, write_video
 
 
@@ -44,21 +44,18 @@ def test_a_reference_never_is_without_effect(face: np.ndarray, fault: str) -> No
     }[fault]
     restorer = Restorer(load_config(None, []))
     cat = cv2.resize(data.chelsea()[:, 60:360], (256, 256), interpolation=cv2.INTER_AREA)
-    restorer.show_references([face])
-    shown = restorer.restore_clip(low[None], [0])
-    with restorer.showing_nobody():
-        alone = restorer.restore_clip(low[None], [0])
+    shown, alone, other = (restorer.restore(low[None], restorer.conditions(r)) for r in ([face], [], [cat]))
     assert not np.array_equal(shown, alone)
-    assert np.array_equal(restorer.restore_clip(low[None], [0]), shown)  # the reference is shown again
-    restorer.show_references([cat])
-    assert not np.array_equal(restorer.restore_clip(low[None], [0]), shown)
+    assert not np.array_equal(shown, other)
+    # Nothing of anybody stays in the restorer.
+    assert np.array_equal(restorer.restore(low[None], restorer.conditions([face])), shown)
 
 
 def restored(tmp_path: Path, config: Config, **options: object) -> tuple[dict, np.ndarray]:
     from ipfvr.video.reader import read_frames
 
     job = Job(tmp_path / "in.mp4", tmp_path / "out.mp4", aligned=True, **options)
-    report = restore(job, config, quiet=True)
+    report = restore(job, config)
     assert json.loads((tmp_path / "out.json").read_text())["notes"] == report["notes"]
     return report, read_frames(tmp_path / "out.mp4")
 
@@ -94,7 +91,8 @@ def test_a_change_of_nothing_in_latents_is_none_in_pixels(face: np.ndarray, monk
     noise = np.random.default_rng(0).integers(-40, 40, face.shape)
     low = (face + noise).clip(0, 255).astype(np.uint8)
     restorer = Restorer(load_config(None, []))
-    monkeypatch.setattr(restorer.sampler, "restore_latent", lambda _, z_lq, *rest, **options: z_lq)
-    assert np.array_equal(restorer.restore_clip(low[None], [0])[0], low)
+    nobody = restorer.conditions()
+    monkeypatch.setattr(restorer.sampler, "restore_latent", lambda _, clip, *rest, **options: clip.latent)
+    assert np.array_equal(restorer.restore(low[None], nobody)[0], low)
     monkeypatch.setattr(restorer.config.sampler, "residual_scale", 0.0)  # where latents themselves are diffused
-    assert np.abs(restorer.restore_clip(low[None], [0])[0].astype(int) - low).mean() > 5
+    assert np.abs(restorer.restore(low[None], nobody)[0].astype(int) - low).mean() > 5

@@ -111,7 +111,40 @@ def test_several_clips_are_paired_by_name_and_averaged(bare: Path, capsys: pytes
     mean = content["mean"]["psnr"]
     assert mean["mean"] == pytest.approx(np.mean(values))
     assert min(values) <= mean["low"] <= mean["mean"] <= mean["high"] <= max(values)
-    assert "**mean**" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "**mean**" in printed
+    assert "who is in 2 of the clips was not said" in printed
+
+
+def test_intervals_are_over_the_people_that_are_named(bare: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, seed in (("a1", 1), ("a2", 2), ("b1", 3)):
+        write_frames(bare / "pred" / name, dim(pan(2), seed=seed) // seed)
+        write_frames(bare / "gt" / name, pan(2))
+    cv2.imwrite(str(bare / "me.png"), pan(1)[0])
+    people = bare / "people.yaml"
+    people.write_text("anna: [a1, a2]\nben: [b1]\n")
+    common = ("--pred", bare / "pred", "--gt", bare / "gt", "--metrics", "psnr", "--json", bare / "out.json")
+
+    def mean(*more: object) -> dict:
+        assert run(*common, *more) == 0
+        return json.loads((bare / "out.json").read_text())
+
+    found = mean("--people", people)
+    a1, a2, b1 = (row["scores"]["psnr"] for row in found["clips"])
+    assert [row["person"] for row in found["clips"]] == ["anna", "anna", "ben"]
+    assert found["mean"]["psnr"]["mean"] == pytest.approx(((a1 + a2) / 2 + b1) / 2)
+    assert (found["mean"]["psnr"]["people"], found["mean"]["psnr"]["clips"]) == (2, 3)
+    assert "(2 and 3 here)" in found["protocol"]["means"]
+    assert "was not said" not in found["protocol"]["means"]
+    alone = mean("--reference", bare / "me.png")["mean"]["psnr"]
+    assert (alone["people"], alone["low"]) == (1, None), "one picture for all: one person"
+    assert mean()["mean"]["psnr"]["people"] == 3
+    people.write_text("anna: [a1, a2]\n")
+    assert run(*common, "--people", people) == 2
+    assert "does not say who is in b1" in capsys.readouterr().err
+    people.write_text("anna: a1\n")
+    assert run(*common, "--people", people) == 2
+    assert "'anna: [clip_1, clip_2]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,6 @@ def test_the_synchronised_metrics_are_the_means_over_the_rows(clips: Path, alone
         items,
         lambda device: make_scorer(config, device, flow="dis", metrics=keys),
         torch.device("cpu"),
-        quiet=True,
     )
     for key in ("psnr", "ssim", "e_warp_gt"):
         assert done.means[key] == pytest.approx(alone["mean"][key]["mean"], rel=1e-9)

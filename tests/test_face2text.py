@@ -372,8 +372,6 @@ def test_a_language_model_must_be_named():
         compose(WOMAN, config("prompt.compose=transformers"))
     with pytest.raises(UserError, match=r"needs prompt\.address"):
         compose(WOMAN, config("prompt.compose=openai", "prompt.model=m"))
-    with pytest.raises(UserError, match=r"use template, transformers or openai"):
-        compose(WOMAN, config("prompt.compose=gpt"))
 
 
 def test_what_the_network_is_never_sure_of_is_said_only_by_hand() -> None:

@@ -17,12 +17,13 @@ from videos import CLIPS, sound_packets, spoil
 
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.messages import show_messages
 from ipfvr.core.options import Config
 from ipfvr.faces.paste import blend_mask
 from ipfvr.film.analysis import analyse, faceless
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job, Person
-from ipfvr.film.loaded_people import load_people
+from ipfvr.film.people import load_people
 from ipfvr.film.run import restore
 from ipfvr.film.stream import FilmStream, Frames
 from ipfvr.restore import main
@@ -63,14 +64,14 @@ def film(tmp_path: Path) -> Path:
 
 
 def composed(job: Job, config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list]:
-    """The source's frames, what would be encoded, and the plan's roles."""
+    """The source's frames, what would be encoded, and the plan's presences."""
     reader = VideoReader(job.source)
-    analysis = analyse(job, config, reader, None, quiet=True)
+    analysis = analyse(job, config, reader, None)
     loaded = load_people(job, analysis.plan, config, reader, analysis.references, None)
     canvas = Frames(reader.info.width, reader.info.height, job.scale)
-    stream = FilmStream(reader, analysis.plan, loaded.restorers, canvas, config, analysis.plan.start, lambda _: None)
+    stream = FilmStream(reader, analysis.plan, loaded.people, canvas, config, analysis.plan.start, lambda _: None)
     frames = [stream.next()[0] for _ in range(analysis.plan.start, analysis.plan.stop)]
-    return [frame.image for frame in reader], frames, list(analysis.plan.roles)
+    return [frame.image for frame in reader], frames, list(analysis.plan.presences)
 
 
 def footprint(matrix: np.ndarray, size: int, shape: tuple[int, int]) -> np.ndarray:
@@ -82,14 +83,14 @@ def footprint(matrix: np.ndarray, size: int, shape: tuple[int, int]) -> np.ndarr
 
 def check_untouched(job: Job, config: Config) -> tuple[int, int]:
     """Numbers of frames that passed and of frames with faces, after every pixel outside the faces was compared."""
-    before, after, roles = composed(job, config)
+    before, after, presences = composed(job, config)
     assert len(before) == len(after)
     passed = touched = 0
     for index, (source, result) in enumerate(zip(before, after, strict=True)):
         face = np.zeros(source.shape[:2], dtype=bool)
-        here = [role for role in roles if role.start <= index < role.stop]
-        for role in here:
-            face |= footprint(role.matrix(index, config.video.size), config.video.size, source.shape[:2])
+        here = [presence for presence in presences if presence.start <= index < presence.stop]
+        for presence in here:
+            face |= footprint(presence.matrix(index, config.video.size), config.video.size, source.shape[:2])
         assert np.array_equal(source[~face], result[~face])
         assert bool(here) == (not np.array_equal(source, result))
         assert not face.all()
@@ -119,7 +120,7 @@ def test_pixels_outside_of_the_faces_are_the_sources(film: Path, tmp_path: Path)
 
 def test_a_film_keeps_times_sound_chapters_and_title(film: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    report = restore(Job(film, out), tiny(), quiet=True)
+    report = restore(Job(film, out), tiny())
     assert report["frames"] == 32
     assert report["restored"] == 27
     assert times_of(out) == times_of(film)
@@ -140,7 +141,7 @@ def test_a_film_keeps_times_sound_chapters_and_title(film: Path, tmp_path: Path)
 def test_a_stretch_may_begin_just_before_a_part(film: Path, tmp_path: Path, first: int, name: str) -> None:
     """A part of one or two frames needs no decoding ahead, the next one does; times of decoding still only grow."""
     out = tmp_path / name
-    restore(Job(film, out, part=(first, 32)), tiny(), quiet=True)
+    restore(Job(film, out, part=(first, 32)), tiny())
     before, after = times_of(film)[first:], times_of(out)
     # Matroska counts in milliseconds.
     assert [float(time - after[0]) for time in after] == pytest.approx(
@@ -155,10 +156,10 @@ def test_subtitles_are_copied_or_named(tmp_path: Path) -> None:
     words = tmp_path / "words.srt"
     words.write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,900\nthere\n\n")
     film = write_film(tmp_path / "a.mkv", shots(("red", "dark", 25)), words=words)
-    report = restore(Job(film, tmp_path / "b.mkv"), tiny(), quiet=True)
+    report = restore(Job(film, tmp_path / "b.mkv"), tiny())
     assert report["left_out"] == []
     assert texts(tmp_path / "b.mkv") == texts(film) != []
-    report = restore(Job(film, tmp_path / "b.mp4"), tiny(), quiet=True)
+    report = restore(Job(film, tmp_path / "b.mp4"), tiny())
     assert len(report["left_out"]) == 1
     assert "subtitle" in report["left_out"][0]
     assert sound_packets(tmp_path / "b.mp4") != []
@@ -173,23 +174,23 @@ def texts(path: Path) -> list[tuple[bytes, Fraction]]:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_an_enlarged_film_has_enlarged_frames(scale: int, tmp_path: Path) -> None:
     film = write_film(tmp_path / "a.mp4", shots(("red", "dark", 7)), sound=False)
-    before, after, roles = composed(Job(film, tmp_path / "b.mp4", scale=scale), tiny())
+    before, after, presences = composed(Job(film, tmp_path / "b.mp4", scale=scale), tiny())
     size = (2 * SIDE * scale, SIDE * scale)
     for index, (source, result) in enumerate(zip(before, after, strict=True)):
         large = cv2.resize(source, size, interpolation=cv2.INTER_LANCZOS4)
         assert result.shape == large.shape
         assert np.array_equal(large[:, size[0] // 2 :], result[:, size[0] // 2 :])
-        centre = roles[0].track.landmarks[index].mean(0) * scale
+        centre = presences[0].track.landmarks[index].mean(0) * scale
         changed = np.argwhere((large != result).any(-1))[:, ::-1].mean(0)
         assert np.abs(changed - centre).max() < 0.2 * SHARE * SIDE * scale
 
 
 def test_one_frame_and_no_face(tmp_path: Path) -> None:
     one = write_film(tmp_path / "one.mp4", shots(("red", "dark", 1)), sound=False)
-    report = restore(Job(one, tmp_path / "a.mp4"), tiny(), quiet=True)
+    report = restore(Job(one, tmp_path / "a.mp4"), tiny())
     assert (report["frames"], report["restored"], report["clips"]) == (1, 1, 1)
     none = write_film(tmp_path / "none.mp4", shots(("dark", "dark", 300)))
-    report = restore(Job(none, tmp_path / "b.mp4"), tiny(), quiet=True)
+    report = restore(Job(none, tmp_path / "b.mp4"), tiny())
     assert (report["frames"], report["restored"], report["sound"]) == (300, 0, "copied")
     assert any("no face found" in note for note in report["notes"])
     assert times_of(tmp_path / "b.mp4") == times_of(none)
@@ -197,6 +198,7 @@ def test_one_frame_and_no_face(tmp_path: Path) -> None:
 
 def test_frames_without_a_face_are_told(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every frame that no track covers, of a whole film and of a part of it; nothing where there is a face in each."""
+    show_messages()
     for part, stretches, says in (
         (None, [[19, 24]], "5 of 32 frames have no face: 19-23"),
         ((0, 20), [[19, 20]], "1 of 20 frames has no face: 19"),
@@ -215,6 +217,7 @@ def test_frames_without_a_face_are_told(film: Path, tmp_path: Path, capsys: pyte
 
 
 def test_a_damaged_film_goes_on_in_step(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_messages()
     times, sound = times_of(film), sound_packets(film)
     out = tmp_path / "out.mp4"
     report = restore(Job(spoil(film, [12, 13]), out), tiny())
@@ -231,13 +234,13 @@ def test_a_damaged_film_goes_on_in_step(film: Path, tmp_path: Path, capsys: pyte
 
 
 def test_people_are_known_again_and_are_never_two_at_once(film: Path, tmp_path: Path) -> None:
-    report = restore(Job(film, tmp_path / "a.mp4", people=pictures(tmp_path)), tiny(), quiet=True)
+    report = restore(Job(film, tmp_path / "a.mp4", people=pictures(tmp_path)), tiny())
     assert report["cuts"] == [9, 19, 24]
     found = [(t["who"], t["start"], t["stop"]) for t in report["tracks"]]
     assert sorted(found) == [("anna", 0, 9), ("anna", 9, 19), ("ben", 9, 19), ("ben", 24, 32)]
     assert report["people"]["ben"]["frames"] == 18
     twins = write_film(tmp_path / "twins.mp4", shots(("red", "red", 9)))
-    report = restore(Job(twins, tmp_path / "b.mp4", people=pictures(tmp_path)[:1]), tiny(), quiet=True)
+    report = restore(Job(twins, tmp_path / "b.mp4", people=pictures(tmp_path)[:1]), tiny())
     assert len(report["tracks"]) == 1
 
 
@@ -252,7 +255,7 @@ def test_who_is_not_there_and_who_is_named_twice(film: Path, tmp_path: Path) -> 
     ]
     for people, says in cases:
         with pytest.raises(UserError, match=says):
-            restore(Job(film, tmp_path / "a.mp4", people=people), tiny(), quiet=True)
+            restore(Job(film, tmp_path / "a.mp4", people=people), tiny())
         assert not (tmp_path / "a.mp4").exists()
         assert not list(tmp_path.glob(".*"))  # a refusal leaves no hidden folder
 
@@ -264,7 +267,7 @@ def test_the_networks_are_loaded_once_however_many_people(
 
     made, make = [], networks.make_denoiser
     monkeypatch.setattr(networks, "make_denoiser", lambda *given: made.append(given) or make(*given))
-    restore(Job(film, tmp_path / "a.mp4", people=pictures(tmp_path), others="restore"), tiny(), quiet=True)
+    restore(Job(film, tmp_path / "a.mp4", people=pictures(tmp_path), others="restore"), tiny())
     assert len(made) == 1
     assert not list(tmp_path.glob(".*"))  # nor does a finished job
 
@@ -282,7 +285,7 @@ def test_the_command_line_names_people(film: Path, tmp_path: Path, capsys: pytes
 def test_a_dry_run_says_what_will_be_and_writes_nothing(film: Path, tmp_path: Path) -> None:
     anna, ben = pictures(tmp_path)
     before = sorted(tmp_path.iterdir())
-    text = describe_plan(Job(film, tmp_path / "a.mp4", people=(anna, ben)), tiny(), quiet=True)
+    text = describe_plan(Job(film, tmp_path / "a.mp4", people=(anna, ben)), tiny())
     assert "anna: 19 frames" in text
     assert "ben: 18 frames" in text
     assert "cuts: 3 (frames 9, 19, 24)" in text
@@ -324,7 +327,7 @@ def test_a_real_film_of_three_people(tmp_path: Path) -> None:
     config = load_config(None, ["video.clip_frames=6", "video.overlap=2"])
     job = Job(film, tmp_path / "out.mp4", people=people)
     assert check_untouched(job, config) == (11, 18)
-    report = restore(job, config, quiet=True)
+    report = restore(job, config)
     assert report["cuts"] == [5, 14, 20]
     assert report["people"]["id05"]["frames"] == 9
     assert report["people"]["id07"]["frames"] == 18

@@ -18,6 +18,7 @@ from people import write_video
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import Config, FacesConfig
+from ipfvr.diffusion.conditions import Conditions
 from ipfvr.faces.detect import Face
 from ipfvr.faces.track import scan_video
 from ipfvr.film import write as writing
@@ -25,7 +26,7 @@ from ipfvr.film.batch import REPORT
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.run import restore
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
@@ -58,14 +59,14 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
     config = kills.lively(tiny(), tmp_path / "denoiser.safetensors")
     whole = tmp_path / "whole.mp4"
     restored: list[int] = []
-    restore_clip, write = Restorer.restore_clip, VideoWriter.write
+    restore_clip, write = Restorer.restore, VideoWriter.write
 
-    def counted(self: Restorer, low: np.ndarray, frames: range, *args: object) -> np.ndarray:
+    def counted(self: Restorer, low: np.ndarray, person: Conditions, frames: range, **rest: object) -> np.ndarray:
         restored.append(frames.stop)
-        return restore_clip(self, low, frames, *args)
+        return restore_clip(self, low, person, frames, **rest)
 
-    monkeypatch.setattr(Restorer, "restore_clip", counted)
-    clips = restore(Job(film, whole), config, quiet=True)["clips"]
+    monkeypatch.setattr(Restorer, "restore", counted)
+    clips = restore(Job(film, whole), config)["clips"]
     assert len(restored) == clips
     out, rng, left = tmp_path / "out.mp4", np.random.default_rng(0), [0]
 
@@ -83,7 +84,7 @@ def test_killed_at_any_frame_it_ends_in_the_same_bytes(
         begin = int(finished.stem) + len(json.loads(finished.read_text())) if finished else 0
         restored.clear()
         try:
-            report = restore(Job(film, out), config, quiet=True)
+            report = restore(Job(film, out), config)
         except MemoryError:
             killed += 1
             assert not out.exists()
@@ -109,9 +110,9 @@ def test_another_job_discards_what_was_there_and_says_so(
     join = writing.join
     monkeypatch.setattr(writing, "join", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="No space left on device; make room"):
-        restore(Job(film, out), tiny(), quiet=True)
+        restore(Job(film, out), tiny())
     monkeypatch.setattr(writing, "join", join)
-    report = restore(Job(film, out), tiny("seed=1"), quiet=True)
+    report = restore(Job(film, out), tiny("seed=1"))
     assert report["resumed_at"] is None
     assert any("discarded" in note and "configuration.seed" in note for note in report["notes"])
 
@@ -193,5 +194,5 @@ def test_two_processes_share_the_videos(tmp_path: Path) -> None:
     assert run.stdout.count("done in") == 3
     for number in range(3):
         alone = tmp_path / f"{number}.mp4"
-        restore(Job(tmp_path / "in" / f"{number}.mp4", alone, aligned=True), tiny("device=cpu"), quiet=True)
+        restore(Job(tmp_path / "in" / f"{number}.mp4", alone, aligned=True), tiny("device=cpu"))
         assert alone.read_bytes() == (tmp_path / "two" / f"{number}.mp4").read_bytes()

@@ -63,5 +63,6 @@ def test_options_of_the_trainer_pass_through() -> None:
     assert trainer_options(config) == {"accumulate_grad_batches": 4, "strategy": "ddp", "fast_dev_run": True}
     with pytest.raises(UserError, match=r"no option 'stratgy'; the nearest is trainer\.strategy"):
         trainer_options(load_config(None, ["trainer.stratgy=ddp"]))
+    assert trainer_options(load_config(None, ["trainer.callbacks=[EarlyStopping]"])) == {"callbacks": ["EarlyStopping"]}
     with pytest.raises(UserError, match=r"trainer\.max_time is set by train\.minutes"):
         trainer_options(load_config(None, ["trainer.max_time=1"]))

@@ -15,6 +15,7 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig, ScheduleConfig
 from ipfvr.degradation.reference import degraded_reference
+from ipfvr.diffusion.conditions import Branch, Conditions
 from ipfvr.diffusion.guidance import (
     NEGATIVE_TEXT,
     NEGATIVE_VISUAL,
@@ -23,12 +24,12 @@ from ipfvr.diffusion.guidance import (
     MultiStream,
     make_guider,
 )
-from ipfvr.diffusion.sampler import Sampler
+from ipfvr.diffusion.sampler import LatentClip, Sampler
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.diffusion.streams import Conditions, Hint, Streams
+from ipfvr.diffusion.streams import Hint, Streams
 from ipfvr.models.adapter import adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 
 
 def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -118,7 +119,6 @@ def test_outside_its_interval_the_positive_branch_is_alone(three):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"guider": "negative"}, "sampler.guider.*multi_stream"),
         ({"guidance_rescale": 1.2}, "guidance_rescale"),
         ({"guidance_interval": [3]}, "guidance_interval"),
         ({"guidance_interval": [700, 200]}, "guidance_interval"),
@@ -127,8 +127,6 @@ def test_outside_its_interval_the_positive_branch_is_alone(three):
 def test_options_without_meaning(options, says):
     with pytest.raises(UserError, match=says):
         make_guider(SamplerConfig(**options))
-    with pytest.raises(UserError, match=r"batch_streams.*auto"):
-        Streams("sometimes")
 
 
 # Streams
@@ -140,11 +138,11 @@ class Counter(StubDenoiser):
     def __init__(self):
         self.begun, self.control_calls, self.calls, self.steps = [], [], [], []
 
-    def begin(self, x, *others):
+    def begin(self, x, **others):
         self.begun.append(len(x))
-        return super().begin(x, *others)
+        return super().begin(x=x, **others)
 
-    def control(self, x, t, text, *others, stem=None):
+    def control(self, x, text, **others):
         self.control_calls.append(len(x))
         # Of each frame, as the ControlNet's; it depends on the text, so that a wrong one is seen.
         return [(x * 0.1 + text.mean((1, 2)).view(-1, 1, 1, 1, 1)).transpose(1, 2).flatten(0, 1)]
@@ -166,10 +164,8 @@ def run(denoiser=None, degraded: Tensor | None = DEGRADED, **options) -> tuple[T
     denoiser = denoiser or Counter()
     sampler = Sampler(SamplerConfig(steps=STEPS, **options), Schedule(ScheduleConfig()))
     z_lq = gaussian(1, 4, 2, 4, 4, dtype=torch.float32)
-    z = sampler.restore_latent(
-        denoiser, z_lq, TEXT, NEGATIVE, range(2), 0, 2, image_tokens=TOKENS, degraded_tokens=degraded
-    )
-    return z, denoiser
+    conditions = Conditions(TEXT, NEGATIVE, TOKENS, degraded)
+    return sampler.restore_latent(denoiser, LatentClip(z_lq, range(2), 0, 2), conditions), denoiser
 
 
 @pytest.mark.parametrize(
@@ -225,9 +221,9 @@ def test_streams_in_one_call_are_streams_one_by_one():
     z_t, tokens = gaussian(1, 4, 3, 8, 8, dtype=torch.float32), gaussian(2, 1, 3, 12, seed=1, dtype=torch.float32)
     text = gaussian(2, 1, 5, 16, seed=2, dtype=torch.float32)
     conditions = {
-        POSITIVE: Conditions(text[0], tokens[0]),
-        NEGATIVE_VISUAL: Conditions(text[0], tokens[1]),
-        NEGATIVE_TEXT: Conditions(text[1], tokens[0]),
+        POSITIVE: Branch(text[0], tokens[0]),
+        NEGATIVE_VISUAL: Branch(text[0], tokens[1]),
+        NEGATIVE_TEXT: Branch(text[1], tokens[0]),
     }
     hint = Hint(gaussian(1, 4, 3, 8, 8, seed=3, dtype=torch.float32), 0, 2, torch.zeros(1, 3, dtype=torch.long))
     for names in ([*conditions], [POSITIVE, NEGATIVE_VISUAL], [POSITIVE, NEGATIVE_TEXT]):
@@ -244,10 +240,10 @@ def test_streams_in_one_call_are_streams_one_by_one():
 class SmallMemory(Counter):
     """Has room for one clip alone."""
 
-    def __call__(self, x, *inputs, **conditions):
+    def __call__(self, x, **inputs):
         if len(x) > 1:
             raise torch.OutOfMemoryError
-        return super().__call__(x, *inputs, **conditions)
+        return super().__call__(x, **inputs)
 
 
 def test_what_does_not_fit_in_one_call_goes_one_by_one_from_then_on(monkeypatch):
@@ -278,27 +274,26 @@ def test_the_degraded_reference_is_a_stream_of_its_own(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     low, people = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((2, 16, 16, 3), (2, 32, 32, 3)))
 
-    def restored(*pairs: str, references: bool = True) -> tuple[np.ndarray, Restorer]:
+    def restored(*pairs: str, references: bool = True) -> tuple[np.ndarray, list[str], Conditions]:
         restorer = Restorer(load_config(None, ["preset=tiny", "sampler.guider=multi_stream", *pairs]))
-        for parameter in restorer.denoiser.parameters():
+        for parameter in restorer.networks.denoiser.parameters():
             if not parameter.any():
                 nn.init.constant_(parameter, 0.05)
-        if references:
-            restorer.show_references(people)
-        return restorer.restore_clip(low, [0, 1]), restorer
+        conditions = restorer.conditions(people if references else ())
+        return restorer.restore(low, conditions), restorer.left_out(conditions), conditions
 
     with_adapter = f"weights.adapter={file}"
-    both, restorer = restored(with_adapter)
-    assert restorer.notes == []
-    assert restorer.degraded_tokens.shape == restorer.image_tokens.shape
-    assert (restorer.degraded_tokens - restorer.image_tokens).abs().max() > 1e-3
-    text_alone, restorer = restored(with_adapter, "sampler.negative_visual=0")
-    assert (restorer.notes, restorer.degraded_tokens) == ([], None)
+    both, left_out, conditions = restored(with_adapter)
+    assert left_out == []
+    assert conditions.degraded_tokens.shape == conditions.image_tokens.shape
+    assert (conditions.degraded_tokens - conditions.image_tokens).abs().max() > 1e-3
+    text_alone, left_out, conditions = restored(with_adapter, "sampler.negative_visual=0")
+    assert (left_out, conditions.degraded_tokens) == ([], None)
     assert not np.array_equal(both, text_alone)
     # Without an adapter, or without a reference, there is nothing to degrade, and it is said.
     for case in (restored(), restored(with_adapter, references=False)):
-        assert len(case[1].notes) == 1
-        assert "weights.adapter" in case[1].notes[0]
+        assert len(case[1]) == 1
+        assert "weights.adapter" in case[1][0]
     assert np.array_equal(restored()[0], restored("sampler.negative_visual=0")[0])
 
 

@@ -1,4 +1,4 @@
-"""The second generation's parts: joint training, tokens of a reference's own latents, frame convolutions, widening."""
+"""Parts of mini's last stage: joint training, tokens of a reference's own latents, frame convolutions, widening."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt
 from ipfvr.models.blocks import FrameConvolution
 from ipfvr.models.image_prompt import PatchProjection, PlaceProjection
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 
 ROOT = Path(__file__).parents[1]
 APPEARANCE = ["preset=tiny", "image_prompt.source=appearance", "image_prompt.projection=patches"]
@@ -126,12 +126,12 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
     pairs = [f"weights.{part}={path}" for part, path in weights.items()]
     restorer = Restorer(load_config(None, [*APPEARANCE, face_encoder, *pairs]))
     face = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    tokens = restorer.show_references([face, face[::-1]])
+    tokens = restorer.conditions([face, face[::-1]]).image_tokens
     assert tokens.shape[1] == 2 * restorer.networks.image_prompt().count  # several references lie side by side
 
 
 def widen() -> ModuleType:
-    path = ROOT / "experiments" / "mini" / "second" / "widen.py"
+    path = ROOT / "experiments" / "mini" / "widen.py"
     spec = importlib.util.spec_from_file_location("widen", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -118,10 +118,10 @@ def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) ->
     write_video(tmp_path / "in.mp4", np.stack([cv2.resize(f, (256, 256)) for f in small]), Fraction(25), 0)
     config = load_config(None, ["learn.steps=6", "learn.batch=2", "learn.lr=0.05", "video.crf=0"])
     job = Job(tmp_path / "in.mp4", tmp_path / "out.mp4", references=(photo,), aligned=True)
-    restore(replace(job, references=()), config, quiet=True)
+    restore(replace(job, references=()), config)
     without = read_frames(job.output)
-    plain = restore(job, config, quiet=True)
-    learnt = restore(replace(job, learn=True), config, quiet=True)
+    plain = restore(job, config)
+    learnt = restore(replace(job, learn=True), config)
     assert plain["lora"] is None
     assert read_card(learned_folder(config, [photo]))["adapter_sha256"] == learnt["lora"]["sha256"]
     assert "--learn" in learnt["command"]
@@ -136,7 +136,7 @@ def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) ->
 def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:
     write_video(tmp_path / "in.mp4", sample_clip(1, 64), Fraction(25), 10)
     with pytest.raises(UserError, match="--learn learns from reference pictures"):
-        restore(Job(tmp_path / "in.mp4", tmp_path / "out.mp4", learn=True), load_config(None, []), quiet=True)
+        restore(Job(tmp_path / "in.mp4", tmp_path / "out.mp4", learn=True), load_config(None, []))
 
 
 def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ipfvr.diffusion.long_video import (
 )
 from ipfvr.diffusion.noise import frame_noise
 from ipfvr.diffusion.solvers import State
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.clips import ClipWindow, clip_windows
 
 F, O = 24, 8  # noqa: E741 (the paper's names)
@@ -134,7 +134,6 @@ def test_the_memory_does_not_grow():
 @pytest.mark.parametrize(
     ("options", "overlap", "says"),
     [
-        ({"blending": "linear"}, 8, "long_video.blending.*cross_fade"),
         ({}, 6, "video.overlap is 6.*power of two"),
         ({"blending": "aligned"}, 12, "video.overlap is 12.*aligned"),
     ],
@@ -213,7 +212,7 @@ def test_overlapping_frames_have_the_same_noise_unless_told_otherwise():
 def restorer(*pairs: str) -> Restorer:
     made = Restorer(load_config(None, ["preset=tiny", "sampler.steps=3", "video.overlap=4", *pairs]))
     torch.manual_seed(1)
-    for parameter in made.denoiser.parameters():  # layers that begin at zero would keep frames apart
+    for parameter in made.networks.denoiser.parameters():  # layers that begin at zero would keep frames apart
         if not parameter.any():
             nn.init.normal_(parameter, std=0.3)
     return made
@@ -228,7 +227,7 @@ SEGMENTS = [(0, 11), (11, 17)]  # clips of 6 with 4 shared: 0-6, 2-8, 4-10, 5-11
 
 
 def stream(made: Restorer, crops: np.ndarray, segments: list = SEGMENTS, part=None) -> dict[int, np.ndarray]:
-    out = list(made.restore_stream(enumerate(crops), plan_windows(segments, made.config, part)))
+    out = list(made.restore_stream(enumerate(crops), plan_windows(segments, made.config, part), made.conditions()))
     indices = [index for index, _ in out]
     assert indices == sorted(set(indices))
     return dict(out)
@@ -254,7 +253,8 @@ def test_what_blending_changes(crops):
     made = restorer("long_video.blending=none")
     none = stream(made, crops)
     for window in plan_windows(SEGMENTS, made.config):
-        alone = made.restore_clip(crops[window.start : window.stop], range(window.start, window.stop))
+        frames = range(window.start, window.stop)
+        alone = made.restore(crops[window.start : window.stop], made.conditions(), frames)
         for index in range(window.keep_start, window.stop):
             assert np.array_equal(none[index], alone[index - window.start])
     for blending in ("exponential", "aligned"):
@@ -274,9 +274,9 @@ def test_what_blending_changes(crops):
 @pytest.mark.parametrize("blending", ["exponential", "aligned", "cross_fade"])
 def test_a_video_goes_on_after_any_clip_in_the_same_bytes(crops, tmp_path: Path, blending: str) -> None:
     made = restorer(f"long_video.blending={blending}", "sampler.eta=1")
-    windows = plan_windows(SEGMENTS, made.config)
+    windows, conditions = plan_windows(SEGMENTS, made.config), made.conditions()
     whole, memory, saved = {}, ClipMemory(), []
-    for index, image in made.restore_stream(enumerate(crops), windows, memory=memory):
+    for index, image in made.restore_stream(enumerate(crops), windows, conditions, memory=memory):
         whole[index] = image
         if index + 1 == memory.next_frame:
             saved.append(tmp_path / f"{memory.done}.safetensors")
@@ -287,7 +287,7 @@ def test_a_video_goes_on_after_any_clip_in_the_same_bytes(crops, tmp_path: Path,
         assert loaded.done == clip
         first, begin = loaded.next_frame, windows[clip].start if clip < len(windows) else 17
         source = ((i, crops[i]) for i in range(begin, 17))
-        rest = dict(made.restore_stream(source, windows, memory=loaded))
+        rest = dict(made.restore_stream(source, windows, conditions, memory=loaded))
         assert list(rest) == list(range(first, 17))
         assert all(np.array_equal(rest[i], whole[i]) for i in rest)
         # ... and remembers what the undisturbed run remembers.
@@ -296,9 +296,10 @@ def test_a_video_goes_on_after_any_clip_in_the_same_bytes(crops, tmp_path: Path,
 
 def test_a_memory_that_does_not_belong(crops, tmp_path: Path) -> None:
     made = restorer()
+    windows = plan_windows(SEGMENTS, made.config)
     for memory in (ClipMemory(done=9, next_frame=17), ClipMemory(done=1, next_frame=5)):
         with pytest.raises(UserError, match="does not belong"):
-            next(made.restore_stream(enumerate(crops), plan_windows(SEGMENTS, made.config), memory=memory))
+            next(made.restore_stream(enumerate(crops), windows, made.conditions(), memory=memory))
     file = tmp_path / "memory.safetensors"
     with pytest.raises(UserError, match="cannot be read"):
         ClipMemory.load(file)

@@ -27,7 +27,7 @@ from ipfvr.models.checkpoints import save_denoiser
 from ipfvr.models.lora import add_lora, base_record, load_lora, read_card, save_lora, target_pattern
 from ipfvr.models.networks import Networks
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main as restore
 from ipfvr.training import lora
 from ipfvr.video.reader import read_frames
@@ -304,10 +304,10 @@ def test_a_training_restores_in_between_as_restore_does() -> None:
     face = portrait()[:256, 150:406]
     low = np.stack([cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in sample_clip(2, 256)])
     whole = Restorer(config)
-    assert whole.show_references([face]) is not None
-    assert whole.degraded_tokens is not None
+    conditions = whole.conditions([face])
+    assert conditions.degraded_tokens is not None
     parts = whole.networks
     held = Networks.of_training(config, parts.codec, parts.text_encoder, parts.denoiser, parts.image_prompt())
     again = Restorer(config, held)
-    again.show_references([face])
-    assert np.array_equal(again.restore_clip(low, range(2)), whole.restore_clip(low, range(2)))
+    restored = again.restore(low, again.conditions([face]))
+    assert np.array_equal(restored, whole.restore(low, conditions))

@@ -66,10 +66,10 @@ def test_ours_depends_on_seed_and_reference_and_keeps_its_networks(tmp_path: Pat
     case, method = make_case(tmp_path), make_method("ipfvr", tiny())
     assert method.missing() is None
     first = method.restore(case, tmp_path / "a")
-    networks = method._restorer.denoiser
+    networks = method._restorer.networks.denoiser
     method.restore(replace(case, seed=1), tmp_path / "b")
     method.restore(case, tmp_path / "c")
-    assert method._restorer.denoiser is networks
+    assert method._restorer.networks.denoiser is networks
     a, b, c = (result(tmp_path / name) for name in "abc")
     assert a.shape == (9, 32, 32, 3)
     assert (a == c).all()
@@ -82,10 +82,12 @@ def test_ours_depends_on_seed_and_reference_and_keeps_its_networks(tmp_path: Pat
 def test_the_prompt_is_the_cases_alone(tmp_path: Path) -> None:
     case, method = make_case(tmp_path), make_method("ipfvr", tiny())
     (tmp_path / "prompt.yaml").write_text("text: an old man\n")
-    method.restore(replace(case, prompt=tmp_path / "prompt.yaml"), tmp_path / "a")
-    assert "old man" in method._restorer.config.prompt.positive
-    method.restore(case, tmp_path / "b")
-    assert method._restorer.config.prompt == method.config.prompt
+    low = np.stack(list(low_frames(case)))
+    known = method.person(replace(case, prompt=tmp_path / "prompt.yaml"), low)
+    assert "old man" in known.config.prompt.positive
+    unknown = method.person(case, low)
+    assert unknown.config.prompt == method.config.prompt
+    assert not torch.equal(known.conditions.text, unknown.conditions.text)
 
 
 def test_the_base_is_ours_without_what_the_paper_adds_and_never_looks_at_the_person(

@@ -24,7 +24,6 @@ from ipfvr.metrics.identity import (
     identity_jumps,
     identity_similarity,
 )
-from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.metrics.niqe import (
     NIQE,
     SMALL,
@@ -338,12 +337,3 @@ def test_pristine_parameters_of_a_wrong_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", nothing=np.zeros(3))
     with pytest.raises(UserError, match=r"other\.npz does not hold NIQE"):
         load_pristine(tmp_path / "other.npz")
-
-
-def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
-    values = np.random.default_rng(0).normal(5, 2, size=400)
-    low, high = bootstrap_interval(values)
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
-    assert bootstrap_interval(values) == (low, high)
-    assert bootstrap_interval([3.0, 3.0]) == (3.0, 3.0)

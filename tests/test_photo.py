@@ -194,14 +194,14 @@ def test_the_command_line_restores_a_picture(tmp_path: Path, orientation: int, c
 def test_scale_and_crop(tmp_path: Path) -> None:
     config = load_config(None, tiny())
     source = saved(tmp_path / "a.jpg", shown(), 8)
-    restore(Job(source, tmp_path / "large.webp", scale=2), config, quiet=True)
+    restore(Job(source, tmp_path / "large.webp", scale=2), config)
     assert Photo(tmp_path / "large.webp").image.shape == (2 * SIDE, 4 * SIDE, 3)
-    restore(Job(source, tmp_path / "face.tif", crop=True), config, quiet=True)
+    restore(Job(source, tmp_path / "face.tif", crop=True), config)
     assert Photo(tmp_path / "face.tif").image.shape == (config.video.size, config.video.size, 3)
-    restore(Job(source, tmp_path / "face.jpg", crop=True), config, quiet=True)
+    restore(Job(source, tmp_path / "face.jpg", crop=True), config)
     with Image.open(tmp_path / "face.jpg") as picture:
         assert picture.getexif()[ExifTags.Base.Orientation] == 1
-    assert "a picture" in describe_plan(Job(source, tmp_path / "b.jpg"), config, quiet=True)
+    assert "a picture" in describe_plan(Job(source, tmp_path / "b.jpg"), config)
 
 
 def test_a_folder_of_pictures_and_films(tmp_path: Path) -> None:

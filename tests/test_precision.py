@@ -13,7 +13,7 @@ from ipfvr.core.config import load_config
 from ipfvr.core.devices import choose_dtype, multiplies_bf16
 from ipfvr.data.paired import low_quality
 from ipfvr.data.sample import sample_clip
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 
 TOLERANCE = 50.0  # dB between what fp32 and bf16 restore; measured on real faces: 60
 
@@ -45,8 +45,8 @@ def test_bf16_restores_what_fp32_does() -> None:
     """Mini's frames in both types are the same to a tenth of a grey level on average; the codec is in fp32 in both."""
     low, _ = low_quality(sample_clip(4, 256), "heavy", 4, 0, True)
     both = [Restorer(load_config(None, ["preset=mini", f"dtype={name}"])) for name in ("fp32", "bf16")]
-    whole, half = (one.restore_clip(low, range(4)).astype(float) for one in both)
-    assert both[1].dtype is torch.bfloat16
+    whole, half = (one.restore(low, one.conditions()).astype(float) for one in both)
+    assert both[1].networks.dtype is torch.bfloat16
     assert all(p.dtype is torch.float32 for p in both[1].networks.codec.parameters())
     apart = np.square(whole - half).mean()
     assert 0 < apart < 255**2 / 10 ** (TOLERANCE / 10)

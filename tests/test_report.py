@@ -21,13 +21,15 @@ from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import KEYS, make_scorer
 from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.report.dashboard import dashboard
+from ipfvr.report.numbers import interval, number
 from ipfvr.report.page import Exhibit, page
-from ipfvr.report.tables import csv_table, interval, latex_table, markdown_table, number, results_json
+from ipfvr.report.sentences import conclusions
+from ipfvr.report.tables import csv_table, latex_table, markdown_table, results_json
 from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.people import find_people
-from ipfvr.study.results import Difference, Line, Results, merged, verdict
-from ipfvr.study.schema import load_study
+from ipfvr.study.results import Difference, Line, Results, decide, merged, over_seeds, verdict
+from ipfvr.study.schema import Claim, Experiment, Row, load_study
 from ipfvr.weights import registry
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -37,8 +39,8 @@ FILES = sorted(f for f in EXPERIMENTS.glob("*.yaml") if "rows" in OmegaConf.load
 @pytest.fixture
 def results() -> Results:
     """Two rows with numbers, one without."""
-    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3), "lpips": None}
-    base = {"psnr": Summary(27.5, None, None, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3), "lpips": None}
+    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3, 3), "lpips": None}
+    base = {"psnr": Summary(27.5, None, None, 1, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3, 3), "lpips": None}
     none = dict.fromkeys(ours)
     paper = {"psnr": 29.51, "ids_gt": 0.582, "lpips": 0.216}
     missing = {"lpips": "no weights <here>"}
@@ -52,17 +54,18 @@ def results() -> Results:
         | {"per_frame": {"ids_gt": [0.5, None, share], "psnr": [1.0]}}
         for clip, share in (("a_0", 0.4), ("a_1", 0.6))
     ]
-    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 3), -1.0, "holds")])]
+    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 4, 8), -1.0, "holds")])]
     return Results("t", "Title <b>", "mini", ["psnr", "ids_gt", "lpips"], lines, cells, claims, ["a footnote"])
 
 
 def test_every_file_has_the_same_numbers(results: Results) -> None:
     found = json.loads(json.dumps(results_json(results)))
     rows = list(csv.DictReader(io.StringIO(csv_table(results))))
-    markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
+    markdown, latex = markdown_table(results), latex_table(results)
+    html = re.sub(r"<span class=ends>(.*?)</span>", r"\1", page(results, Exhibit()))
     for line, row in zip(found["lines"], rows, strict=True):
         for key, summary in line["summaries"].items():
-            for part in ("mean", "low", "high", "clips"):
+            for part in ("mean", "low", "high", "people", "clips"):
                 value = summary[part] if summary else None
                 assert row[f"{key}_{part}"] == ("" if value is None else str(value))
             if summary:
@@ -72,7 +75,7 @@ def test_every_file_has_the_same_numbers(results: Results) -> None:
                 assert text in latex
                 assert text in html
     assert rows[2]["status"] == "not run"
-    assert [len(line.split(" & ")) for line in latex.splitlines() if line.endswith(r"\\")] == [4] * 4
+    assert [len(line.split(" & ")) for line in latex.splitlines() if line.endswith(r"\\")] == [3] * 3
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tables}) == 1
 
@@ -80,17 +83,45 @@ def test_every_file_has_the_same_numbers(results: Results) -> None:
 def test_what_is_missing_says_why_and_what_is_special_is_escaped(results: Results) -> None:
     markdown, latex, html = markdown_table(results), latex_table(results), page(results, Exhibit())
     for text in (markdown, html.replace("&lt;", "<").replace("&gt;", ">")):
-        assert "LPIPS n/a: no weights <here>" in text
-        assert "not run: KEEP is not installed: git clone <x>" in text
         assert "a footnote" in text
+    folds = markdown, html.replace("&lt;", "<").replace("&gt;", ">").replace("<dt>", "- ").replace("</dt><dd>", ": ")
+    for text in folds:
+        assert text.replace(r"\|", "|").count("- Keep | it: KEEP is not installed: git clone <x>") == 1
+        assert "- LPIPS: no weights <here>" in text
+        assert "LPIPS n/a" not in text, "a column without any number is folded as a whole"
     assert "git clone <x>" not in html
     assert r"Ours \& co\_1" in latex
     assert r"Base 100\%" in latex
     assert latex.count("{") == latex.count("}")
     assert r"\textbf{28.12 [27.00, 29.50]}" in latex
-    assert "paper 29.51 <b class=worse>" in html
-    assert "paper 0.582 <b class=better>" in html
-    assert "paper 0.216 <b class=none>" in html, "no direction without a number of ours"
+    assert html.count("<div class=paper>paper ") == 2, "29.51 and 0.582; nothing of ours stands above 0.216"
+    assert "Not here: <b>Keep | it</b>, <b>LPIPS</b>." in html
+    results.lines[1].missing["ids_gt"] = "no face"
+    results.lines[1].summaries["ids_gt"] = None
+    assert "IDS to truth n/a: no face" in markdown_table(results)
+    assert "IDS to truth n/a: no face" in page(results, Exhibit())
+
+
+def test_the_papers_numbers_are_compared_by_sign_alone(results: Results) -> None:
+    """Neither 'better' nor 'worse' than numbers of other people at another size; what holds is counted."""
+    ours = Difference("ids_gt", "Ours", "Base", Summary(0.03, 0.01, 0.06, 7, 14), 0.197, "holds")
+    lower = Difference("ids_gt", "Ours", "Keep", None, 0.2, "not run")
+    same = Difference("psnr", "Ours", "Base", Summary(0.3, -0.1, 0.6, 7, 14), 0.0, "undecided")
+    learnt = Difference("psnr", "Ours", "Keep", None, None, "not drawn")
+    results.claims = [("ours is better.", [ours, lower, same, learnt])]
+    for text in (markdown_table(results), page(results, Exhibit())):
+        plain = re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(style|script)>.*?</\1>", "", text))
+        assert "holds in 1, undecided in 1, not drawn in 1, not run in 1 of 4" in plain
+        assert "+0.0300 [+0.0100, +0.0600]" in plain
+        assert "14 clips of 7 people" in plain
+        assert "0.197" not in plain
+        assert "worse" not in plain
+        assert plain.count("better") == plain.count("ours is better")
+        assert "Not run: Keep." in plain
+        assert "Not drawn, for it would rest on what was trained on: Keep." in plain
+    sentences = conclusions(results)[0]
+    assert "(the paper: higher): holds." in sentences
+    assert "(the paper: equal): undecided." in sentences
 
 
 class Reader(HTMLParser):
@@ -121,7 +152,7 @@ def test_the_page_is_whole_and_needs_no_network(results: Results, tmp_path: Path
     assert not reader.open, "every tag is closed"
     assert reader.counts["video"] == 3
     assert reader.counts["img"] == 1
-    assert reader.counts["td"] == 9
+    assert reader.counts["td"] == 4 + 5, "two rows of two numbers, one difference of five parts"
     assert len(reader.addresses) == 4
     assert all(address.startswith("data:") for address in reader.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
@@ -134,19 +165,50 @@ def test_notes_that_differ_in_a_list_become_one() -> None:
 
 def test_a_verdict_is_where_the_interval_lies() -> None:
     for low, high, psnr, e_warp in ((0.1, 0.2, "holds", "does not hold"), (-0.2, -0.1, "does not hold", "holds")):
-        summary = Summary((low + high) / 2, low, high, 5)
+        summary = Summary((low + high) / 2, low, high, 5, 5)
         assert verdict(summary, "psnr") == psnr
         assert verdict(summary, "e_warp_gt") == e_warp
-    assert verdict(Summary(0.1, -0.1, 0.3, 5), "psnr") == "undecided"
-    assert verdict(Summary(0.1, None, None, 1), "psnr") == "undecided"
-    assert verdict(Summary(0.1, 0.1, 0.2, 3), "psnr") == "undecided", "three clips decide nothing"
+    assert verdict(Summary(0.1, -0.1, 0.3, 5, 5), "psnr") == "undecided"
+    assert verdict(Summary(0.1, None, None, 1, 8), "psnr") == "undecided"
+    assert verdict(Summary(0.1, 0.1, 0.2, 3, 24), "psnr") == "undecided", "three people decide nothing"
     assert verdict(None, "psnr") == "not run"
-    assert summary_of([None, None]) is None
-    assert summary_of([1.0, None, 3.0]).mean == 2.0
+
+
+def test_differences_are_of_people_and_a_clip_counts_once() -> None:
+    """However many levels and seeds there are, and though two people's clips have one name."""
+    columns, levels, people = ["psnr"], ["light", "heavy"], "abcd"
+    experiment = Experiment(rows={"Ours": Row(), "Base": Row()}, levels=levels)
+    gain = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 6.0}
+
+    def cells(row: str, level: str) -> list[dict]:
+        return [
+            {
+                "person": p,
+                "clip": "scene_0",
+                "scores": {"psnr": 20 + seed + (gain[p] + (level == "heavy")) * (row == "Ours")},
+            }
+            for p in people
+            for seed in (0, 1)
+        ]
+
+    by_arm = {(row, level): over_seeds(cells(row, level), columns) for row in ("Ours", "Base") for level in levels}
+    claim = Claim("Ours", ["Base"], ["psnr"], "better.")
+    (found,) = decide(claim, by_arm, experiment, {})
+    assert found.summary == summary_of((p, gain[p] + 0.5) for p in people)
+    assert (found.summary.people, found.summary.clips, found.verdict) == (4, 4, "holds")
+    assert decide(claim, by_arm, experiment, {}, {"d"})[0].verdict == "holds", "no row has a LoRA"
+    experiment.rows["Ours"].lora = "reward"
+    (found,) = decide(claim, by_arm, experiment, {}, {"d"})
+    assert (found.summary.people, found.verdict) == (3, "undecided"), "d's clips are those d's LoRA is trained on"
+    (found,) = decide(claim, by_arm, experiment, {}, set(people))
+    assert (found.summary, found.verdict) == (None, "not drawn")
+    del by_arm["Base", "heavy"]["d", "scene_0"]
+    (found,) = decide(claim, by_arm, experiment, {})
+    assert (found.summary.people, found.verdict) == (3, "undecided"), "d lacks a level; three people decide nothing"
 
 
 def test_a_paper_against_its_own_sentence_is_noticed(results: Results) -> None:
-    assert "(paper -1, which is against its own sentence): holds." in markdown_table(results)
+    assert "8 clips of 4 people (the paper: lower, against its own sentence): holds." in markdown_table(results)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -170,10 +232,16 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_an_experiment_of_shared_people_runs_on_other_data_as_it_is(file, output, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    monkeypatch.setattr("ipfvr.study.people.SAMPLE_FRAMES", 2)
     people, root, said = find_people(load_study(file, [output]))
-    assert ([person.name for person in people], "sample" in said) == (["astronaut"], True)
+    sample = ["astronaut", "drawn_narrow", "drawn_wide"]
+    assert ([person.name for person in people], "sample" in said) == (sample, True)
+    for person in people:
+        assert len(person.train) == len(person.test) == len(person.references) == 1
+        assert person.train[0].read_bytes() != person.test[0].read_bytes()
+        assert "over one picture" in person.note
     mine = [output, f"data.root={root}"]
-    assert [person.name for person in find_people(load_study(file, mine))[0]] == ["astronaut"]
+    assert [person.name for person in find_people(load_study(file, mine))[0]] == sample
     with pytest.raises(UserError, match="no anna in"):
         find_people(load_study(file, [*mine, "people=[anna]"]))
 

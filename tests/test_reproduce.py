@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,19 @@ from stubs import lively
 
 import ipfvr.study.work as work
 from ipfvr.core.cluster import Cluster
+from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.layout import read_root
 from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
-from ipfvr.study.cells import Store
+from ipfvr.study.cells import Cell, Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.make import blocked, in_order
-from ipfvr.study.people import find_people, write_sample
-from ipfvr.study.plan import find_clips, plan_arms, plan_clips
+from ipfvr.study.people import SAMPLE, find_people, write_sample
+from ipfvr.study.plan import Clip, find_clips, plan_arms, plan_clips
 from ipfvr.study.schema import Study, load_study
+from ipfvr.weights import needs, registry
+from ipfvr.weights.needs import digest_of
 
 TEXT = """
 title: "Two rows & a stranger"
@@ -39,9 +44,11 @@ tiny: {clips: 1, frames: 6, set: [weights.recogniser=mini/recogniser, data.scene
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded sample as a data root."""
+    """One person of the embedded sample as a data root."""
     folder = tmp_path_factory.mktemp("root")
-    write_sample(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ipfvr.study.people.SAMPLE_FRAMES", 48)
+        write_sample(folder, [SAMPLE])
     return folder
 
 
@@ -172,7 +179,6 @@ def test_a_lora_is_a_cell_that_rows_share(say, tmp_path, made) -> None:
     assert arms[0].loras == arms[1].loras
     folder = Store(study_of(say()).store).folder(arms[0].loras[0])
     assert (folder / "weights" / "card.json").is_file()
-    assert "restored is what a LoRA is trained on" in " ".join(results_of(tmp_path)["footnotes"])
 
 
 def arms_of(study: Study) -> list:
@@ -180,6 +186,81 @@ def arms_of(study: Study) -> list:
     people, base, _ = find_people(study)
     store = Store(study.store)
     return plan_arms(study, find_clips(plan_clips(study, people), store), people, store, base)
+
+
+def test_cells_are_named_by_what_changes_their_result_and_by_nothing_else(root, tmp_path, monkeypatch) -> None:
+    """A file that judges trains and restores nothing again, one that finds faces does."""
+    (tmp_path / "lora.yaml").write_text("train: {module: lora}\n")
+    (tmp_path / "small.yaml").write_text(
+        'title: "LoRA"\ncolumns: [psnr]\nloras: {one: []}\n'
+        "rows: {Base: {method: venhancer}, Ours: {lora: one}}\ntiny: {clips: 1, frames: 6}\n"
+    )
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    files = tmp_path / "weights"
+    files.mkdir()
+    monkeypatch.setenv(registry.VARIABLE, str(files))
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+
+    def hashes(*more: str) -> dict[str, str]:
+        """Of the cells of one clip, by what they are."""
+        common = ["preset=tiny", f"data.root={data}", f"output={tmp_path / 'out'}", *more]
+        study = load_study(tmp_path / "small.yaml", common)
+        person = find_people(study)[0][0]
+        (_, scene) = plan_clips(study, [person])[0]
+        clip = Clip("a_0", person, Cell("clips", "a", {}), 0, 0, 24.0)
+        base, ours = (arm.tasks[0] for arm in plan_arms(study, [clip], [person], Store(study.store), data))
+        found = {"scene": scene, "low": ours.restored.after[0], "lora": ours.restored.after[1], "base": base.restored}
+        return {k: c.hash for k, c in {**found, "ours": ours.restored, "scores": ours.scores}.items()}
+
+    def changed(*more: str) -> set[str]:
+        now = hashes(*more)
+        return {name for name, value in now.items() if value != before[name]}
+
+    before = hashes()
+    assert hashes() == before
+    (files / "judge.pth").write_bytes(b"judge")
+    assert changed(f"weights.recogniser={files / 'judge.pth'}") == {"scores"}
+    assert changed("weights.recogniser=mini/dlib") == {"scores"}
+    assert changed("weights.recogniser=mini/recogniser") == set(), "it stands in where the judge's file is not here"
+    assert changed("reward.recogniser=mini/recogniser") == {"lora", "ours", "scores"}
+    assert changed("seeds=[1]") == {"base", "ours", "scores"}
+    assert changed("optimizer.steps=7") == {"lora", "ours", "scores"}
+    assert changed("learn.steps=7", "train.output=x", "device=cpu", "people.same=0.5") == set()
+    # The weights beside the judge's that a verb may fetch: each changes what reads it.
+    monkeypatch.setattr(needs, "find", lambda entry: entry.name == "yunet")
+    monkeypatch.setattr(needs, "digest_of", lambda name, real=digest_of: "new" if name == "yunet" else real(name))
+    assert changed() == {"scene", "lora", "ours", "scores"}
+    monkeypatch.setattr(needs, "find", lambda entry: None)
+    scene = next((data / "astronaut" / "train").iterdir())
+    content = scene.read_bytes()
+    scene.write_bytes(content + b"0")
+    assert changed() == {"lora", "ours", "scores"}
+    scene.write_bytes(content)
+    assert changed() == set()
+    (data / "astronaut" / "prompt.yaml").write_text("emotion: happy\n")
+    assert changed() == {"lora", "ours", "scores"}
+
+
+def test_a_judge_that_trained_with_the_restorer_says_so(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path / "checkout" / "ipfvr")
+    stranger = tmp_path / "stranger.pth"
+    stranger.write_bytes(b"x")
+    for name, chosen, says in (
+        ("mobilefacenet", "mini/recogniser", "It stands in for mobilefacenet"),
+        ("mini/recogniser", "mini/recogniser", "mini was trained with it."),
+        ("mini/dlib", "mini/dlib", "mini was trained with it, and each LoRA was, by the reward."),
+    ):
+        judge = choose_judge(load_config(None, [f"weights.recogniser={name}"]))
+        assert judge.name == chosen
+        assert "not independent" in judge.note
+        assert says in judge.note
+    assert choose_judge(load_config(None, [f"weights.recogniser={stranger}"])) == (str(stranger), "")
+    config = load_config(None, [f"weights.recogniser={stranger}", f"reward.recogniser={stranger}"])
+    assert "not independent" in choose_judge(config).note
 
 
 @pytest.mark.slow  # a process imports torch anew
@@ -255,10 +336,14 @@ def test_full_without_weights_names_every_missing_file(root: Path, monkeypatch, 
     assert "(about 4.1 GB in half precision, 8.2 GB in single (2.045 B parameters), from jwhejwhe/VEnhancer)" in said
 
 
-def test_people_without_scenes_kept_apart_are_restored_in_the_others(root: Path, tmp_path: Path) -> None:
-    (person,) = read_root(root)
-    assert person.test == person.train
-    assert person.note
+def test_people_without_scenes_kept_apart_are_restored_in_the_others(tmp_path: Path) -> None:
+    scene = tmp_path / "a" / "train" / "x.mp4"
+    scene.parent.mkdir(parents=True)
+    scene.write_bytes(b"x")
+    (person,) = read_root(tmp_path)
+    assert person.test == person.train == (scene,)
+    assert "restored is what a LoRA is trained on" in person.note
+    shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "test").mkdir(parents=True)
     (tmp_path / "b" / "test" / "x.mp4").write_bytes(b"x")
     (tmp_path / "c").mkdir()

@@ -19,7 +19,7 @@ from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.stream import letterbox
-from ipfvr.restoration import Restorer, segments_of
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader, read_frames
 from ipfvr.video.writer import VideoWriter
@@ -43,7 +43,7 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(low: Path) -> np.ndarray:
     output = low.with_name("whole.mp4")
-    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    restore(Job(low, output, aligned=True), tiny())
     return read_frames(output)
 
 
@@ -55,7 +55,7 @@ def test_every_frame_comes_out_once_with_its_time(low: Path, whole: np.ndarray) 
 
 def test_the_same_command_gives_the_same_bytes(low: Path, whole: np.ndarray) -> None:
     output = low.with_name("again.mp4")
-    restore(Job(low, output, aligned=True), tiny(), quiet=True)
+    restore(Job(low, output, aligned=True), tiny())
     assert output.read_bytes() == low.with_name("whole.mp4").read_bytes()
 
 
@@ -67,7 +67,7 @@ def test_parts_are_what_the_whole_has(low: Path, border: int) -> None:
 
     def run(part: tuple[int, int] | None) -> dict[int, np.ndarray]:
         windows = plan_windows([(0, 14)], config, part)
-        return dict(restorer.restore_stream(enumerate(frames), windows))
+        return dict(restorer.restore_stream(enumerate(frames), windows, restorer.conditions()))
 
     at_once = run(None)
     for part in ((0, border), (border, 14)):
@@ -89,7 +89,7 @@ def test_the_command_line_restores_a_part(low: Path, whole: np.ndarray, capsys: 
 
 def test_a_seed_changes_the_result(low: Path, whole: np.ndarray) -> None:
     output = low.with_name("seed.mp4")
-    restore(Job(low, output, aligned=True), tiny("seed=1"), quiet=True)
+    restore(Job(low, output, aligned=True), tiny("seed=1"))
     assert not np.array_equal(read_frames(output), whole)
 
 
@@ -100,7 +100,7 @@ def test_an_untrained_residual_denoiser_returns_its_input(low: Path) -> None:
     frames = read_frames(low)[:4]
     from ipfvr.core.pixels import resize_frames
 
-    restored = restorer.restore_clip(frames, range(4))
+    restored = restorer.restore(frames, restorer.conditions())
     assert np.abs(restored.astype(int) - resize_frames(frames, 32)).max() <= 1
 
 
@@ -109,7 +109,8 @@ def test_a_denoiser_of_odd_sizes_restores_squares_of_any_size() -> None:
     for size in (40, 44):
         config = load_config(None, ["preset=tiny", "device=cpu", f"video.size={size}", "denoiser.odd_sizes=true"])
         frames = np.random.default_rng(0).integers(0, 256, (4, size // 2, size // 2, 3), dtype=np.uint8)
-        assert Restorer(config).restore_clip(frames, range(4)).shape == (4, size, size, 3)
+        restorer = Restorer(config)
+        assert restorer.restore(frames, restorer.conditions()).shape == (4, size, size, 3)
 
 
 def test_windows_do_not_cross_segments() -> None:
@@ -122,7 +123,6 @@ def test_windows_do_not_cross_segments() -> None:
     assert [w.stop for w in plan_windows([(2, 9)], config, (8, 9))] == [8, 9]
     assert [w.stop for w in plan_windows([(2, 9)], tiny("long_video.blending=none"), (8, 9))] == [9]
     assert [w.stop for w in plan_windows([(2, 9)], tiny("sampler.steps=1"), (8, 9))] == [9]
-    assert segments_of(np.array([-1, 0, 0, 1, 1, -1, -1, 2])) == [(1, 3), (3, 5), (7, 8)]
 
 
 def test_letterbox_keeps_the_shape() -> None:
@@ -150,7 +150,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_without_a_face_pass_through(scene: Path) -> None:
     output = scene.with_name("out.mp4")
     job = Job(scene, output, crop=True)
-    report = restore(job, tiny("faces.detector=centerface", "faces.max_gap=1", "video.crf=0"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface", "faces.max_gap=1", "video.crf=0"))
     frames = read_frames(output)
     assert len(frames) == report["frames"] == 12
     assert report["restored"] == 8
@@ -163,7 +163,7 @@ def test_a_reference_is_accepted_and_encoded(scene: Path, tmp_path: Path) -> Non
 
     Image.fromarray(astronaut()).save(tmp_path / "ref.png")
     job = Job(scene, tmp_path / "out.mp4", references=(tmp_path / "ref.png",))
-    report = restore(job, tiny("faces.detector=centerface"), quiet=True)
+    report = restore(job, tiny("faces.detector=centerface"))
     assert report["reference_tokens"] is None  # tiny has no adapter
 
 
@@ -196,7 +196,7 @@ def test_what_a_user_can_get_wrong(low: Path, scene: Path, tmp_path: Path) -> No
     ]
     for job, overrides, says in cases:
         with pytest.raises(UserError, match=says):
-            restore(job, tiny(*overrides), quiet=True)
+            restore(job, tiny(*overrides))
         assert not out.exists()
         assert not list(tmp_path.glob(".*partial*"))
 

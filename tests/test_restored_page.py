@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import shlex
 from dataclasses import fields, replace
@@ -19,12 +20,13 @@ from people import ColourRecogniser
 
 from ipfvr import restore as verb
 from ipfvr.core.config import load_config
+from ipfvr.core.messages import show_messages
 from ipfvr.core.options import Config
 from ipfvr.faces.track import FaceTrack, Scan
 from ipfvr.film.batch import restore_many
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job, Person
-from ipfvr.film.plan import Plan, Role
+from ipfvr.film.plan import Plan, Presence
 from ipfvr.film.run import restore
 from ipfvr.film.show import FRAMES, choose_frames
 from ipfvr.report.restored import left_out
@@ -80,7 +82,7 @@ def decoded(address: str) -> np.ndarray:
 
 def test_the_page_is_one_file_with_the_frames_that_were_written(film: Path, tmp_path: Path) -> None:
     job = Job(film, tmp_path / "out.mp4", references=(picture_of(tmp_path / "me.png", "red"),))
-    report = restore(job, tiny(), quiet=True, page=job.page)
+    report = restore(job, tiny(), page=job.page)
     assert json.loads(job.page.with_suffix(".json").read_text())["command"] == report["command"]
     text = job.page.read_text()
     page = Reader(text)
@@ -105,7 +107,7 @@ def test_numbers_are_those_of_the_json_and_names_are_escaped(film: Path, tmp_pat
     source = film.rename(tmp_path / f"{NAME.replace('/', '_')}.mp4")
     red = picture_of(tmp_path / "<b>me.png", "red")
     job = Job(source, tmp_path / "o<i>.mp4", people=(Person("<u>anna", (red,)),))
-    report = restore(job, tiny(), quiet=True, page=job.page)
+    report = restore(job, tiny(), page=job.page)
     text = job.page.read_text()
     assert "<script>alert" not in text
     assert not re.search(r"<u>anna|<b>me|o<i>", text)
@@ -131,7 +133,7 @@ def test_a_change_by_the_reference_is_shown_where_the_report_has_it(film: Path, 
     from ipfvr.report.restored import Pictures, restored_page
 
     job = Job(film, tmp_path / "out.mp4", references=(picture_of(tmp_path / "me.png", "red"),))
-    report = restore(job, tiny(), quiet=True)
+    report = restore(job, tiny())
     assert not job.page.exists(), "no page where none is asked for"
     (person,) = report["people"].values()
     person["reference_change"] = 1.234
@@ -143,7 +145,7 @@ def test_a_change_by_the_reference_is_shown_where_the_report_has_it(film: Path, 
 @pytest.mark.parametrize("kind", [{"scale": 2, "part": (0, 20)}, {"crop": True}])
 def test_every_kind_of_output_has_a_page(film: Path, tmp_path: Path, kind: dict) -> None:
     job = Job(film, tmp_path / "out.mkv", **kind)
-    report = restore(job, tiny(), quiet=True, page=job.page)
+    report = restore(job, tiny(), page=job.page)
     assert report["frames"] == (20 if "part" in kind else 32)
     assert report["people"]["others"]["frames"] == sum(
         min(face["stop"], report["frames"]) - face["start"] for face in report["tracks"]
@@ -168,9 +170,9 @@ def test_a_film_that_was_stopped_shows_the_same_page(
             with monkeypatch.context() as patch:
                 patch.setattr("ipfvr.film.write.join", stop)
                 with pytest.raises(KeyboardInterrupt):
-                    restore(job, tiny(), quiet=True, page=job.page)
+                    restore(job, tiny(), page=job.page)
             assert list(job.output.parent.glob(".out*")), "the work is kept"
-        restore(job, tiny(), quiet=True, page=job.page)
+        restore(job, tiny(), page=job.page)
         pages.append(Reader(job.page.read_text()).addresses)
     assert pages[0] == pages[1]
     assert pages[0]
@@ -183,16 +185,16 @@ def track(start: int, sizes: np.ndarray) -> FaceTrack:
 
 def test_frames_are_spread_and_everybody_is_shown_at_their_largest() -> None:
     anna, ben = track(100, 1 + np.sin(np.arange(900) / 40)), track(400, np.linspace(0.1, 0.4, 11))
-    roles = tuple(Role(who, t.start, t.stop, t) for who, t in (("anna", anna), ("ben", ben)))
-    plan = Plan(0, 2000, roles, (0, 2000), Scan(2000, [], [anna, ben], []))
+    presences = tuple(Presence(who, t.start, t.stop, t) for who, t in (("anna", anna), ("ben", ben)))
+    plan = Plan(0, 2000, presences, (0, 2000), Scan(2000, [], [anna, ben], []))
     chosen = choose_frames(plan)
     assert len(chosen) == FRAMES
     assert chosen == sorted(set(chosen))
     assert 410 in chosen
     assert all(100 <= index < 1000 for index in chosen)
     assert max(chosen) - min(chosen) > 500
-    assert choose_frames(replace(plan, roles=())) == []
-    assert choose_frames(replace(plan, roles=roles[:1], start=150, stop=152)) == [150, 151]
+    assert choose_frames(replace(plan, presences=())) == []
+    assert choose_frames(replace(plan, presences=presences[:1], start=150, stop=152)) == [150, 151]
 
 
 def test_a_few_frames_of_a_film_are_those_that_reading_it_gives(tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_a_folder_of_films_has_a_page_that_leads_to_theirs(film: Path, tmp_path:
 def test_notes_without_a_remedy_are_in_the_json_and_not_on_the_screen(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ipfvr.film.loaded_people import LoadedPeople, load_people
+    from ipfvr.film.people import LoadedPeople, load_people
 
     def with_notes(*args: object) -> LoadedPeople:
         loaded = load_people(*args)
@@ -258,9 +260,13 @@ def test_notes_without_a_remedy_are_in_the_json_and_not_on_the_screen(
         loaded.asides.append("no room for a word")
         return loaded
 
-    monkeypatch.setattr("ipfvr.film.loaded_people.load_people", with_notes)
+    monkeypatch.setattr("ipfvr.film.people.load_people", with_notes)
+    show_messages()
     report = restore(Job(film, tmp_path / "out.mp4"), tiny())
     error = capsys.readouterr().err
+    show_messages(logging.WARNING)
+    quiet = restore(Job(film, tmp_path / "quiet.mp4"), tiny())
+    assert (capsys.readouterr().err, quiet["notes"]) == ("", report["notes"])
     assert "note: fetch the weights" in error
     assert "no room" not in error
     assert {"fetch the weights", "no room for a word"} <= set(report["notes"])

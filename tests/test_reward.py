@@ -105,8 +105,6 @@ def test_the_letter_of_the_equations_agrees_with_finite_differences(rewards: Ten
 
 
 def test_wrong_options_are_named(rewards: Tensor) -> None:
-    with pytest.raises(UserError, match=r"reward\.statistics 'paper' is unknown: use detach or literal"):
-        normalise_reward(rewards, "paper")
     with pytest.raises(UserError, match=r"reward\.epsilon is 0\.0"):
         normalise_reward(rewards, epsilon=0.0)
     with pytest.raises(UserError, match=r"reward\.gamma is 1\.5; it must lie between 0 and 1"):

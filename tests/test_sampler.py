@@ -8,9 +8,10 @@ from stubs import StubDenoiser
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import DenoiserConfig, SamplerConfig, ScheduleConfig
+from ipfvr.diffusion.conditions import Conditions
 from ipfvr.diffusion.guidance import ClassifierFree
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
-from ipfvr.diffusion.sampler import LatentTarget, Sampler
+from ipfvr.diffusion.sampler import LatentClip, LatentTarget, Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.unet import build_denoiser
 
@@ -46,12 +47,13 @@ class Oracle(StubDenoiser):
     def __init__(self, x: torch.Tensor, schedule: Schedule):
         self.x, self.schedule = x, schedule
 
-    def __call__(self, x, t, *others, image_tokens=None, control=None, stem=None):
+    def __call__(self, x, t, image_tokens=None, control=None, stem=None, **others):
         alpha, sigma = self.schedule.alphas[t].double(), self.schedule.sigmas[t].double()
         return (alpha * x - self.x) / sigma
 
 
 TEXT, NEGATIVE_TEXT = torch.full((1, 3, 16), 0.1), torch.full((1, 3, 16), -0.2)
+WORDS, ONE_TEXT = Conditions(TEXT, NEGATIVE_TEXT), Conditions(TEXT)
 
 
 @pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "heun"])
@@ -62,7 +64,7 @@ def test_restoring_does_not_depend_on_the_cut(schedule, solver):
 
     def restore(start: int, stop: int) -> torch.Tensor:
         clip = z_lq[:, :, start:stop]
-        return sampler.restore_latent(Recorder(), clip, TEXT, NEGATIVE_TEXT, range(50 + start, 50 + stop), 3, 2)
+        return sampler.restore_latent(Recorder(), LatentClip(clip, range(50 + start, 50 + stop), 3, 2), WORDS)
 
     # Guidance rescale looks at the whole clip; it is the one thing that ties frames together here.
     sampler.guider = ClassifierFree(3.0)
@@ -75,7 +77,8 @@ def test_a_perfect_denoiser_restores_perfectly(schedule, residual_scale, solver,
     config = SamplerConfig(solver=solver, steps=steps, start_step=start, guider="none", residual_scale=residual_scale)
     z_lq, z_hq = gaussian(1, 4, 3, 4, 4), gaussian(1, 4, 3, 4, 4, seed=1)
     oracle = Oracle(LatentTarget(residual_scale).encode(z_hq, z_lq), schedule)
-    restored = Sampler(config, schedule).restore_latent(oracle, z_lq, TEXT.double(), None, range(3), 0, 2)
+    clip = LatentClip(z_lq, range(3), 0, 2)
+    restored = Sampler(config, schedule).restore_latent(oracle, clip, Conditions(TEXT.double()))
     torch.testing.assert_close(restored, z_hq, atol=1e-4, rtol=1e-4)
 
 
@@ -95,8 +98,9 @@ def test_what_the_network_is_shown(schedule, hint_step):
     mask = torch.tensor([[0, 1, 1, 0, 1]])
     recorder = Recorder()
     config = SamplerConfig(solver="heun", steps=2, hint_step=hint_step, exact_start=True)
+    clip = LatentClip(z_lq, frames, seed, 4, mask)
     with pytest.raises(RuntimeError):  # two hints cannot be added to five frames: the recorder is no ControlNet
-        Sampler(config, schedule).restore_latent(recorder, z_lq, TEXT, NEGATIVE_TEXT, frames, seed, 4, mask)
+        Sampler(config, schedule).restore_latent(recorder, clip, WORDS)
     call = recorder.calls[0]
     keys = z_lq[:, :, [0, 3]]
     if hint_step >= 0:
@@ -114,7 +118,7 @@ def test_the_branches_have_their_own_text(schedule):
     for guider, texts in (("classifier_free", [TEXT, NEGATIVE_TEXT]), ("none", [TEXT])):
         recorder = Recorder()
         config = SamplerConfig(steps=3, guider=guider)
-        Sampler(config, schedule).restore_latent(recorder, z_lq, TEXT, NEGATIVE_TEXT, range(2), 0, 2)
+        Sampler(config, schedule).restore_latent(recorder, LatentClip(z_lq, range(2), 0, 2), WORDS)
         assert [call["text"] for call in recorder.calls] == texts * 3
 
 
@@ -144,7 +148,7 @@ def test_a_run_is_a_function_of_its_seed(schedule, network):
     z_lq = gaussian(1, 4, 3, 8, 8).float()
 
     def restore(seed: int, first: int = 0) -> torch.Tensor:
-        return sampler.restore_latent(network, z_lq, TEXT, NEGATIVE_TEXT, range(first, first + 3), seed, 2)
+        return sampler.restore_latent(network, LatentClip(z_lq, range(first, first + 3), seed, 2), WORDS)
 
     restored = restore(0)
     assert restored.shape == z_lq.shape
@@ -158,13 +162,12 @@ def test_a_run_is_a_function_of_its_seed(schedule, network):
 def test_a_clip_can_be_run_step_by_step(schedule, network):
     sampler = Sampler(SamplerConfig(steps=3, guider="none", residual_scale=0.5), schedule)
     z_lq = gaussian(1, 4, 1, 8, 8).float()
-    run = sampler.begin(network, z_lq, TEXT, None, [7], 0, 2)
+    clip = LatentClip(z_lq, [7], 0, 2)
+    run = sampler.begin(network, clip, ONE_TEXT)
     for i in range(len(run)):
         run.step(i)
     calls = []
-    whole = sampler.restore_latent(
-        network, z_lq, TEXT, None, [7], 0, 2, progress=lambda done, total: calls.append((done, total))
-    )
+    whole = sampler.restore_latent(network, clip, ONE_TEXT, progress=lambda done, total: calls.append((done, total)))
     assert torch.equal(run.result(), whole)
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
@@ -172,11 +175,11 @@ def test_a_clip_can_be_run_step_by_step(schedule, network):
 def test_what_does_not_fit_together(schedule, network):
     sampler = Sampler(SamplerConfig(steps=2), schedule)
     z_lq = gaussian(1, 4, 3, 8, 8).float()
-    with pytest.raises(ValueError, match="z_lq"):
-        sampler.restore_latent(network, z_lq, TEXT, NEGATIVE_TEXT, range(2), 0, 2)
+    with pytest.raises(ValueError, match="latent"):
+        LatentClip(z_lq, range(2), 0, 2)
     with pytest.raises(ValueError, match="mask_cond"):
-        sampler.restore_latent(network, z_lq, TEXT, NEGATIVE_TEXT, range(3), 0, 2, torch.zeros(1, 2))
+        LatentClip(z_lq, range(3), 0, 2, torch.zeros(1, 2))
     with pytest.raises(ValueError, match="negative_text"):
-        sampler.restore_latent(network, z_lq, TEXT, None, range(3), 0, 2)
+        sampler.restore_latent(network, LatentClip(z_lq, range(3), 0, 2), ONE_TEXT)
     with pytest.raises(UserError, match="hint_step"):
         Sampler(SamplerConfig(hint_step=1000), schedule)

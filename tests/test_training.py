@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,9 @@ def test_high_frequency_loss_does_not_see_brightness() -> None:
 
 
 @pytest.mark.parametrize("module", ["base", "vae", "clip"])
-def test_fit_trains_stops_and_goes_on(root: Path, tmp_path: Path, module: str, capsys) -> None:
+def test_fit_trains_stops_and_goes_on(
+    root: Path, tmp_path: Path, module: str, caplog: pytest.LogCaptureFixture
+) -> None:
     experiment = tmp_path / "one.yaml"
     experiment.write_text(
         "preset: tiny\nvae: {output_norm: false, block_out_channels: [48]}\n"
@@ -161,8 +164,9 @@ def test_fit_trains_stops_and_goes_on(root: Path, tmp_path: Path, module: str, c
     main([*common, "optimizer.steps=2"])
     names = {"base": ["denoiser"], "vae": ["vae"], "clip": ["text", "image"]}[module]
     first = {name: (output / "weights" / f"{name}.safetensors").read_bytes() for name in names}
-    main([*common, "optimizer.steps=4"])
-    assert "going on from step" in capsys.readouterr().out
+    with caplog.at_level(logging.INFO, "ipfvr"):
+        main([*common, "optimizer.steps=4"])
+    assert "going on from step" in caplog.text
     assert all((output / "weights" / f"{name}.safetensors").read_bytes() != first[name] for name in names)
     assert (output / "config.json").is_file()
     assert all(len((output / "log" / f"from_{n}" / "metrics.csv").read_text().splitlines()) > 1 for n in (0, 2))

@@ -141,6 +141,21 @@ def test_what_leaves_the_frame_does_not_count() -> None:
     assert warping_error(torch.zeros(3, SIZE, SIZE), torch.ones(3, SIZE, SIZE), flow, ~(visible | True)).isnan()
 
 
+@pytest.mark.parametrize("along", [0, 1])
+def test_borders_of_motion_do_not_count(along: int) -> None:
+    """Two halves slide apart too slowly for the flows there and back to disagree: the line between them is left out."""
+    flow = torch.zeros(2, SIZE, SIZE)
+    flow[1 - along].narrow(along, SIZE // 2, SIZE // 2)[:] = 0.6
+    visible = visible_pixels(flow, -flow).movedim(along, 0)
+    left_out = (~visible).nonzero()
+    rows = set(left_out[:, 0].tolist())
+    assert not visible[SIZE // 2 - 1].any(), "the last line of the half that stands still"
+    inside = visible[:, 2:-2]
+    assert rows - {SIZE // 2 - 1} <= {SIZE - 1}
+    assert inside[: SIZE // 2 - 1].all()
+    assert inside[SIZE // 2 : -1].all()
+
+
 def test_no_pair_is_of_two_clips_and_one_frame_has_no_number() -> None:
     one, other = unit(pan(3, 0)), 1 - unit(pan(3, 0))
     metric = WarpingError("own", DIS())

@@ -29,8 +29,8 @@ from ipfvr.video.reader import read_image
 from ipfvr.weights.registry import locate
 
 HERE = Path(__file__).resolve().parent.parent.parent
-HELDOUT = HERE / "experiments/mini/second/heldout.yaml"
-VALIDATION = HERE / "experiments/mini/second/validation.yaml"
+HELDOUT = HERE / "experiments/mini/heldout_joint.yaml"
+VALIDATION = HERE / "experiments/mini/validation.yaml"
 WHEELS = ("diffusers==0.42.1", "av==18.1.0", "omegaconf==2.4.0", "importlib-metadata==8.7.0")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 SIDE, QUALITY = 256, 88  # of the pictures: pixels, WebP's quality

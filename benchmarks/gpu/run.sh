@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One command on a machine with a GPU and no network; what it makes lands in $OUT (at most 8 files of 16 MiB).
-#   bash benchmarks/gpu/run.sh unpack                           the parts of the kit that have come (benchmarks/gpu/pack.py)
-#   bash benchmarks/gpu/run.sh recogniser MINUTES [key=value]   experiments/mini/second/recogniser.yaml
-#   bash benchmarks/gpu/run.sh joint MINUTES [key=value]        experiments/mini/second/joint.yaml
+#   bash benchmarks/gpu/run.sh unpack                                 the parts of the kit that have come (benchmarks/gpu/pack.py)
+#   bash benchmarks/gpu/run.sh recogniser_large MINUTES [key=value]   experiments/mini/recogniser_large.yaml
+#   bash benchmarks/gpu/run.sh joint MINUTES [key=value]              experiments/mini/joint.yaml
 set -uo pipefail
 KIT=${KIT:-runs/gpu_kit} WORK=${WORK:-/tmp/ipfvr_gpu} OUT=${OUT:-runs/gpu_out} PYTHON=${PYTHON:-python3}
 mkdir -p "$WORK" "$OUT"
@@ -26,7 +26,7 @@ keep() {
 learn() {
     local name=$1 minutes=$2 began=$SECONDS
     shift 2
-    $PYTHON -m ipfvr.fit --config "experiments/mini/second/$name.yaml" data.root="$WORK/root" train.output="$WORK/$name" \
+    $PYTHON -m ipfvr.fit --config "experiments/mini/$name.yaml" data.root="$WORK/root" train.output="$WORK/$name" \
         optimizer.steps=1000000 train.minutes="$minutes" train.wandb=disabled "$@" > "$OUT/$name.log" 2>&1 &
     local training=$! saved=$SECONDS
     while kill -0 $training 2>/dev/null; do
@@ -43,7 +43,7 @@ learn() {
 
 case ${1:-} in
 unpack) unpack ;;
-recogniser) learn recogniser "$2" data.exclude="$WORK/root/weak.yaml" "${@:3}" ;;
+recogniser_large) learn recogniser_large "$2" data.exclude="$WORK/root/weak.yaml" "${@:3}" ;;
 joint)
     learn joint "$2" data.captions="[$WORK/captions/celeba160.csv,$WORK/captions/celeba256.csv]" \
         weights.vae="$WORK/weights/vae.safetensors" weights.denoiser="$WORK/weights/start.safetensors" "${@:3}"

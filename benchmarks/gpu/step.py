@@ -1,7 +1,7 @@
 """Milliseconds and memory of a training pass of mini's denoiser on a GPU, in both layouts of its activations.
 
-python benchmarks/gpu/step.py --config experiments/mini/second/joint.yaml
-python benchmarks/gpu/step.py --config experiments/mini/second/joint.yaml --pictures 4 --clips 1    # a processor
+python benchmarks/gpu/step.py --config experiments/mini/joint.yaml
+python benchmarks/gpu/step.py --config experiments/mini/joint.yaml --pictures 4 --clips 1    # a processor
 """
 
 from __future__ import annotations

@@ -68,10 +68,10 @@ STAGES = (
         (VAE, TEXT, TOKENIZER, DENOISER),
         ships=False,
     ),
-    Stage("codec", "second/vae.yaml", (("vae.safetensors", VAE),)),
+    Stage("codec", "codec.yaml", (("vae.safetensors", VAE),)),
     Stage(
         "joint",
-        "second/joint.yaml",
+        "joint.yaml",
         (("denoiser.safetensors", DENOISER), ("adapter.safetensors", "weights.adapter")),
         (VAE, TEXT, TOKENIZER, DENOISER),
     ),
@@ -117,7 +117,7 @@ def widen(output: Path, folder: Path) -> Path:
     if not start.is_file():
         parts = {"--vae": ("codec", "vae"), "--start-vae": ("vae", "vae"), "--start": ("base_clips", "denoiser")}
         given = [w for o, (stage, name) in parts.items() for w in (o, f"{output / stage}/weights/{name}.safetensors")]
-        run([sys.executable, str(HERE / "second" / "widen.py"), *given, "--output", str(start)])
+        run([sys.executable, str(HERE / "widen.py"), *given, "--output", str(start)])
     return start
 
 

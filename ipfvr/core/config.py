@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -78,7 +79,7 @@ def _merged(config: Any, layer: Any, source: str) -> Any:
 
 def config_to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain dictionaries, for JSON beside a result."""
-    return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
 
 
 def load_yaml(path: Path, what: str) -> Any:
@@ -120,6 +121,9 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
                 if not OmegaConf.is_dict(layer[key][name]):
                     raise UserError(f"{source}: write {prefix}{key}.{name}.<option>=value")
                 _check_keys(layer[key][name], named, source, f"{prefix}{key}.{name}.")
+        choices = _choices(schema, known[key].name)
+        if choices is not None:
+            layer[key] = _checked_choice(layer[key], choices, f"{source}: {prefix}{key}")
         if sub is not None:
             if not OmegaConf.is_dict(layer[key]):
                 raise UserError(f"{source}: key '{prefix}{key}' is a section: write {prefix}{key}.<option>=value")
@@ -152,6 +156,21 @@ def _section(schema: type, name: str) -> type | None:
     """The dataclass of an option that is a section, else None."""
     hint = _hints(schema)[name]
     return hint if is_dataclass(hint) else None
+
+
+def _choices(schema: type, name: str) -> type[StrEnum] | None:
+    """The names among which an option is a choice, else None."""
+    hint = _hints(schema)[name]
+    return hint if isinstance(hint, type) and issubclass(hint, StrEnum) else None
+
+
+def _checked_choice(value: Any, choices: type[StrEnum], option: str) -> str:
+    """One of the names, as text: YAML reads some of them as numbers."""
+    text, known = str(value), [str(choice) for choice in choices]
+    if text in known:
+        return text
+    near = max(known, key=lambda name: difflib.SequenceMatcher(None, text, name).ratio())
+    raise UserError(f"{option} is '{text}'; the nearest valid one is '{near}', all are {', '.join(known)}")
 
 
 def _entries(schema: type, name: str) -> type | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ipfvr.core.choices import Types
 from ipfvr.core.errors import UserError
 
 CPU_INFO = Path("/proc/cpuinfo")  # what Linux says of the processor
@@ -29,17 +30,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that ``dtype=`` names; ``auto`` is bf16 where the device multiplies in it, else fp32.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    if name == "auto":
-        name = "bf16" if multiplies_bf16(device) else "fp32"
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name not in known:
-        raise UserError(f"dtype={name} is unknown: use auto, {', '.join(known)}")
-    return known[name]
+    """The type that ``dtype=`` names; ``auto`` is bf16 where the device multiplies in it, else fp32."""
+    match Types(name):
+        case Types.auto:
+            return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+        case Types.fp32:
+            return torch.float32
+        case Types.bf16:
+            return torch.bfloat16
+        case Types.fp16:
+            return torch.float16
 
 
 def multiplies_bf16(device: torch.device) -> bool:

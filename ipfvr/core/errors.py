@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from ipfvr.core.messages import show_messages
+
 
 class UserError(Exception):
     """Something the user can put right.
@@ -26,7 +28,7 @@ class NotComputedError(UserError):
 
 
 def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
-    """Run a verb's ``main`` and turn what the user can cause into one line and exit code 2.
+    """Run a verb's ``main``, show the project's messages, and turn a user's mistake into one line and exit code 2.
 
     Args:
         main: takes the command line (``None`` means ``sys.argv[1:]``).
@@ -36,6 +38,7 @@ def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = 
         0 when ``main`` returned; the ``status`` of a :class:`UserError`, mostly 2; 130 after Ctrl-C; 141 where whoever
         reads the output has gone (``... | head``).
     """
+    show_messages()
     try:
         main(argv)
         sys.stdout.flush()

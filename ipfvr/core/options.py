@@ -5,6 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipfvr.core.choices import (
+    Autoencoders,
+    Batching,
+    Blending,
+    Chroma,
+    Composers,
+    Detectors,
+    Guiders,
+    Interlaced,
+    Levels,
+    Projections,
+    PromptSources,
+    SeveralReferences,
+    Solvers,
+    Statistics,
+    Types,
+    WithoutReference,
+)
 from ipfvr.core.readers import CLIP, LORA, without
 from ipfvr.core.training_options import (
     DataConfig,
@@ -26,10 +44,10 @@ class VideoConfig:
     overlap: int = 8  # O, frames a clip shares with the one before it
     # Interlaced film, which restore looks for: frame (one frame of two fields) | field (one of each, twice as many) |
     # keep (interlaced as it is) | ignore (nothing is looked for).
-    interlaced: str = without(CLIP, LORA, default="frame")
+    interlaced: Interlaced = without(CLIP, LORA, default=Interlaced.frame)
     # Colours of the H.264 written: 420 (one for two by two pixels) | 444 (one for each) | auto (444 where the source
     # has one for each, or a side is odd).
-    chroma: str = without(CLIP, LORA, default="auto")
+    chroma: Chroma = without(CLIP, LORA, default=Chroma("auto"))
     crf: int = without(CLIP, LORA, default=17)  # constant rate factor of the H.264 written
     # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
     quality: int = without(CLIP, LORA, default=95)
@@ -41,7 +59,8 @@ class VideoConfig:
 class FacesConfig:
     """Detection, landmarks and the aligned crop."""
 
-    detector: str = "auto"  # auto (YuNet if its file is there, else CenterFace) | yunet | centerface | insightface
+    # auto (YuNet if its file is there, else CenterFace) | yunet | centerface | insightface
+    detector: Detectors = Detectors.auto
     refine: bool = True  # the detector's landmarks are made more precise by the network that is shipped with mini
     min_confidence: float = 0.6
     max_side: int = 640  # frames are shrunk to this side for detection only
@@ -87,7 +106,7 @@ class PrepareConfig:
 class DegradationConfig:
     """Eq. 13."""
 
-    level: str = "heavy"  # light | heavy | severe
+    level: Levels = Levels.heavy  # light | heavy | severe
     scale_sigma: bool = True  # sigma is given for 720 pixels; scale it by size / 720
 
 
@@ -95,7 +114,7 @@ class DegradationConfig:
 class VAEConfig:
     """The autoencoder: pixels in [-1, 1] to latents and back."""
 
-    kind: str = "kl"  # kl (AutoencoderKL) | temporal (AutoencoderKLTemporalDecoder)
+    kind: Autoencoders = Autoencoders.kl  # kl (AutoencoderKL) | temporal (AutoencoderKLTemporalDecoder)
     patch_size: int = 1  # pixels are rearranged into channels by this factor before the network
     latent_channels: int = 4
     block_out_channels: list[int] = field(default_factory=lambda: [128, 256, 512, 512])
@@ -160,9 +179,9 @@ class ImagePromptConfig:
 
     # clip (weights.image) | recogniser (weights.face_encoder) | both | appearance (the reference's own latents, and
     # weights.face_encoder) | none: no image prompt
-    source: str = "none"
+    source: PromptSources = PromptSources.none
     # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (a token each state)
-    projection: str = "resampler"
+    projection: Projections = Projections.resampler
     train_encoder: bool = False  # clip's encoder learns with the adapter and lies in its file
     tokens: int = 16  # tokens that the projection makes of one reference
     width: int = 768  # channels of a token
@@ -170,8 +189,10 @@ class ImagePromptConfig:
     heads: int = 12  # resampler: heads of its attentions
     head_dim: int = 64  # resampler: channels of a head
     face_tokens: int = 4  # resampler, patches: tokens made of a recogniser's vector, beside those of the resampler
-    references: str = "concat"  # several references: concat (tokens side by side) | mean (of their tokens)
-    without: str = "none"  # without a reference: none (the base by itself) | nobody (the prompt of no picture)
+    # several references: concat (tokens side by side) | mean (of their tokens)
+    references: SeveralReferences = SeveralReferences.concat
+    # without a reference: none (the base by itself) | nobody (the prompt of no picture)
+    without: WithoutReference = WithoutReference.none
     scale: float = 1.0
     block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
     step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1
@@ -209,7 +230,7 @@ class ScheduleConfig:
 class SamplerConfig:
     """From a low-quality latent to a restored one."""
 
-    solver: str = without(LORA, default="dpmpp_2m_sde")  # dpmpp_2m_sde | heun
+    solver: Solvers = without(LORA, default=Solvers.dpmpp_2m_sde)  # dpmpp_2m_sde | heun
     steps: int = without(LORA, default=15)
     eta: float = without(LORA, default=1.0)  # share of the SDE's noise; 0: deterministic
     start_step: int = 899  # the low-quality latent is noised to this step
@@ -217,7 +238,7 @@ class SamplerConfig:
     exact_start: bool = False  # True: x = z_t / alpha_t; False: VEnhancer's z_t sigma_t / alpha_t, smaller by sigma_t
     hint_step: int = 199  # the ControlNet's hint is noised to this step; -1: not at all
     # multi_stream (Eq. 11, the paper's) | classifier_free (VEnhancer's) | none
-    guider: str = without(LORA, default="multi_stream")
+    guider: Guiders = without(LORA, default=Guiders.multi_stream)
     negative_text: float = without(LORA, default=0.5)  # multi_stream: w_nt; 0: the negative text is not run
     # multi_stream: w_nv; 0, or without an image prompt: the degraded reference is not run
     negative_visual: float = without(LORA, default=0.5)
@@ -228,7 +249,7 @@ class SamplerConfig:
     guidance_interval: list[int] = without(LORA, default_factory=list)
     # auto: on a GPU the streams go in one call, from the first that does not fit into its memory on one by one, as on a
     # CPU; always; never. Results differ by rounding alone, but where bytes must repeat on a GPU say which.
-    batch_streams: str = without(LORA, default="auto")
+    batch_streams: Batching = without(LORA, default=Batching.auto)
     noise_correlation: float = 0.0  # share of the noise's variance that all frames have in common
     residual_scale: float = 0.0  # > 0: diffuse (z_hq - z_lq) / residual_scale instead of z_hq
 
@@ -240,7 +261,7 @@ class LongVideoConfig:
     # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
     # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between
     # solver steps: with sampler.steps=1 there is nothing between, and they change nothing.
-    blending: str = "exponential"
+    blending: Blending = Blending.exponential
     noise_sharing: bool = True  # Eq. 9; False: every clip has noise of its own (the paper's w/o NS)
 
 
@@ -259,7 +280,8 @@ class PromptConfig:
     true_from: float = 0.9  # attributes at least this probable are said
     false_to: float = 0.1  # those at most this probable are denied in the negative prompt
     sex_from: float = 0.97  # man or woman is said from this probability on, else person; at least 0.9
-    compose: str = "template"  # template | transformers (a local language model) | openai (an address that speaks it)
+    # template | transformers (a local language model) | openai (an address that speaks its protocol)
+    compose: Composers = Composers.template
     model: str = ""  # transformers: a folder or a name; openai: the model's name
     address: str = ""  # openai: such as http://127.0.0.1:8000/v1
     key_variable: str = "OPENAI_API_KEY"  # openai: the environment variable with the key; unset: none is sent
@@ -277,7 +299,7 @@ class WeightsConfig:
     denoiser: str = ""
     adapter: str = ""  # of the image prompt; empty: restore does without
     face_encoder: str = ""  # recogniser that image_prompt.source recogniser or both reads
-    recogniser: str = "mobilefacenet"
+    recogniser: str = without(LORA, default="mobilefacenet")  # judges: IDS
     lora: str = ""  # a LoRA folder (restore --lora); empty: none
     attributes: str = "mini/attributes"
     emotion: str = "emotion"  # mini_XCEPTION; left out where its file is not there
@@ -300,7 +322,8 @@ class RewardConfig:
 
     recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that judges afterwards
     gamma: float = 0.9  # Eq. 7
-    statistics: str = "detach"  # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
+    # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
+    statistics: Statistics = Statistics.detach
     epsilon: float = 0.01  # Eq. 6: Std is sqrt(variance + epsilon^2)
     bound: float = 2.0  # Eq. 8: the exponent is at most this
     max_step: int = 600  # steps above get no reward: their one-step estimate shows no face
@@ -326,7 +349,7 @@ class Config:
     preset: str = without(CLIP, default="mini")
     seed: int = without(CLIP, default=0)
     device: str = without(CLIP, LORA, default="auto")  # auto | cpu | cuda | cuda:1 ...
-    dtype: str = "auto"  # auto (bf16 where the device multiplies in it, else fp32) | fp32 | bf16 | fp16
+    dtype: Types = Types.auto  # auto (bf16 where the device multiplies in it, else fp32) | fp32 | bf16 | fp16
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
     people: PeopleConfig = without(CLIP, LORA, default_factory=PeopleConfig)
@@ -351,7 +374,8 @@ class Config:
     reward: RewardConfig = without(CLIP, default_factory=RewardConfig)
     learn: LearnConfig = without(CLIP, LORA, default_factory=LearnConfig)
     train: TrainConfig = without(CLIP, LORA, default_factory=TrainConfig)
-    # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4.
+    # Options of Lightning's Trainer, such as trainer.strategy=ddp or trainer.accumulate_grad_batches=4;
+    # trainer.callbacks and trainer.logger are added to the project's own (ipfvr/training/extensions.py).
     trainer: dict[str, Any] = without(CLIP, default_factory=dict)
     # Who makes the cells of reproduce, or restores the files of a folder. Empty: processes of this machine (jobs=,
     # --devices) | tcp://host:8786 (workers of a Dask scheduler that runs there) | slurm (its jobs, by dask-jobqueue).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipfvr.core.choices import WandbModes
 from ipfvr.core.readers import LORA, without
 
 
@@ -116,12 +117,16 @@ class TrainConfig:
     # adapter, joint: whose cosines validation reports; it has no part in the losses. Empty: the identity loss's own.
     judge: str = ""
     output: str = "runs/fit"
-    minutes: float = 0.0  # stop after so many minutes of wall clock; 0: after optimizer.steps
+    minutes: float = 0.0  # stop after so many minutes of training, those before a resume included; 0: optimizer.steps
     precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
     accelerator: str = "auto"
     devices: int = 1
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = 5.0  # time between two checkpoints; one is written at the end and on Ctrl-C as well
+    ckpt_path: str = ""  # a checkpoint to go on from; empty: <output>/checkpoints/last.ckpt where it is there
+    # A metric of validation, such as val/psnr_restored: the weights of its best value go to <output>/best. Empty: none.
+    monitor: str = ""
+    monitor_mode: str = "max"  # max | min, which values of train.monitor are better
     log_every: int = 20
     validate_every: int = 1000
     validation_batches: int = 4
-    wandb: str = "offline"  # offline | online | disabled
+    wandb: WandbModes = WandbModes.offline  # offline | online | disabled

@@ -26,13 +26,19 @@ def portrait() -> np.ndarray:
     return astronaut()
 
 
-def camera(frame: int, frames: int, size: int) -> np.ndarray:
+def camera(frame: int, frames: int, size: int, start: float = 0.0) -> np.ndarray:
     """Where the camera stands at a frame: similarity (2, 3) from the aligned crop to the frame, pixels of the crop.
 
     Rotation, zoom and both directions of panning are sines with periods that share no beat, so that no two frames
     show the face alike.
+
+    Args:
+        frame: which.
+        frames: of the clip, over which the slowest sine takes its period.
+        size: of the crop, pixels.
+        start: of the sines, radians: another way.
     """
-    phase = 2 * math.pi * frame / max(frames, 1)
+    phase = start + 2 * math.pi * frame / max(frames, 1)
     angle = math.radians(TURN) * math.sin(phase)
     zoom = 1 + ZOOM * math.sin(0.7 * phase + 1)
     shift = PAN * size * np.array([math.sin(1.3 * phase + 2), math.sin(0.9 * phase)])

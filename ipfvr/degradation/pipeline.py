@@ -11,11 +11,12 @@ import av
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import Levels
 from ipfvr.core.errors import UserError
 from ipfvr.video.colour import to_rgb, to_yuv
 from ipfvr.video.h264 import set_up_encoder
 
-LEVELS = ("light", "heavy", "severe")
+LEVELS = tuple(Levels)
 RESIZES = ("area", "bicubic")
 
 # Section 4, "Implementation": the sampling intervals of sigma (pixels, for faces of 720 pixels), delta (of 255), crf.

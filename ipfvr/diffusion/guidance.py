@@ -15,6 +15,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ipfvr.core.choices import Guiders
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig
 
@@ -131,24 +132,22 @@ class WithinInterval:
         return self.guider.combine(predictions)
 
 
-GUIDERS = ("none", "classifier_free", "multi_stream")
-
-
 def make_guider(config: SamplerConfig) -> Guider:
     """The guider that a configuration asks for.
 
     Raises:
-        UserError: an unknown name, a rescale outside [0, 1], an interval that is not two steps in rising order.
+        UserError: a rescale outside [0, 1], an interval that is not two steps in rising order.
     """
-    if config.guider not in GUIDERS:
-        raise UserError(f"sampler.guider '{config.guider}' is unknown; choose one of {', '.join(GUIDERS)}")
     if not 0 <= config.guidance_rescale <= 1:
         raise UserError(f"sampler.guidance_rescale is {config.guidance_rescale}; it must lie between 0 and 1")
-    guider: Guider = PositiveOnly()
-    if config.guider == "classifier_free":
-        guider = ClassifierFree(config.guidance, config.guidance_rescale)
-    elif config.guider == "multi_stream":
-        guider = MultiStream(config.negative_text, config.negative_visual)
+    guider: Guider
+    match Guiders(config.guider):
+        case Guiders.none:
+            guider = PositiveOnly()
+        case Guiders.classifier_free:
+            guider = ClassifierFree(config.guidance, config.guidance_rescale)
+        case Guiders.multi_stream:
+            guider = MultiStream(config.negative_text, config.negative_visual)
     interval = config.guidance_interval
     if not interval:
         return guider

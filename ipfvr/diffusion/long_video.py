@@ -28,13 +28,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ipfvr.core.choices import Blending
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.options import Config, LongVideoConfig
 from ipfvr.diffusion.solvers import State
 from ipfvr.video.clips import ClipWindow, clip_windows
 
-BLENDINGS = ("exponential", "aligned", "cross_fade", "none")
+_EQUATION_10 = (Blending.exponential, Blending.aligned)
 _FORMAT = "ipfvr clip memory 1"
 
 
@@ -166,18 +167,18 @@ class LongVideo:
         overlap: O.
     """
 
-    blending: str
+    blending: Blending
     noise_sharing: bool
     overlap: int
 
     @property
     def reach(self) -> int:
         """s of Eq. 10: how many clips before a clip are blended into it; 0 without exponential blending."""
-        return max(self.overlap.bit_length() - 1, 0) if self.blending in ("exponential", "aligned") else 0
+        return max(self.overlap.bit_length() - 1, 0) if self.blending in _EQUATION_10 else 0
 
     def depends(self, steps: int) -> bool:
         """Whether a clip's frames depend on the clips before it, with so many solver steps."""
-        return self.overlap > 0 and (self.blending == "cross_fade" or (self.reach > 0 and steps > 1))
+        return self.overlap > 0 and (self.blending == Blending.cross_fade or (self.reach > 0 and steps > 1))
 
     def noise_key(self, frames: Sequence[int]) -> int | None:
         """What tells a clip's noise from that of other clips, its first frame; None: it is shared."""
@@ -194,7 +195,7 @@ class LongVideo:
         """
         if not self.reach:
             return state
-        before, shift = memory.states(step), int(self.blending == "aligned")
+        before, shift = memory.states(step), int(self.blending == Blending.aligned)
         missing = [None] * (self.reach - len(before))
 
         def blended(own: Tensor | None, earlier: list[Tensor | None]) -> Tensor | None:
@@ -212,7 +213,7 @@ class LongVideo:
 
         With a cross-fade a clip's last frames come out with the next clip, in which they go over.
         """
-        if self.blending != "cross_fade":
+        if self.blending != Blending.cross_fade:
             return [(w.keep_start, w.stop) for w in windows]
         ends = [after.start if after.start < after.keep_start else w.stop for w, after in pairwise(windows)]
         return [(w.start, end) for w, end in zip(windows, [*ends, *(w.stop for w in windows[-1:])], strict=True)]
@@ -241,12 +242,10 @@ def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
         overlap: O, ``video.overlap``.
 
     Raises:
-        UserError: an unknown name, or an overlap that Eq. 10 has no s for.
+        UserError: an overlap that Eq. 10 has no s for.
     """
-    if config.blending not in BLENDINGS:
-        raise UserError(f"long_video.blending '{config.blending}' is unknown; choose one of {', '.join(BLENDINGS)}")
-    long_video = LongVideo(config.blending, config.noise_sharing, overlap)
-    if config.blending in ("exponential", "aligned") and overlap and overlap != 2**long_video.reach:
+    long_video = LongVideo(Blending(config.blending), config.noise_sharing, overlap)
+    if long_video.blending in _EQUATION_10 and overlap and overlap != 2**long_video.reach:
         raise UserError(
             f"video.overlap is {overlap}: long_video.blending {config.blending} needs a power of two (Eq. 10: 2^s = O) "
             "or 0; choose one, or long_video.blending cross_fade or none"

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig
-from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE, make_guider
+from ipfvr.diffusion.conditions import Conditions
+from ipfvr.diffusion.guidance import make_guider
 from ipfvr.diffusion.noise import HINT_STEP, START_STEP, frame_noise
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise, Noise, Plan, Solver, State, make_solver
-from ipfvr.diffusion.streams import Conditions, Denoiser, Hint, Streams, guided_denoise
+from ipfvr.diffusion.streams import Denoiser, Hint, Streams, guided_denoise
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,44 @@ class LatentTarget:
     def guess(self, z_lq: Tensor) -> Tensor:
         """What sampling starts from before noise is added: x of z_hq = z_lq."""
         return self.encode(z_lq, z_lq)
+
+
+@dataclass(frozen=True)
+class LatentClip:
+    """A low-quality clip, as the sampler takes it.
+
+    Attributes:
+        latent: (1, C, F, h, w), all F frames.
+        frames: the F frames' absolute indices in the video, which key the noise.
+        seed: of the noise.
+        up_scale: the factor between the low-quality pixels and the restored ones.
+        mask_cond: (1, F) 0 at key frames, 1 at frames to interpolate; None: all are key frames.
+        noise_key: names the clip in the noise's key, so that it has noise of its own; None: clips share it (Eq. 9).
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+
+    latent: Tensor
+    frames: Sequence[int]
+    seed: int
+    up_scale: int
+    mask_cond: Tensor | None = None
+    noise_key: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.frames)
+        if self.latent.ndim != 5 or self.latent.shape[0] != 1 or self.latent.shape[2] != count:
+            raise ValueError(f"latent must be (1, C, {count}, h, w), not {tuple(self.latent.shape)}")
+        if self.mask_cond is not None and self.mask_cond.shape != (1, count):
+            raise ValueError(f"mask_cond must be (1, {count}), not {tuple(self.mask_cond.shape)}")
+
+    @property
+    def mask(self) -> Tensor:
+        """``mask_cond``, or the one in which all frames are key frames."""
+        if self.mask_cond is not None:
+            return self.mask_cond
+        return torch.zeros(1, len(self.frames), dtype=torch.long, device=self.latent.device)
 
 
 @dataclass
@@ -106,30 +145,25 @@ class Sampler:
     def restore_latent(
         self,
         denoiser: Denoiser,
-        z_lq: Tensor,
-        text: Tensor,
-        negative_text: Tensor | None,
-        frames: Sequence[int],
-        seed: int,
-        up_scale: int,
-        mask_cond: Tensor | None = None,
-        image_tokens: Tensor | None = None,
-        degraded_tokens: Tensor | None = None,
-        clip: int | None = None,
+        clip: LatentClip,
+        conditions: Conditions,
         between: Callable[[int, State], State] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Restore one clip; see :meth:`begin` for what is given.
+        """Restore one clip.
 
         Args:
+            denoiser, clip, conditions: as :meth:`begin` takes them.
             between: called with (step, state) after each step but the last; gives the state to go on with.
             progress: called after each step with (steps done, steps in all).
 
         Returns:
-            (1, C, F, h, w) restored latent, of ``z_lq``'s dtype.
+            (1, C, F, h, w) restored latent, in the clip's dtype.
+
+        Raises:
+            ValueError: as :meth:`begin`.
         """
-        tokens = (image_tokens, degraded_tokens)
-        run = self.begin(denoiser, z_lq, text, negative_text, frames, seed, up_scale, mask_cond, *tokens, clip)
+        run = self.begin(denoiser, clip, conditions)
         for i in range(len(run)):
             run.step(i)
             if between is not None and i + 1 < len(run):
@@ -138,74 +172,40 @@ class Sampler:
                 progress(i + 1, len(run))
         return run.result()
 
-    def begin(
-        self,
-        denoiser: Denoiser,
-        z_lq: Tensor,
-        text: Tensor,
-        negative_text: Tensor | None,
-        frames: Sequence[int],
-        seed: int,
-        up_scale: int,
-        mask_cond: Tensor | None = None,
-        image_tokens: Tensor | None = None,
-        degraded_tokens: Tensor | None = None,
-        clip: int | None = None,
-    ) -> Run:
+    def begin(self, denoiser: Denoiser, clip: LatentClip, conditions: Conditions) -> Run:
         """Noise the hint and the start, and stand before the first step.
 
-        All noise is keyed by (seed, absolute frame, step), so the cut into clips does not change it, unless ``clip``
-        says so.
+        All noise is keyed by (seed, absolute frame, step), so the cut into clips does not change it, unless the clip
+        has a ``noise_key``.
 
         Args:
-            denoiser: predicts v; called in ``text``'s dtype, while the solver computes in float32 or better.
-            z_lq: (1, C, F, h, w) latent of the low-quality clip, all F frames.
-            text: (1, L, D) embedding of the positive prompt.
-            negative_text: (1, L, D) of the negative one; may be None where the guider has no such branch.
-            frames: the F frames' absolute indices in the video.
-            seed: of the noise.
-            up_scale: the factor between the low-quality pixels and the restored ones.
-            mask_cond: (1, F) 0 at key frames, 1 at frames to interpolate; None: all are key frames.
-            image_tokens: (1, N, D) image prompt, c_i of Eq. 12, or None.
-            degraded_tokens: (1, N, D) of the degraded reference, c~_i; None: the negative visual branch is not run.
-            clip: names the clip in the noise's key, which then is its own (without noise sharing); None: shared.
+            denoiser: predicts v; called in the text's dtype, while the solver computes in float32 or better.
+            clip: what is restored.
+            conditions: what the network is shown of the person.
 
         Raises:
-            ValueError: shapes that do not fit together.
+            ValueError: the guider has a branch that the conditions lack.
         """
-        if z_lq.ndim != 5 or z_lq.shape[0] != 1 or z_lq.shape[2] != len(frames):
-            raise ValueError(f"z_lq must be (1, C, {len(frames)}, h, w), not {tuple(z_lq.shape)}")
-        if mask_cond is None:
-            mask_cond = torch.zeros(1, len(frames), dtype=torch.long, device=z_lq.device)
-        if mask_cond.shape != (1, len(frames)):
-            raise ValueError(f"mask_cond must be (1, {len(frames)}), not {tuple(mask_cond.shape)}")
-        conditions = {POSITIVE: Conditions(text, image_tokens)}
-        if NEGATIVE_TEXT in self.branches:
-            if negative_text is None:
-                raise ValueError(f"sampler.guider {self.config.guider} needs negative_text")
-            conditions[NEGATIVE_TEXT] = Conditions(negative_text, image_tokens)
-        if degraded_tokens is not None:
-            conditions[NEGATIVE_VISUAL] = Conditions(text, degraded_tokens)
-
-        work = torch.promote_types(z_lq.dtype, torch.float32)
-        z = z_lq.to(work)
+        work = torch.promote_types(clip.latent.dtype, torch.float32)
+        z, mask = clip.latent.to(work), clip.mask
 
         def noise(step: int) -> Tensor:
             shape = (z.shape[1], z.shape[3], z.shape[4])
             rho = self.config.noise_correlation
-            return frame_noise(shape, seed, frames, step, rho, z.device, work, clip).unsqueeze(0)
+            return frame_noise(shape, clip.seed, clip.frames, step, rho, z.device, work, clip.noise_key).unsqueeze(0)
 
         latent, hint_step = z, 0
         if self.config.hint_step >= 0:
             hint_step = self.config.hint_step
             latent = self.schedule.add_noise(z, noise(HINT_STEP), hint_step)
-        hint = Hint(latent[:, :, mask_cond[0] == 0], hint_step, up_scale, mask_cond)
+        hint = Hint(latent[:, :, mask[0] == 0], hint_step, clip.up_scale, mask)
+        branches = conditions.branches(self.branches)
         start = self.schedule.add_noise(self.target.guess(z), noise(START_STEP), self.config.start_step)
         return Run(
             solver=self.solver,
             plan=self.plan,
-            denoise=guided_denoise(denoiser, self.schedule, self.guider, conditions, hint, self.streams),
+            denoise=guided_denoise(denoiser, self.schedule, self.guider, branches, hint, self.streams),
             noise=noise,
             state=self.solver.begin(self.plan, start),
-            decode=lambda x: self.target.decode(x, z).to(z_lq.dtype),
+            decode=lambda x: self.target.decode(x, z).to(clip.latent.dtype),
         )

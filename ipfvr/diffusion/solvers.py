@@ -24,6 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ipfvr.core.choices import Solvers
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig
 from ipfvr.diffusion.schedule import Schedule
@@ -195,22 +196,19 @@ class Heun(Solver):
         return State(state.x + (sigma_next - sigma) * 0.5 * (slope + slope_next), denoised)
 
 
-SOLVERS = ("dpmpp_2m_sde", "heun")
-
-
 def make_solver(config: SamplerConfig) -> Solver:
     """The solver that a configuration names.
 
     Raises:
-        UserError: an unknown name, or eta outside [0, 1].
+        UserError: eta outside [0, 1].
     """
     if not 0 <= config.eta <= 1:
         raise UserError(f"sampler.eta is {config.eta}; it must lie between 0 and 1")
-    if config.solver == "dpmpp_2m_sde":
-        return DPMSolverPP2MSDE(eta=config.eta, exact_start=config.exact_start)
-    if config.solver == "heun":
-        return Heun(exact_start=config.exact_start)
-    raise UserError(f"sampler.solver '{config.solver}' is unknown; choose one of {', '.join(SOLVERS)}")
+    match Solvers(config.solver):
+        case Solvers.dpmpp_2m_sde:
+            return DPMSolverPP2MSDE(eta=config.eta, exact_start=config.exact_start)
+        case Solvers.heun:
+            return Heun(exact_start=config.exact_start)
 
 
 def _denoise_at(plan: Plan, i: int, x: Tensor, denoise: Denoise) -> Tensor:

@@ -7,19 +7,18 @@ prompt, their stems, is run once a step. All of this is exact: nothing is left o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ipfvr.core.errors import UserError
+from ipfvr.core.choices import Batching
+from ipfvr.diffusion.conditions import Branch
 from ipfvr.diffusion.guidance import Guider
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.diffusion.solvers import Denoise
-
-BATCHINGS = ("auto", "always", "never")
 
 
 class Repeatable(Protocol):
@@ -71,19 +70,6 @@ class Denoiser(Protocol):
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What one branch of a guider shows the network.
-
-    Attributes:
-        text: (B, L, D) text embedding; branches that hold the very same tensor share the ControlNet's features.
-        image_tokens: (B, N, D) image prompt, or None.
-    """
-
-    text: Tensor
-    image_tokens: Tensor | None = None
-
-
-@dataclass(frozen=True)
 class Hint:
     """What the ControlNet sees, the same in every branch.
 
@@ -100,6 +86,53 @@ class Hint:
     mask_cond: Tensor
 
 
+@dataclass(frozen=True)
+class DenoiserInputs:
+    """What U-Net and ControlNet see beside the image prompt, by the names of the denoiser's arguments.
+
+    Attributes:
+        x: (B, C, F, h, w) noisy latent.
+        t: (B,) its step of the schedule.
+        text: (B, L, D) text embedding.
+        hint: (B, C, K, h, w) key frames.
+        t_hint: (B,) how far they are noised.
+        up_scale: (B,) the factor between the low-quality pixels and the restored ones.
+        mask_cond: (B, F) 0 where a frame is a key frame, 1 where it is to be interpolated.
+    """
+
+    x: Tensor
+    t: Tensor
+    text: Tensor
+    hint: Tensor
+    t_hint: Tensor
+    up_scale: Tensor
+    mask_cond: Tensor
+
+    @classmethod
+    def of(cls, z_t: Tensor, step: int, text: Tensor, hint: Hint) -> DenoiserInputs:
+        """The inputs of a noisy latent z_t at a step, in the text's dtype."""
+
+        def batch(value: int) -> Tensor:
+            return torch.full((z_t.shape[0],), value, dtype=torch.long, device=z_t.device)
+
+        latent = hint.latent.to(text.dtype)
+        steps = batch(step), batch(hint.step), batch(hint.up_scale)
+        return cls(z_t.to(text.dtype), steps[0], text, latent, *steps[1:], hint.mask_cond)
+
+    def named(self) -> dict[str, Tensor]:
+        """All of them, as keyword arguments."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def without_text(self) -> dict[str, Tensor]:
+        """What the stems are computed from."""
+        return {name: value for name, value in self.named().items() if name != "text"}
+
+    def repeated(self, texts: Sequence[Tensor]) -> DenoiserInputs:
+        """The same latent once for each text, one behind the other in the batch."""
+        rest = {name: torch.cat([value] * len(texts)) for name, value in self.without_text().items()}
+        return DenoiserInputs(text=torch.cat(list(texts)), **rest)
+
+
 class Streams:
     """Runs the network for the branches of a guider.
 
@@ -107,22 +140,17 @@ class Streams:
         batching: ``always`` (all branches in one call), ``never`` (one after the other, at the memory of one) or
             ``auto``: on a GPU in one call until that once does not fit into its memory, one after the other from then
             on; on a CPU, which gains nothing by it, one after the other.
-
-    Raises:
-        UserError: another word.
     """
 
-    def __init__(self, batching: str = "auto") -> None:
-        if batching not in BATCHINGS:
-            raise UserError(f"sampler.batch_streams '{batching}' is unknown; choose one of {', '.join(BATCHINGS)}")
-        self.batching = batching
+    def __init__(self, batching: Batching = Batching.auto) -> None:
+        self.batching = Batching(batching)
 
     def together(self, device: torch.device) -> bool:
         """Whether the branches go in one call on a device."""
-        return self.batching == "always" or (self.batching == "auto" and device.type == "cuda")
+        return self.batching == Batching.always or (self.batching == Batching.auto and device.type == "cuda")
 
     def predict(
-        self, denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+        self, denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Branch], hint: Hint
     ) -> dict[str, Tensor]:
         """v of every branch.
 
@@ -138,9 +166,9 @@ class Streams:
             try:
                 return _in_one_call(denoiser, z_t, step, branches, hint)
             except torch.OutOfMemoryError:
-                if self.batching == "always":
+                if self.batching == Batching.always:
                     raise
-                self.batching = "never"
+                self.batching = Batching.never
         return _one_by_one(denoiser, z_t, step, branches, hint)
 
 
@@ -148,7 +176,7 @@ def guided_denoise(
     denoiser: Denoiser,
     schedule: Schedule,
     guider: Guider,
-    conditions: Mapping[str, Conditions],
+    branches: Mapping[str, Branch],
     hint: Hint,
     streams: Streams,
 ) -> Denoise:
@@ -158,70 +186,53 @@ def guided_denoise(
         denoiser: predicts v.
         schedule: gives z_0 from v.
         guider: names the branches and combines their predictions.
-        conditions: of the branches that exist; one that the guider names and that has none is not run.
+        branches: those that exist; one that the guider names and that is not among them is not run.
         hint: of all branches.
         streams: how the branches are run.
     """
 
     def denoise(z_t: Tensor, step: int) -> Tensor:
-        branches = {name: conditions[name] for name in guider.branches(step) if name in conditions}
-        predictions = streams.predict(denoiser, z_t, step, branches, hint)
+        wanted = {name: branches[name] for name in guider.branches(step) if name in branches}
+        predictions = streams.predict(denoiser, z_t, step, wanted, hint)
         return schedule.denoised_from_v(z_t, guider.combine(predictions), step)
 
     return denoise
 
 
 def _one_by_one(
-    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Branch], hint: Hint
 ) -> dict[str, Tensor]:
     predictions, texts = {}, _texts(branches)
-    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
+    inputs = DenoiserInputs.of(z_t, step, texts[0], hint)
+    stem, control_stem = denoiser.begin(**inputs.without_text())
     for text in texts:
-        inputs = _inputs(z_t, step, text, hint)
-        control = denoiser.control(*inputs, stem=control_stem)
+        given = replace(inputs, text=text).named()
+        control = denoiser.control(**given, stem=control_stem)
         for name, branch in branches.items():
             if branch.text is text:
-                v = denoiser(*inputs, image_tokens=branch.image_tokens, control=control, stem=stem)
+                v = denoiser(**given, image_tokens=branch.image_tokens, control=control, stem=stem)
                 predictions[name] = v.to(z_t.dtype)
     return predictions
 
 
 def _in_one_call(
-    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Conditions], hint: Hint
+    denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Branch], hint: Hint
 ) -> dict[str, Tensor]:
-    texts, all_conditions = _texts(branches), list(branches.values())
-    stem, control_stem = denoiser.begin(*_without_text(_inputs(z_t, step, texts[0], hint)))
-    inputs = _repeated(_inputs(z_t, step, torch.cat(texts), hint), len(texts))
-    features = denoiser.control(*inputs, stem=control_stem.repeat(len(texts)))
+    texts, every = _texts(branches), list(branches.values())
+    inputs = DenoiserInputs.of(z_t, step, texts[0], hint)
+    stem, control_stem = denoiser.begin(**inputs.without_text())
+    given = inputs.repeated(texts).named()
+    features = denoiser.control(**given, stem=control_stem.repeat(len(texts)))
     place = {id(text): number for number, text in enumerate(texts)}
-    wanted = torch.tensor([place[id(c.text)] for c in all_conditions], device=z_t.device)
+    wanted = torch.tensor([place[id(branch.text)] for branch in every], device=z_t.device)
     control = [f.unflatten(0, (len(texts), -1))[wanted].flatten(0, 1) for f in features]
-    inputs = _repeated(_inputs(z_t, step, torch.cat([c.text for c in all_conditions]), hint), len(branches))
-    tokens = [c.image_tokens for c in all_conditions if c.image_tokens is not None]
+    given = inputs.repeated([branch.text for branch in every]).named()
+    tokens = [branch.image_tokens for branch in every if branch.image_tokens is not None]
     image_tokens = torch.cat(tokens) if tokens else None
-    v = denoiser(*inputs, image_tokens=image_tokens, control=control, stem=stem.repeat(len(branches)))
-    return dict(zip(branches, v.to(z_t.dtype).chunk(len(branches)), strict=True))
+    v = denoiser(**given, image_tokens=image_tokens, control=control, stem=stem.repeat(len(every)))
+    return dict(zip(branches, v.to(z_t.dtype).chunk(len(every)), strict=True))
 
 
-def _texts(branches: Mapping[str, Conditions]) -> list[Tensor]:
+def _texts(branches: Mapping[str, Branch]) -> list[Tensor]:
     """The texts, each once."""
     return list({id(branch.text): branch.text for branch in branches.values()}.values())
-
-
-def _inputs(z_t: Tensor, step: int, text: Tensor, hint: Hint) -> tuple[Tensor, ...]:
-    """What U-Net and ControlNet see beside the image prompt: x, t, text, hint, t_hint, up_scale, mask_cond."""
-
-    def batch(value: int) -> Tensor:
-        return torch.full((z_t.shape[0],), value, dtype=torch.long, device=z_t.device)
-
-    latent = hint.latent.to(text.dtype)
-    return z_t.to(text.dtype), batch(step), text, latent, batch(hint.step), batch(hint.up_scale), hint.mask_cond
-
-
-def _without_text(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return inputs[:2] + inputs[3:]
-
-
-def _repeated(inputs: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:
-    """The inputs of one branch for ``times`` branches, whose texts are already one behind the other."""
-    return tuple(value if i == 2 else torch.cat([value] * times) for i, value in enumerate(inputs))

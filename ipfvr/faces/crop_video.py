@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import check_writable, write_json
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
 from ipfvr.faces.align import crop, invert
@@ -18,14 +17,13 @@ from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter
 
 
-def crop_video(source: Path, output: Path, config: Config, quiet: bool = False) -> dict[str, Any]:
+def crop_video(source: Path, output: Path, config: Config) -> dict[str, Any]:
     """Crop the main face of a video; the file is read twice, first to find the face, and never held.
 
     Args:
         source: the video; of interlaced film one frame is made of two fields.
         output: the crops' video; its JSON lies beside it.
         config: ``video.size``, ``video.crf`` and ``faces`` are used.
-        quiet: without a progress bar.
 
     Returns:
         What is in the JSON: see :func:`frame_records` for ``transforms``.
@@ -38,11 +36,11 @@ def crop_video(source: Path, output: Path, config: Config, quiet: bool = False) 
         raise UserError(f"{output} is the input itself; choose another output")
     check_writable(output)
     detector = make_detector(config.faces)
-    track = find_face(reader, detector, config, quiet)
+    track = find_face(reader, detector, config)
     size, info = config.video.size, reader.info
     with (
         VideoWriter(output, size, size, info.rate, info.time_base, crf=config.video.crf, sound_from=source) as writer,
-        tqdm(total=info.frames, desc="cropping", unit="frame", disable=quiet, leave=False) as bar,
+        progress_bar(info.frames, "cropping", "frame") as bar,
     ):
         for frame in reader:
             matrix = track.matrix(frame.index, size)
@@ -65,13 +63,13 @@ def crop_video(source: Path, output: Path, config: Config, quiet: bool = False) 
     return report
 
 
-def find_face(reader: VideoReader, detector: Detector, config: Config, quiet: bool = False) -> Track:
+def find_face(reader: VideoReader, detector: Detector, config: Config) -> Track:
     """The main face's track.
 
     Raises:
         UserError: no frame has a face.
     """
-    with tqdm(total=reader.info.frames, desc="finding the face", unit="frame", disable=quiet, leave=False) as bar:
+    with progress_bar(reader.info.frames, "finding the face", "frame") as bar:
         track = track_video(reader, detector, config.faces, lambda _: bar.update())
     if not track.present.any():
         raise UserError(

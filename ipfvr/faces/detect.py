@@ -15,13 +15,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import Detectors
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
 from ipfvr.faces.align import apply, scale_of, similarity_transform
 from ipfvr.faces.centerface import detect_faces, load_centerface
 from ipfvr.faces.landmarks import LandmarkModel, load_landmarks
-from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.registry import find, locate
+from ipfvr.weights.needs import detector_name
+from ipfvr.weights.registry import locate
 
 _NMS_THRESHOLD = 0.3
 _REFINER_CERTAIN = 0.5  # probability of a face from which the network's points are trusted
@@ -69,16 +70,14 @@ def make_detector(config: FacesConfig) -> Detector:
     ``auto`` takes YuNet where its file is there and CenterFace where it is not.
 
     Raises:
-        UserError: an unknown name, ``yunet`` or ``insightface`` without its files or package.
+        UserError: ``yunet`` or ``insightface`` without its files or package.
     """
-    if config.detector not in ("auto", "yunet", "centerface", "insightface"):
-        raise UserError(f"faces.detector={config.detector} is not known; use auto, yunet, centerface or insightface")
-    if config.detector == "insightface":
+    if Detectors(config.detector) == Detectors.insightface:
         # Imported here: the package is heavy, and its packs' licence is restrictive.
-        from ipfvr.faces.face_analysis import InsightFaceDetector, find_pack
+        from ipfvr.faces.face_analysis import InsightFaceDetector
 
-        return InsightFaceDetector(find_pack(), config)
-    if config.detector == "centerface" or (config.detector == "auto" and find(ENTRIES["yunet"]) is None):
+        return InsightFaceDetector(locate(detector_name(config)), config)
+    if detector_name(config) == "mini/centerface":
         return CenterFaceDetector(config)
     return YuNetDetector(locate("yunet"), config)
 

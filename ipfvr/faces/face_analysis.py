@@ -13,10 +13,7 @@ import numpy as np
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import FacesConfig
 from ipfvr.faces.detect import NetworkDetector
-from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.registry import find, missing
 
-PACKS = ("buffalo_l", "antelopev2")  # the first that is there
 _SIDE = 640  # of what the network looks at: a smaller image is laid into a corner of it
 
 
@@ -54,16 +51,3 @@ class InsightFaceDetector(NetworkDetector):
             left, top, right, bottom = face.bbox[:4]
             rows.append([left, top, right - left, bottom - top, *np.ravel(face.kps), face.det_score])
         return np.array(rows, np.float32).reshape(-1, 15)
-
-
-def find_pack() -> Path:
-    """The folder of the first pack that is there.
-
-    Raises:
-        UserError: none is.
-    """
-    for name in PACKS:
-        folder = find(ENTRIES[name])
-        if folder is not None:
-            return folder
-    raise UserError(missing(ENTRIES[PACKS[0]]))

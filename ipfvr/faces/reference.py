@@ -54,6 +54,14 @@ def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Pa
     return _cropped(image, detector, size, 0, name)
 
 
+def middle_square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a picture (H, W, 3) uint8, resized to (size, size, 3): a reference that nobody aligns."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_frame(image[top : top + side, left : left + side], size, size)
+
+
 def _cropped(image: np.ndarray, detector: Detector, size: int, choose: int, name: Path) -> np.ndarray:
     found = reference_face(image, detector, choose or None, name)
     return crop(image, crop_matrix(found.landmarks, size), size)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.people import check_distinct, face_vector, person_vector, with_bounds
@@ -42,14 +42,13 @@ class Analysis:
     notes: list[str]
 
 
-def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None, quiet: bool = False) -> Analysis:
+def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None) -> Analysis:
     """Find the faces and the people, and plan.
 
     Args:
         job, config: the job.
         reader: its source.
         parts: where a scan that is finished is kept; None: nothing is written.
-        quiet: without a progress bar.
 
     Raises:
         UserError: see :func:`ipfvr.film.plan.make_plan` and :mod:`ipfvr.faces.people`.
@@ -68,7 +67,7 @@ def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None, 
         config = replace(config, people=with_bounds(config.people, recogniser.name))
         people = known_people(job, detector, recogniser, config)
     references = reference_crops(job, detector, config)
-    scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts, quiet)
+    scan = None if job.aligned else _scan(config, reader, detector, recogniser, parts)
     plan = make_plan(job, reader.info.frames, scan, people, config)
     if scan is not None:
         notes += _remarks(job, plan, config, reader)
@@ -102,13 +101,12 @@ def _scan(
     detector: Detector,
     recogniser: Recogniser | None,
     parts: Parts | None,
-    quiet: bool,
 ) -> Scan:
     kept = parts.scan() if parts is not None else None
     if kept is not None:
         return kept
     embed = None if recogniser is None else lambda image, face: face_vector(image, face, recogniser)
-    with tqdm(total=reader.info.frames, desc="finding faces", unit="frame", disable=quiet, leave=False) as bar:
+    with progress_bar(reader.info.frames, "finding faces", "frame") as bar:
         scan = scan_video(reader, detector, config.faces, embed, lambda _: bar.update(), config.faces.every)
     if parts is not None:
         parts.save_scan(scan)
@@ -147,7 +145,7 @@ def faceless(stretches: Sequence[tuple[int, int]], frames: int) -> str:
 def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
     """What a person would want to know of the plan."""
     notes = []
-    if not plan.roles:
+    if not plan.presences:
         notes.append(
             f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
         )

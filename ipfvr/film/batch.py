@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ipfvr.core.cluster import Cluster, Lost, Task
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic, check_writable
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 from ipfvr.film.run import is_finished, restore
@@ -151,9 +152,9 @@ def _restore_all(
         f"film-{number}": replace(job, source=source, output=output)
         for number, (source, output) in enumerate(zip(sources, outputs, strict=True))
     }
-    tasks = [Task(name, _restore_one, (one, config, not cluster.here, page), gpu=gpu) for name, one in jobs.items()]
+    tasks = [Task(name, _restore_one, (one, config, page), gpu=gpu) for name, one in jobs.items()]
     rows: dict[str, Row] = {}
-    with tqdm(total=len(tasks), desc="films", unit="film", disable=cluster.here, leave=False) as bar:
+    with progress_bar(len(tasks), "films", "film", shown=not cluster.here) as bar:
         for task, row in cluster.run(tasks):
             if isinstance(row, Lost):
                 row = Row(str(jobs[task.name].source), "", "failed", error=row.reason)
@@ -165,12 +166,12 @@ def _restore_all(
     return [rows[name] for name in jobs]
 
 
-def _restore_one(job: Job, config: Config, quiet: bool, page: bool) -> Row:
+def _restore_one(job: Job, config: Config, page: bool) -> Row:
     began = time.monotonic()
     try:
         report = is_finished(job, config)
         status = "kept" if report else "done"
-        report = report or restore(job, config, quiet, job.page if page else None)
+        report = report or restore(job, config, job.page if page else None)
         return Row(
             str(job.source),
             str(job.output),

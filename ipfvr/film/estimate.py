@@ -15,7 +15,7 @@ from ipfvr.film.source import find_beside, open_source, remarks
 from ipfvr.video.photo import is_photo
 
 
-def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
+def describe_plan(job: Job, config: Config) -> str:
     """What a job would do: people, cuts, clips, time and memory, as lines of text.
 
     The video is looked through, as it is before a restoration. The time is that of one clip, restored here and now,
@@ -23,7 +23,6 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
 
     Args:
         job, config: the job.
-        quiet: without a progress bar.
 
     Raises:
         UserError: as :func:`ipfvr.film.run.restore`.
@@ -34,7 +33,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     from ipfvr.film.analysis import analyse
 
     began = time.monotonic()
-    analysis = analyse(job, config, reader, None, quiet)
+    analysis = analyse(job, config, reader, None)
     looking = time.monotonic() - began
     plan, info = analysis.plan, reader.info
     notes = [*remarks(job, config.video, reader), *analysis.notes, *extras.left_out]
@@ -57,7 +56,7 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
     lines.append(f"clips: {clips} of up to {config.video.clip_frames} frames, written in {len(plan.parts)} parts")
     if clips:
         with importing():
-            from ipfvr.film.loaded_people import load_people
+            from ipfvr.film.people import load_people
         if job.learn:
             from ipfvr.film.learn import to_learn
 
@@ -65,16 +64,17 @@ def describe_plan(job: Job, config: Config, quiet: bool = False) -> str:
             lines.append(f"to learn: {names or 'nobody, all are kept from before'} ({config.learn.steps} steps each)")
 
         loaded = load_people(job, plan, config, reader, analysis.references, None)
-        role = plan.roles[0]
-        window = role.windows(config, (plan.start, plan.stop))[0]
+        presence = plan.presences[0]
+        window = presence.windows(config, (plan.start, plan.stop))[0]
         size = config.video.size
         grey = np.full((window.stop - window.start, size, size, 3), 128, np.uint8)
         began = time.monotonic()
-        loaded.restorers[role.who].restore_clip(grey, range(window.start, window.stop))
+        person = loaded.people[presence.who]
+        person.restore(grey, range(window.start, window.stop))
         one = time.monotonic() - began
         lines.append(
             f"time: about {_duration(one * clips)} of restoring ({one:.2f} s for one clip of {len(grey)} frames, timed "
-            f"on {loaded.restorers[role.who].device} now), and {_duration(looking)} to find faces, as just now; "
+            f"on {person.restorer.networks.device} now), and {_duration(looking)} to find faces, as just now; "
             "reading, pasting and encoding come on top"
         )
         notes += loaded.notes

@@ -10,19 +10,18 @@ from ipfvr.film.plan import Plan
 from ipfvr.training.pictures import is_learned, learned_folder, learned_lora
 
 
-def with_learned(job: Job, plan: Plan, config: Config, quiet: bool = False) -> Job:
+def with_learned(job: Job, plan: Plan, config: Config) -> Job:
     """The job with a LoRA for everybody of the plan who had none, learnt from their references where it is not kept.
 
     Args:
         job, plan, config: the job.
-        quiet: without a bar.
 
     Raises:
         UserError: as :func:`ipfvr.training.pictures.learned_lora`.
     """
     missing = _without_lora(job, plan, config)
     people = tuple(
-        replace(p, lora=str(learned_lora(p.config(config), p.name, p.references, job.face, quiet)), learned=True)
+        replace(p, lora=str(learned_lora(p.config(config), p.name, p.references, job.face)), learned=True)
         if p in missing
         else p
         for p in job.everybody

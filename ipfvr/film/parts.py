@@ -84,7 +84,7 @@ class Parts:
         return {int(path.stem): read_image(path) for path in sorted(self.folder.glob("[0-9]*.png"))}
 
     def save_memories(self, start: int, memories: Mapping[int, ClipMemory]) -> None:
-        """What the part from ``start`` on goes on from, by number of the role; written before the part before it."""
+        """What the part from ``start`` on needs of earlier clips, by number of the presence; written before it."""
         for number, memory in memories.items():
             memory.save(self.folder / f"{start:08d}-{number}.safetensors")
 

@@ -23,7 +23,7 @@ _LONGEST_PART = 240  # frames of a part with no clip's border in it, which is wh
 
 
 @dataclass(frozen=True)
-class Role:
+class Presence:
     """A face that is restored over a stretch of frames.
 
     Attributes:
@@ -69,14 +69,14 @@ class Plan:
 
     Attributes:
         start, stop: frames that are written.
-        roles: who is restored where, by first frame.
+        presences: who is restored where, by first frame.
         borders: frames at which the encoder begins anew, from ``start`` to ``stop``: parts lie between.
         scan: what is known of the video; None: aligned, nothing was looked for.
     """
 
     start: int
     stop: int
-    roles: tuple[Role, ...]
+    presences: tuple[Presence, ...]
     borders: tuple[int, ...]
     scan: Scan | None
 
@@ -88,37 +88,37 @@ class Plan:
     @property
     def people(self) -> list[str]:
         """Who is restored, in order of appearance."""
-        return list(dict.fromkeys(role.who for role in self.roles))
+        return list(dict.fromkeys(presence.who for presence in self.presences))
 
-    def windows(self, role: Role, config: Config) -> list[ClipWindow]:
-        """The clips of a role that are needed for the frames that are written."""
-        return role.windows(config, (self.start, self.stop))
+    def windows(self, presence: Presence, config: Config) -> list[ClipWindow]:
+        """The clips of a presence that are needed for the frames that are written."""
+        return presence.windows(config, (self.start, self.stop))
 
     def clips(self, config: Config) -> int:
         """Number of clips of everybody."""
-        return sum(len(self.windows(role, config)) for role in self.roles)
+        return sum(len(self.windows(presence, config)) for presence in self.presences)
 
     def restored(self) -> int:
         """Number of frames with a face that is restored."""
         seen = np.zeros(self.stop, dtype=bool)
-        for role in self.roles:
-            seen[role.start : role.stop] = True
+        for presence in self.presences:
+            seen[presence.start : presence.stop] = True
         return int(seen[self.start :].sum())
 
     def left_alone(self) -> list[FaceTrack]:
         """Faces in the frames that are written that nobody restores, by first frame."""
         tracks = self.scan.tracks if self.scan else []
-        restored = {id(role.track) for role in self.roles}
+        restored = {id(presence.track) for presence in self.presences}
         return [t for t in tracks if id(t) not in restored and t.start < self.stop and t.stop > self.start]
 
     def appearances(self) -> dict[str, dict[str, Any]]:
         """Of each person: tracks, frames that are written, and the cosines of the tracks."""
         found: dict[str, dict[str, Any]] = {}
-        for role in self.roles:
-            entry = found.setdefault(role.who, {"tracks": 0, "frames": 0, "cosines": []})
+        for presence in self.presences:
+            entry = found.setdefault(presence.who, {"tracks": 0, "frames": 0, "cosines": []})
             entry["tracks"] += 1
-            entry["frames"] += min(role.stop, self.stop) - max(role.start, self.start)
-            entry["cosines"] += [] if role.cosine is None else [round(role.cosine, 3)]
+            entry["frames"] += min(presence.stop, self.stop) - max(presence.start, self.start)
+            entry["cosines"] += [] if presence.cosine is None else [round(presence.cosine, 3)]
         return found
 
 
@@ -137,24 +137,24 @@ def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.
     """
     start, stop = job.part or (0, frames)
     if scan is None:
-        roles = [Role(job.everybody[0].name if job.everybody else OTHERS, 0, frames)]
+        presences = [Presence(job.everybody[0].name if job.everybody else OTHERS, 0, frames)]
     else:
-        roles = _roles(job, scan, people, config)
-    if not roles and job.crop:
+        presences = _presences(job, scan, people, config)
+    if not presences and job.crop:
         raise UserError(
             f"no face found in {job.source}: if it is a square face crop already, say --aligned; "
             "else lower faces.min_confidence"
         )
-    inside = tuple(role for role in roles if role.start < stop and role.stop > start)
-    return Plan(start, stop, inside, _borders(roles, frames, (start, stop), config), scan)
+    inside = tuple(presence for presence in presences if presence.start < stop and presence.stop > start)
+    return Plan(start, stop, inside, _borders(presences, frames, (start, stop), config), scan)
 
 
-def _roles(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Config) -> list[Role]:
+def _presences(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Config) -> list[Presence]:
     tracks = scan.tracks
     if people:
         cast = match_people(tracks, people, config.people)
         named = [
-            Role(name, t.start, t.stop, t, row[name])
+            Presence(name, t.start, t.stop, t, row[name])
             for t, name, row in zip(tracks, cast.names, cast.cosines, strict=True)
             if name is not None
         ]
@@ -162,19 +162,18 @@ def _roles(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Confi
     else:
         named, nobody = [], main_tracks(tracks) if job.crop else tracks
     if job.restores_others and not (job.crop and people):
-        named += [Role(OTHERS, t.start, t.stop, t) for t in nobody]
-    return sorted(named, key=lambda role: (role.start, role.area))
+        named += [Presence(OTHERS, t.start, t.stop, t) for t in nobody]
+    return sorted(named, key=lambda presence: (presence.start, presence.area))
 
 
-def _borders(roles: list[Role], frames: int, part: tuple[int, int], config: Config) -> tuple[int, ...]:
+def _borders(presences: list[Presence], frames: int, part: tuple[int, int], config: Config) -> tuple[int, ...]:
     """Where parts begin: where a clip's frames have come out, but no closer than clips follow each other.
 
     They are those of the whole video, whichever part of it is written, so that the parts of two runs fit together.
     """
     long_video = make_long_video(config.long_video, config.video.overlap)
-    wanted = {
-        border for role in roles for part in long_video.parts(role.windows(config, (0, frames))) for border in part
-    }
+    clips = [presence.windows(config, (0, frames)) for presence in presences]
+    wanted = {border for windows in clips for part in long_video.parts(windows) for border in part}
     least = max(1, config.video.clip_frames - config.video.overlap)
     borders = [0]
     for border in [*sorted(wanted - {0}), frames]:

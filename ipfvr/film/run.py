@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import time
@@ -25,11 +26,13 @@ from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
 
 if TYPE_CHECKING:
-    from ipfvr.film.loaded_people import LoadedPeople
+    from ipfvr.film.people import LoadedPeople
     from ipfvr.film.plan import Plan
 
+_log = logging.getLogger(__name__)
 
-def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = None) -> dict[str, Any]:
+
+def restore(job: Job, config: Config, page: Path | None = None) -> dict[str, Any]:
     """Restore one video, or one picture.
 
     What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
@@ -38,7 +41,6 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     Args:
         job: what to restore.
         config: how.
-        quiet: without a progress bar, and without remarks.
         page: where the page with frames before and after goes; None: none is written.
 
     Returns:
@@ -60,10 +62,10 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
     parts = Parts(job.output, inputs)
     finished = refused = False
     try:
-        analysis = analyse(job, config, reader, parts, quiet)
+        analysis = analyse(job, config, reader, parts)
         # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
         with importing():
-            from ipfvr.film.loaded_people import load_people
+            from ipfvr.film.people import load_people
             from ipfvr.film.show import choose_frames, write_page
             from ipfvr.film.write import assemble, write_parts, write_photo
 
@@ -71,32 +73,32 @@ def restore(job: Job, config: Config, quiet: bool = False, page: Path | None = N
         if job.learn:
             from ipfvr.film.learn import with_learned
 
-            equipped = with_learned(job, analysis.plan, config, quiet)
+            equipped = with_learned(job, analysis.plan, config)
         loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words())
         parts.save_words(loaded.words)
         notes = [*remarks(job, config.video, reader), *analysis.notes, *loaded.notes, *extras.left_out]
         asides = list(loaded.asides)
         if parts.discarded:
             asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
-        _tell(notes, quiet)
+        _tell(notes)
         shown = choose_frames(analysis.plan) if page else ()
         resumed = None
         if isinstance(reader, Photo):
-            write_photo(job, config, analysis, loaded, reader, quiet)
+            write_photo(job, config, analysis, loaded, reader)
         else:
-            resumed = write_parts(job, config, analysis, loaded, parts, quiet, shown)
+            resumed = write_parts(job, config, analysis, loaded, parts, shown)
         late = _reference_notes(analysis.plan, reader, loaded, config)
         damaged = analysis.plan.scan.damaged if analysis.plan.scan else sorted(reader.damaged)
         if analysis.plan.scan is None and damaged:  # of an aligned crop this is known at the end
             late.append(damage(reader, damaged))
-        _tell(late, quiet)
+        _tell(late)
         notes += late
         sound = "none" if isinstance(reader, Photo) else assemble(job, config, analysis, parts, extras)
-        plan, restorers = analysis.plan, list(loaded.restorers.values())
+        plan, people = analysis.plan, list(loaded.people.values())
         # One person's configuration has the person's words in it.
-        used = restorers[0].config if len(restorers) == 1 else config
-        device = str(restorers[0].device) if restorers else ""
-        dtype = str(restorers[0].dtype).removeprefix("torch.") if restorers else ""
+        used = people[0].config if len(people) == 1 else config
+        networks = people[0].restorer.networks if people else None
+        device, dtype = (str(networks.device), str(networks.dtype).removeprefix("torch.")) if networks else ("", "")
         report = {
             "input": str(job.source),
             "output": str(job.output),
@@ -172,29 +174,29 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
     from ipfvr.film.effect import HARDLY, reference_changes
 
     notes = []
-    for who, change in reference_changes(plan, reader, loaded.restorers, config, loaded.without).items():
+    for who, change in reference_changes(plan, reader, loaded, config).items():
         loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
-            do = "" if who in loaded.without else "; --learn learns the face from it first"
+            do = "" if who in loaded.plain else "; --learn learns the face from it first"
             notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it{do}")
     return notes
 
 
-def _tell(notes: list[str], quiet: bool) -> None:
-    for note in [] if quiet else notes:
-        print(f"note: {note}", file=sys.stderr)
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        _log.info("note: %s", note)
 
 
 def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:
     """Every stretch of frames in which a face was restored."""
     return [
         {
-            "who": role.who,
-            "start": role.start,
-            "stop": role.stop,
-            "cosine": None if role.cosine is None else round(role.cosine, 4),
-            "width": round(role.width(size), 1),
+            "who": presence.who,
+            "start": presence.start,
+            "stop": presence.stop,
+            "cosine": None if presence.cosine is None else round(presence.cosine, 4),
+            "width": round(presence.width(size), 1),
         }
-        for role in plan.roles
+        for presence in plan.presences
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ipfvr.core.files import atomic
 from ipfvr.faces.align import apply, invert, scale_of
-from ipfvr.film.plan import Plan, Role
+from ipfvr.film.plan import Plan, Presence
 from ipfvr.report.restored import Pair, Pictures, restored_page
 from ipfvr.video.reader import VideoReader
 
@@ -29,12 +29,12 @@ def choose_frames(plan: Plan) -> list[int]:
     """
     largest = np.zeros(plan.stop)
     first: dict[str, tuple[float, int]] = {}
-    for role in plan.roles:
-        start, stop = max(role.start, plan.start), min(role.stop, plan.stop)
-        sizes = _sizes(role, start, stop)
+    for presence in plan.presences:
+        start, stop = max(presence.start, plan.start), min(presence.stop, plan.stop)
+        sizes = _sizes(presence, start, stop)
         largest[start:stop] = np.maximum(largest[start:stop], sizes)
         best = (float(sizes.max()), start + int(sizes.argmax()))
-        first[role.who] = max(first.get(role.who, best), best, key=lambda pair: pair[0])
+        first[presence.who] = max(first.get(presence.who, best), best, key=lambda pair: pair[0])
     chosen = {index for _, index in list(first.values())[:FRAMES]}
     for stretch in np.array_split(np.flatnonzero(largest), FRAMES):
         if len(stretch) and len(chosen) < FRAMES and not chosen.intersection(stretch.tolist()):
@@ -72,17 +72,17 @@ def write_page(
     faces: dict[str, list[tuple[float, Pair]]] = {}
     for index in sorted(before.keys() & after.keys()):
         source, written = before[index], after[index]
-        here = [role for role in plan.roles if role.start <= index < role.stop]
+        here = [presence for presence in plan.presences if presence.start <= index < presence.stop]
         image = here[0].low(index, source, size) if square and here else source
         image = cv2.resize(image, written.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         title = f"frame {index}, {reader.time_of(index):.2f} s"
         frames.append(Pair(title, _shown(image, aspect), _shown(written, aspect)))
-        for role in here:
+        for presence in here:
             part: tuple[slice, ...] = ()
             if not square:
-                part = _close_up(role, index, size, source.shape[1::-1], written.shape[1::-1])
+                part = _close_up(presence, index, size, source.shape[1::-1], written.shape[1::-1])
             pair = Pair(title, *(_shown(picture[part], aspect, _CLOSE) for picture in (image, written)))
-            faces.setdefault(role.who, []).append((float(_sizes(role, index, index + 1)[0]), pair))
+            faces.setdefault(presence.who, []).append((float(_sizes(presence, index, index + 1)[0]), pair))
     close = {
         who: [pair for _, pair in sorted(pairs, key=lambda entry: -entry[0])[:_PAIRS]] for who, pairs in faces.items()
     }
@@ -90,29 +90,29 @@ def write_page(
         temporary.write_text(restored_page(report, Pictures(frames, close, references)))
 
 
-def _sizes(role: Role, start: int, stop: int) -> np.ndarray:
+def _sizes(presence: Presence, start: int, stop: int) -> np.ndarray:
     """How large a face is in each of its frames: the spread of its landmarks; half of it where it was not detected."""
-    if role.track is None:
+    if presence.track is None:
         return np.ones(stop - start)
-    inside = slice(start - role.start, stop - role.start)
-    points = role.track.landmarks[inside]
+    inside = slice(start - presence.start, stop - presence.start)
+    points = presence.track.landmarks[inside]
     spread = np.linalg.norm(points - points.mean(1, keepdims=True), axis=(1, 2))
-    return np.maximum(spread, 1e-6) * np.where(role.track.detected[inside], 1.0, 0.5)
+    return np.maximum(spread, 1e-6) * np.where(presence.track.detected[inside], 1.0, 0.5)
 
 
 def _close_up(
-    role: Role, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
+    presence: Presence, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
 ) -> tuple[slice, slice]:
     """Rows and columns of a face and a little around it.
 
     Args:
-        role: whose face.
+        presence: whose face.
         index: the frame.
         size: side of the aligned square, pixels.
         source: (width, height) of the source's frames.
         shown: (width, height) of the picture that is cut.
     """
-    matrix = role.matrix(index, size)
+    matrix = presence.matrix(index, size)
     factor = shown[0] / source[0]
     side = min(round(_MARGIN * size / scale_of(matrix) * factor), *shown)
     middle = apply(invert(matrix), np.full((1, 2), (size - 1) / 2))[0] * factor

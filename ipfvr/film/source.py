@@ -12,8 +12,6 @@ from ipfvr.video.mux import CONTAINERS, Extras, find_extras
 from ipfvr.video.photo import WRITABLE, Photo, is_photo
 from ipfvr.video.reader import VideoReader
 
-CHROMA = ("auto", "420", "444")
-
 
 def open_source(path: Path, video: VideoConfig) -> VideoReader:
     """A job's source; a picture is a film of one frame.
@@ -46,12 +44,7 @@ def colours_of(job: Job, video: VideoConfig, reader: VideoReader) -> tuple[str, 
 
     4:2:0 has one colour for two by two pixels. Of a film with a colour for each (screen recordings; GIF, whose dither
     is nothing but that) it keeps a blur, and an odd side it cannot have.
-
-    Raises:
-        UserError: a ``video.chroma`` that is none.
     """
-    if video.chroma not in CHROMA:
-        raise UserError(f"video.chroma={video.chroma} is not known; use one of {', '.join(CHROMA)}")
     width, height = reader.info.width * job.scale, reader.info.height * job.scale
     if job.square:
         width = height = video.size

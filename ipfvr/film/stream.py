@@ -14,8 +14,8 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.diffusion.long_video import ClipMemory
 from ipfvr.faces.align import enlarged
 from ipfvr.faces.paste import paste
-from ipfvr.film.plan import Plan, Role
-from ipfvr.restoration import Restorer
+from ipfvr.film.plan import Plan, Presence
+from ipfvr.restoration.person import PersonRestorer
 from ipfvr.video.reader import VideoReader
 
 Numbered = Iterator[tuple[int, np.ndarray]]
@@ -88,12 +88,12 @@ class FilmStream:
     Args:
         reader: the source.
         plan: who is restored where.
-        restorers: of everybody in the plan.
+        people: what restores everybody in the plan, by name.
         canvas: makes the written frame.
         config: F, O and the square's size.
         start: the first frame that is given.
         progress: called with 1 after each solver step.
-        memories: what an earlier stream's :meth:`memories` was when it had given the frame before ``start``; a role
+        memories: what an earlier stream's :meth:`memories` was when it had given the frame before ``start``; a presence
             that is not in it begins with its first clip.
 
     Attributes:
@@ -105,7 +105,7 @@ class FilmStream:
         self,
         reader: VideoReader,
         plan: Plan,
-        restorers: Mapping[str, Restorer],
+        people: Mapping[str, PersonRestorer],
         canvas: Canvas,
         config: Config,
         start: int,
@@ -115,29 +115,29 @@ class FilmStream:
         self._canvas, self._next, self.clips = canvas, start, 0
         self.source: np.ndarray | None = None
         opened = []
-        for number, role in enumerate(plan.roles):
-            if role.stop > start:
-                windows, memory = plan.windows(role, config), (memories or {}).get(number, ClipMemory())
+        for number, presence in enumerate(plan.presences):
+            if presence.stop > start:
+                windows, memory = plan.windows(presence, config), (memories or {}).get(number, ClipMemory())
                 self.clips += len(windows) - memory.done
-                opened.append((number, role, windows, memory))
+                opened.append((number, presence, windows, memory))
         self._feed = _Feed(reader, min([start, *(w[m.done].start for _, _, w, m in opened)]))
         self._faces = []
-        for number, role, windows, memory in opened:
-            restore = partial(restorers[role.who].restore_stream, windows=windows, progress=progress, memory=memory)
+        for number, presence, windows, memory in opened:
+            restore = partial(people[presence.who].restore_stream, windows=windows, progress=progress, memory=memory)
             first = windows[memory.done].start
-            self._faces.append(_Face(number, role, restore, first, memory, self._feed, config.video.size))
+            self._faces.append(_Face(number, presence, restore, first, memory, self._feed, config.video.size))
 
     def memories(self) -> dict[int, ClipMemory]:
-        """By number of the role in the plan: what its clips that have come out leave to the next; not of those over."""
+        """What the finished clips of each presence that goes on leave to the next, by its number in the plan."""
         return {face.number: face.memory for face in self._faces if face.memory.done}
 
     def next(self) -> tuple[np.ndarray, int]:
         """The next frame (height, width, 3) and its time in units of the source's time base."""
         index, self._next = self._next, self._next + 1
         # The nearer of two faces that overlap is the larger one, and is pasted last.
-        here = sorted((f for f in self._faces if f.role.start <= index < f.role.stop), key=lambda f: f.role.area)
-        restored = [face.restored(index) for face in here]
-        self._faces = [face for face in self._faces if face.role.stop > index + 1]
+        seen = [face for face in self._faces if face.presence.start <= index < face.presence.stop]
+        restored = [face.restored(index) for face in sorted(seen, key=lambda face: face.presence.area)]
+        self._faces = [face for face in self._faces if face.presence.stop > index + 1]
         self.source, pts = self._feed.take(index)
         return self._canvas.compose(self.source, restored), pts
 
@@ -164,18 +164,18 @@ class _Feed:
 
 
 class _Face:
-    """One role's restored squares, made clip by clip as they are asked for.
+    """One presence's restored squares, made clip by clip as they are asked for.
 
     Attributes:
-        number: of the role in the plan.
-        role: whose they are.
+        number: of the presence in the plan.
+        presence: whose they are.
         memory: as it was when the last clip that has come out had.
     """
 
     def __init__(
-        self, number: int, role: Role, restore: Restore, start: int, memory: ClipMemory, feed: _Feed, size: int
+        self, number: int, presence: Presence, restore: Restore, start: int, memory: ClipMemory, feed: _Feed, size: int
     ) -> None:
-        self.number, self.role, self.memory = number, role, memory.copy()
+        self.number, self.presence, self.memory = number, presence, memory.copy()
         self._feed, self._size, self._running = feed, size, memory
         self._lows: dict[int, np.ndarray] = {}
         self._squares = restore(self._crops(start))
@@ -189,11 +189,11 @@ class _Face:
                 self.memory = self._running.copy()
         low = self._lows.pop(index)
         self._lows = {i: kept for i, kept in self._lows.items() if i > index}
-        return Restored(image, low, self.role.matrix(index, self._size))
+        return Restored(image, low, self.presence.matrix(index, self._size))
 
     def _crops(self, start: int) -> Numbered:
-        for index in range(start, self.role.stop):
-            self._lows[index] = self.role.low(index, self._feed.image(index), self._size)
+        for index in range(start, self.presence.stop):
+            self._lows[index] = self.presence.low(index, self._feed.image(index), self._size)
             yield index, self._lows[index]
 
 

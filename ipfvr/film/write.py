@@ -10,15 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from tqdm import tqdm
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import reason_of
+from ipfvr.core.messages import progress_bar
 from ipfvr.core.options import Config
 from ipfvr.film.analysis import Analysis
 from ipfvr.film.job import Job
-from ipfvr.film.loaded_people import LoadedPeople
 from ipfvr.film.parts import Parts
+from ipfvr.film.people import LoadedPeople
 from ipfvr.film.source import colours_of
 from ipfvr.film.stream import Canvas, FilmStream, Frames, Square
 from ipfvr.video.mux import Extras, join
@@ -42,13 +42,12 @@ def write_parts(
     analysis: Analysis,
     loaded: LoadedPeople,
     parts: Parts,
-    quiet: bool,
     shown: Collection[int] = (),
 ) -> int | None:
     """Restore what is not there yet.
 
     Args:
-        job, config, analysis, loaded, parts, quiet: the job.
+        job, config, analysis, loaded, parts: the job.
         shown: frames of the source that are kept in ``parts``, to be shown beside the restored ones.
 
     Returns:
@@ -59,11 +58,10 @@ def write_parts(
     if not missing:
         return plan.stop
     start = missing[0][0]
-    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
-    canvas = canvas_for(job, config, reader)
+    steps, canvas = loaded.steps, canvas_for(job, config, reader)
     aspect = Fraction(1) if job.square else reader.info.sample_aspect_ratio
-    with tqdm(total=plan.clips(config) * steps, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        stream = FilmStream(reader, plan, loaded.restorers, canvas, config, start, bar.update, parts.memories(start))
+    with progress_bar(plan.clips(config) * steps, "restoring", "step") as bar:
+        stream = FilmStream(reader, plan, loaded.people, canvas, config, start, bar.update, parts.memories(start))
         bar.update(bar.total - stream.clips * steps)
         for a, b in missing:
             times = []
@@ -90,11 +88,11 @@ def write_parts(
     return None if start == plan.start else start
 
 
-def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeople, photo: Photo, quiet: bool) -> None:
+def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeople, photo: Photo) -> None:
     """Restore a picture and write it.
 
     Args:
-        job, config, analysis, loaded, quiet: the job.
+        job, config, analysis, loaded: the job.
         photo: its source.
 
     Raises:
@@ -102,11 +100,9 @@ def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeop
     """
     if not 1 <= config.video.quality <= 100:
         raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
-    steps = max((restorer.steps for restorer in loaded.restorers.values()), default=0)
     canvas = canvas_for(job, config, photo)
-    total = analysis.plan.clips(config) * steps
-    with tqdm(total=total, desc="restoring", unit="step", disable=quiet, leave=False) as bar:
-        image, _ = FilmStream(photo, analysis.plan, loaded.restorers, canvas, config, 0, bar.update).next()
+    with progress_bar(analysis.plan.clips(config) * loaded.steps, "restoring", "step") as bar:
+        image, _ = FilmStream(photo, analysis.plan, loaded.people, canvas, config, 0, bar.update).next()
     photo.write(job.output, image, config.video.quality, NOTE, job.square)
 
 

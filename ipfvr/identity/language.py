@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 
+from ipfvr.core.choices import Composers
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import PromptConfig
 
@@ -31,17 +32,17 @@ def rewrite(sentence: str, phrases: Sequence[str], settings: PromptConfig) -> tu
         The answer and an empty string; or an empty string and why there is no answer that can be used.
 
     Raises:
-        UserError: ``compose`` is neither ``transformers`` nor ``openai``, or has no model or address.
+        UserError: there is no model, or no address for ``openai``.
     """
     task = _TASK.format(words=", ".join(phrases), sentence=sentence)
-    if settings.compose not in ("transformers", "openai"):
-        raise UserError(f"prompt.compose '{settings.compose}' is unknown: use template, transformers or openai")
     if not settings.model:
         raise UserError(f"prompt.compose={settings.compose} needs prompt.model: a folder, or a model's name")
-    if settings.compose == "openai" and not settings.address:
+    if settings.compose == Composers.openai and not settings.address:
         raise UserError("prompt.compose=openai needs prompt.address, such as http://127.0.0.1:8000/v1")
     try:
-        answer = _ask_local(task, settings) if settings.compose == "transformers" else _ask_address(task, settings)
+        answer = (
+            _ask_local(task, settings) if settings.compose == Composers.transformers else _ask_address(task, settings)
+        )
     # Whatever goes wrong inside somebody's model or server, the template is there.
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, HTTPException) as error:
         reason = (str(error).splitlines() or [""])[0]

@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ipfvr.core.choices import Autoencoders, Statistics
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import RewardConfig
 from ipfvr.faces.align import warp_faces
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.vae import LatentCodec
-
-STATISTICS = ("detach", "literal")
 
 Rewards = Callable[[Tensor, int], Tensor]  # latents (n, C, h, w) of the frames from a first one on -> their r_f (n,)
 
@@ -50,13 +49,11 @@ def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float
         A_f (..., F).
 
     Raises:
-        UserError: an unknown name of the statistics, or epsilon not above 0.
+        UserError: epsilon is not above 0.
     """
-    if statistics not in STATISTICS:
-        raise UserError(f"reward.statistics '{statistics}' is unknown: use {' or '.join(STATISTICS)}")
     if epsilon <= 0:
         raise UserError(f"reward.epsilon is {epsilon}; it must be above 0")
-    over = rewards if statistics == "literal" else rewards.detach()
+    over = rewards if Statistics(statistics) == Statistics.literal else rewards.detach()
     mean = over.mean(-1, keepdim=True)
     deviation = (over.var(-1, correction=0, keepdim=True) + epsilon**2).sqrt()
     return (rewards - mean) / deviation
@@ -142,7 +139,7 @@ def clip_feedback(
 
 def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
     """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all with ``literal`` statistics, else the suffix."""
-    if config.statistics == "literal":
+    if config.statistics == Statistics.literal:
         return range(frames)
     return range(frame, frames) if config.gamma else range(frame, frame + 1)
 
@@ -242,7 +239,7 @@ class FaceRewards(nn.Module):
     @property
     def alone(self) -> bool:
         """Whether a frame's r_f depends on its own latents alone."""
-        return self.codec.config.kind != "temporal"
+        return self.codec.config.kind != Autoencoders.temporal
 
     def of_clip(self, landmarks: Tensor) -> Rewards:
         """The map from latents to r_f for a clip whose faces' landmarks are (F, 5, 2), pixels, found beforehand."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
+from ipfvr.core.choices import Composers
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, PromptConfig
 from ipfvr.identity.attributes import EMOTION_WORDS, WORDS, compose_sentence, false_words, person_words
@@ -151,7 +152,7 @@ def compose(description: Description, config: Config) -> Prompts:
     said, good = _fit(true, quality, lambda names, words: fits(_join([sentence(names), *words])))
     denied, bad_left = _fit(false, bad, lambda names, words: fits(_join([*(denials[n] for n in names), *words])))
     notes, first = list(description.notes), sentence(said)
-    if settings.compose != "template":
+    if settings.compose != Composers.template:
         looks = EMOTION_WORDS.get(description.emotion, description.emotion)
         phrases = [person_words(person), *(WORDS[n][1] for n in said), looks, *description.actions, description.text]
         answer, reason = rewrite(first, [p for p in phrases if p], settings)

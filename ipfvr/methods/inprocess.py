@@ -15,16 +15,14 @@ from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frame, resize_frames
 from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.faces.detect import Detector, make_detector
-from ipfvr.faces.reference import aligned_reference
-from ipfvr.identity.face2text import with_words
+from ipfvr.faces.reference import aligned_reference, middle_square
 from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.person import PersonRestorer, expression_frames, prepare_person
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_image
 from ipfvr.weights.needs import absent, needed_parts
-
-EXPRESSIONS = 5  # frames of a clip in which the expression is read
 
 
 class Bicubic:
@@ -87,55 +85,45 @@ class Ours:
         if not self.personal:
             case = replace(case, references=(), lora=None, prompt=None)
         low = np.stack(list(low_frames(case)))
-        restorer = self._load(case)
-        faces = [self._reference(path) for path in case.references]
-        notes = self._show(restorer, case, faces, low)
-        windows = plan_windows([(0, len(low))], restorer.config)
-        frames = (frame for _, frame in restorer.restore_stream(enumerate(low), windows))
+        person = self.person(case, low)
+        windows = plan_windows([(0, len(low))], person.config)
+        frames = (frame for _, frame in person.restore_stream(enumerate(low), windows, seed=case.seed))
         write_frames(frames, case, output)
+        notes = person.notes + person.asides + person.restorer.left_out(person.conditions)
+        if case.references and not person.conditions.references:
+            notes.append("without weights.adapter the reference is not seen")
         seconds, command = time.perf_counter() - began, command_line(self.name, case, output)
-        return Report(seconds, len(low), tuple(notes + restorer.notes), dict(restorer.files), command)
+        return Report(seconds, len(low), tuple(notes), person.files, command)
 
-    def _load(self, case: Case) -> Restorer:
+    def person(self, case: Case, low: np.ndarray) -> PersonRestorer:
+        """What restores the person of a case, with the references, the LoRA and the words that the case has.
+
+        Args:
+            case: names references, LoRA and words.
+            low: (F, h, h, 3) its frames, in which the expression is read.
+        """
+        describe = self.config.prompt.describe
+        references = [self._reference(path) for path in case.references]
+        by_hand = read_prompt(case.prompt) if case.prompt is not None and describe else None
+        seen: list[np.ndarray] = []
+        if references and describe:
+            seen = list(resize_frames(low[expression_frames(range(len(low)))], case.size))
+        return prepare_person(self._restorer_for(case), references, by_hand, seen)
+
+    def _restorer_for(self, case: Case) -> Restorer:
         lora = str(case.lora) if case.lora is not None else self.config.weights.lora
         if self._restorer is None or self._restorer.config.weights.lora != lora:
             self._restorer = None  # before the next is made: two need not fit
             self._restorer = Restorer(replace(self.config, weights=replace(self.config.weights, lora=lora)))
-        self._restorer.config = replace(self._restorer.config, seed=case.seed)
         return self._restorer
-
-    def _show(self, restorer: Restorer, case: Case, faces: list[np.ndarray], low: np.ndarray) -> list[str]:
-        """Give the restorer the case's words and pictures; what was not used, a line each."""
-        by_hand = read_prompt(case.prompt) if case.prompt is not None and self.config.prompt.describe else None
-        seen: list[np.ndarray] = []
-        if faces and self.config.prompt.describe:
-            picks = sorted(set(np.linspace(0, len(low) - 1, EXPRESSIONS).round().astype(int).tolist()))
-            seen = list(resize_frames(low[picks], case.size))
-        spoken, record = with_words(self.config, faces, by_hand, seen)
-        restorer.say(spoken.prompt)
-        restorer.files.update(record.get("files", {}))
-        said = [*record.get("notes", ()), *record.get("asides", ())]
-        if not faces:
-            restorer.show_nobody()
-            return said
-        used = restorer.show_references(faces) is not None
-        return [*said, *([] if used else ["without weights.adapter the reference is not seen"])]
 
     def _reference(self, path: Path) -> np.ndarray:
         if self._detector is None:
             self._detector = make_detector(self.config.faces)
         image, size = read_image(path), self.config.video.size
         if not self.config.faces.align_references:
-            return squared(image, size)
+            return middle_square(image, size)
         return aligned_reference(image, self._detector, size, path)
-
-
-def squared(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a picture, resized to (size, size, 3): a reference that nobody has aligned."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return resize_frame(image[top : top + side, left : left + side], size, size)
 
 
 def base_config(config: Config) -> Config:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ipfvr.core.errors import UserError
-from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, ProgramConfig
 from ipfvr.core.readers import CLIP, read_by
 from ipfvr.methods.description import PROGRAMS, Description, read_description
-from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.needs import WORDS, needed_parts
-from ipfvr.weights.registry import find, locate
+from ipfvr.weights.needs import WORDS, digest_of, needed_parts
 
 VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
 OWN = ("bicubic", "ipfvr", "venhancer")
+IMPERSONAL = ("bicubic", "venhancer")  # those of them that look at nothing of the person
 
 
 def method_settings(name: str, config: Config) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def method_settings(name: str, config: Config) -> dict[str, Any]:
         return {
             "method": name,
             "options": read_by(CLIP, config),
-            "weights": {part: digest(config, part) for part in (*needed_parts(config), *WORDS)},
+            "weights": digests(config, (*needed_parts(config), *(() if name in IMPERSONAL else WORDS))),
         }
     from ipfvr.methods.catalogue import make_method
 
@@ -60,12 +58,6 @@ def program_folder(name: str, settings: ProgramConfig) -> Path | None:
     return Path(root).expanduser().resolve() / name if root and (Path(root) / name).is_dir() else None
 
 
-def digest(config: Config, part: str) -> str:
-    """SHA-256 of what ``weights.<part>`` names; of a file that is not there, a word that says so."""
-    name = getattr(config.weights, part)
-    entry = ENTRIES.get(name)
-    try:
-        path = (find(entry) if entry is not None else locate(name)) if name else None
-    except UserError:
-        path = None
-    return sha256(path) if path is not None else f"missing {name}" if name else ""
+def digests(config: Config, parts: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of what ``config.weights`` names, by part: see :func:`ipfvr.weights.needs.digest_of`."""
+    return {part: digest_of(getattr(config.weights, part)) for part in parts}

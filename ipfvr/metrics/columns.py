@@ -28,6 +28,8 @@ _INFOS = (
     MetricInfo("other_jump", "jump elsewhere", False, 0, None, "x 1e-2", 3, _OWN),
 )
 COLUMNS = {info.key: info for info in _INFOS}
+# What a recogniser's cosines make.
+LIKENESS = ("ids_gt", "ids_ref", "sigma_ids_gt", "sigma_ids_ref", "drift", "abs_drift", "border_jump", "other_jump")
 
 
 def labelled(key: str, network: str = "", licence: str = "", by: str = "") -> MetricInfo:

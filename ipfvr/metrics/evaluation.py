@@ -53,6 +53,7 @@ class ClipScores:
         visible: mean share of pixels that E_warp counts; None without E_warp.
         landmarks: frames whose landmarks were ``detected``, taken from the ``template``, or had ``no face``.
         resized_from: (width, height) of the prediction where it was resized to the ground truth.
+        person: who is in it, as far as that was said; empty: somebody who is in no other clip.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ClipScores:
     visible: float | None = None
     landmarks: dict[str, int] = field(default_factory=dict)
     resized_from: tuple[int, int] | None = None
+    person: str = ""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How numbers were made: averages and intervals over clips, the protocol in words, and the printed table."""
+"""How numbers were made: averages and intervals over people, the protocol in words, and the printed table."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from ipfvr.metrics.perceptual import KINDS
 
 
 def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
-    """Means over clips by metric key; None where no clip has a number."""
-    return {key: summary_of([row.scores[key] for row in rows]) for key in rows[0].scores}
+    """Means over people by metric key; None where no clip has a number. Who is not named is another person."""
+    people = [row.person or f"clip {number}" for number, row in enumerate(rows)]
+    return {
+        key: summary_of((person, row.scores[key]) for person, row in zip(people, rows, strict=True))
+        for key in rows[0].scores
+    }
 
 
 def protocol(
@@ -39,8 +43,7 @@ def protocol(
         else f"prediction to ground truth in {len(resized)} of {len(rows)} clips ("
         + ", ".join(sorted({f"{'x'.join(map(str, r.resized_from))} to {r.width}x{r.height}" for r in resized}))
         + "), bicubic, antialiased where it shrinks, rounded to 8 bits",
-        "means": "over the frames of a clip, then over clips; "
-        + f"intervals: {CONFIDENCE:.0%} percentile bootstrap over clips, {RESAMPLES} resamples, seed 0",
+        "means": _means_line(rows),
         "psnr": f"error over R, G and B in [0, 1]; equal frames count as {PSNR_LIMIT:.0f} dB",
         "ssim": f"mean over R, G and B; Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, border left out",
         "ids": _ids_line(rows, scorer),
@@ -56,6 +59,17 @@ def protocol(
         shown = ", ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} pictures"
         lines["reference"] = f"{shown}; of several pictures of one person the mean embedding"
     return lines
+
+
+def _means_line(rows: Sequence[ClipScores]) -> str:
+    unnamed = sum(not row.person for row in rows)
+    people = len({row.person for row in rows if row.person}) + unnamed
+    line = (
+        "over the frames of a clip, over the clips of a person, then over people, who count the same; intervals: "
+        f"{CONFIDENCE:.0%} two-level bootstrap over people, then their clips ({people} and {len(rows)} here), "
+        f"{RESAMPLES} resamples, seed 0"
+    )
+    return line + (f"; who is in {unnamed} of the clips was not said: each is taken for another person" * bool(unnamed))
 
 
 def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
@@ -108,7 +122,7 @@ def _perceptual_line(key: str, scorer: Scorer) -> str:
 
 
 def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> str:
-    """A row a clip, then the mean and, for two clips or more, its interval; 'n/a' where there is no number."""
+    """A row a clip, then the mean over people and, for two people or more, its interval; 'n/a': there is no number."""
     summaries = summarise(rows)
     table = [["clip", "frames", *(info.heading for info in infos.values())]]
     for row in rows:

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ipfvr.core.choices import Projections
 from ipfvr.core.errors import UserError
 from ipfvr.models.checkpoints import check_weights, read_weights
 from ipfvr.models.image_prompt import ImagePrompt
@@ -88,7 +89,7 @@ def _made_for(prompt: ImagePrompt) -> dict[str, object]:
 
 
 def _without_effect(prompt: ImagePrompt) -> set[str]:
-    return _NOT_WEIGHTS | (_RESAMPLERS if prompt.config.projection == "patches" else set())
+    return _NOT_WEIGHTS | (_RESAMPLERS if prompt.config.projection == Projections.patches else set())
 
 
 def _check_header(path: Path, prompt: ImagePrompt) -> None:

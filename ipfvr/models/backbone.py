@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ipfvr.core.choices import PromptSources
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.options import Config
@@ -21,7 +22,7 @@ from ipfvr.models.image import ImageEncoder
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser, fitting_latent_size
-from ipfvr.models.vae import LatentCodec
+from ipfvr.models.vae import LatentCodec, pixels_per_latent
 from ipfvr.weights.registry import locate
 
 
@@ -30,8 +31,7 @@ def make_codec(config: Config) -> LatentCodec:
 
     Frames of ``video.size`` are padded to what the denoiser takes: 720 x 720 to 720 x 768 for VEnhancer's.
     """
-    codec = LatentCodec(config.vae)
-    codec.padding = frame_padding(config, codec.factor)
+    codec = LatentCodec(config.vae, frame_padding(config, pixels_per_latent(config.vae)))
     if config.weights.vae:
         load_module(codec.vae, locate(config.weights.vae))
     return _frozen(codec)
@@ -84,9 +84,9 @@ def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | 
         UserError: an option without meaning, weights that are not there or do not fit.
     """
     section, sampler = config.image_prompt, config.sampler
-    if section.source == "none":
+    if section.source == PromptSources.none:
         return None
-    with_look, with_recogniser = SOURCES.get(section.source, (False, False))
+    with_look, with_recogniser = SOURCES[section.source]
     if with_recogniser and not config.weights.face_encoder:
         raise UserError(f"image_prompt.source {section.source} needs weights.face_encoder, such as mini/dlib")
     prompt = ImagePrompt(

@@ -238,6 +238,7 @@ class Trunk(nn.Module):
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = config.gradient_checkpointing
         width = config.width
         self.step_embedding = NumberEmbedding(width, 4 * width)
         self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
@@ -269,7 +270,7 @@ class Trunk(nn.Module):
 
     def run(self, block: Callable[..., Tensor], *args: object) -> Tensor:
         """Run a block or a part of one, without keeping its activations where gradient checkpointing is on."""
-        if self.config.gradient_checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ipfvr.core.choices import Projections, PromptSources, SeveralReferences
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import ImagePromptConfig
 from ipfvr.faces.align import ARCFACE_SIZE, face_template, warp_faces
@@ -34,7 +35,13 @@ from ipfvr.models.image import ImageEncoder
 
 _PLACE_LAYERS = 2  # residual layers of a place projection
 # Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
-SOURCES = {"clip": (True, False), "recogniser": (False, True), "both": (True, True), "appearance": (True, True)}
+SOURCES = {
+    PromptSources.none: (False, False),
+    PromptSources.clip: (True, False),
+    PromptSources.recogniser: (False, True),
+    PromptSources.both: (True, True),
+    PromptSources.appearance: (True, True),
+}
 
 
 class LinearProjection(nn.Module):
@@ -179,23 +186,21 @@ class ImagePrompt(nn.Module):
         self, config: ImagePromptConfig, image: ImageEncoder | AppearanceEncoder | None, recogniser: Recogniser | None
     ) -> None:
         super().__init__()
-        if (image is not None, recogniser is not None) != SOURCES.get(config.source):
-            raise UserError(f"image_prompt.source '{config.source}' is unknown: use {', '.join(SOURCES)} or none")
-        if isinstance(image, AppearanceEncoder) and (config.projection != "patches" or config.train_encoder):
+        if (image is not None, recogniser is not None) != SOURCES[config.source]:
+            raise ValueError(f"these are not the encoders of image_prompt.source {config.source}")
+        if isinstance(image, AppearanceEncoder) and (config.projection != Projections.patches or config.train_encoder):
             raise UserError(
                 "image_prompt.source appearance needs image_prompt.projection=patches and train_encoder=false"
             )
-        if config.references not in ("concat", "mean"):
-            raise UserError(f"image_prompt.references '{config.references}' is unknown: use concat or mean")
         self.config, self.image, self.recogniser = config, image, recogniser
         self.image_proj: nn.Module | None = None
         self.face_proj: nn.Module | None = None
         embedding = _embedding_width(recogniser) if recogniser is not None else 0
-        if config.projection == "linear":
+        if config.projection == Projections.linear:
             vector = (image.config.projection if image is not None else 0) + embedding
             self.image_proj = LinearProjection(vector, config.tokens, config.width)
-        elif config.projection in ("resampler", "patches"):
-            if image is not None and config.projection == "patches":
+        else:
+            if image is not None and config.projection == Projections.patches:
                 self.image_proj = (
                     PlaceProjection(image.width, config.width, image.states)
                     if isinstance(image, AppearanceEncoder)
@@ -205,10 +210,6 @@ class ImagePrompt(nn.Module):
                 self.image_proj = Resampler(image.width, config)
             if recogniser is not None:
                 self.face_proj = FaceTokens(embedding, config.face_tokens, config.width)
-        else:
-            raise UserError(
-                f"image_prompt.projection '{config.projection}' is unknown: use linear, resampler or patches"
-            )
 
     @property
     def count(self) -> int:
@@ -232,7 +233,9 @@ class ImagePrompt(nn.Module):
         found = []
         if self.image is not None:
             with torch.set_grad_enabled(self.config.train_encoder and torch.is_grad_enabled()):
-                found.append(self.image.project(faces) if self.config.projection == "linear" else self.image(faces))
+                found.append(
+                    self.image.project(faces) if self.config.projection == Projections.linear else self.image(faces)
+                )
         if self.recogniser is not None:
             landmarks = face_template(faces.shape[-1])[None].repeat(len(faces), 0)
             with torch.no_grad():
@@ -250,13 +253,13 @@ class ImagePrompt(nn.Module):
         Returns:
             (B, R * N, width), with ``references: mean`` (B, N, width); N is :attr:`count`.
         """
-        if self.config.projection == "linear":
+        if self.config.projection == Projections.linear:
             tokens = self.image_proj(torch.cat([*features], 1))
         else:
             projections = [p for p in (self.image_proj, self.face_proj) if p is not None]
             tokens = torch.cat([p(f) for p, f in zip(projections, features, strict=True)], 1)
         people = tokens.unflatten(0, (-1, references))
-        return people.mean(1) if self.config.references == "mean" else people.flatten(1, 2)
+        return people.mean(1) if self.config.references == SeveralReferences.mean else people.flatten(1, 2)
 
     def nobody(self) -> Tensor:
         """Image tokens of no picture, (1, N, width): what the projection makes of features that are zero."""

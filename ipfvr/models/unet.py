@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from ipfvr.core.options import DenoiserConfig
 from ipfvr.models.attention import ImagePromptProcessor, TextAndImage
 from ipfvr.models.blocks import Context, Stem, Trunk, VideoBlock, zero_module
 from ipfvr.models.controlnet import VideoControlNet
+from ipfvr.models.pretrained import PretrainedNetwork
 
 
 class VideoUNet(Trunk):
@@ -129,22 +130,36 @@ class Stems(NamedTuple):
     controlnet: Stem
 
 
-class VideoDenoiser(nn.Module):
+class VideoDenoiser(PretrainedNetwork):
     """U-Net and ControlNet together: v of a noisy latent, given its low-quality key frames.
 
     Args:
         config: sizes.
     """
 
+    section = DenoiserConfig
+    _supports_gradient_checkpointing = True
+    # Modules that are always called as a whole, so that weights which wait elsewhere can be fetched for the call.
+    _no_split_modules = ("ResnetBlock2D", "TemporalConvolution", "SpatialTransformer", "TemporalTransformer")
+
     def __init__(self, config: DenoiserConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
+        self.gradient_checkpointing = config.gradient_checkpointing  # diffusers looks for a switch of this name
         self.unet = VideoUNet(config)
         self.controlnet = VideoControlNet(config)
+
+    @classmethod
+    def of_config(cls, sizes: DenoiserConfig, values: dict[str, Any]) -> Self:
+        """The denoiser of these sizes, with the image prompt's layers where it was saved with them."""
+        denoiser = cls(sizes)
+        if values.get("image_prompt_width"):
+            denoiser.add_image_prompt(values["image_prompt_width"])
+        return denoiser
 
     def add_image_prompt(self, width: int) -> None:
         """Give the U-Net Eq. 4's second term; see :meth:`VideoUNet.add_image_prompt`."""
         self.unet.add_image_prompt(width)
+        self.register_to_config(image_prompt_width=width)
 
     def set_image_scale(self, scale: float | Sequence[float], shares: Tensor | None = None) -> None:
         """Set lambda of Eq. 4; see :meth:`VideoUNet.set_image_scale`."""

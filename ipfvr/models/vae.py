@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.core.choices import Autoencoders
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import VAEConfig
+from ipfvr.models.pretrained import PretrainedNetwork
 
 
-class LatentCodec(nn.Module):
+class LatentCodec(PretrainedNetwork):
     """Pixels (F, 3, H, W) in [-1, 1] to scaled latents (F, C, h, w) and back.
 
     ``patch_size`` p > 1 rearranges p x p pixels into channels before the network and back after it
@@ -24,9 +28,10 @@ class LatentCodec(nn.Module):
             repeated, before they are encoded, and which are cut off what is decoded: the sizes that the denoiser takes.
     """
 
+    section = VAEConfig
+
     def __init__(self, config: VAEConfig, padding: tuple[int, int] = (0, 0)) -> None:
-        super().__init__()
-        self.config, self.padding = config, padding
+        super().__init__(config, padding=list(padding))
         depth = 3 * config.patch_size**2
         sizes = {
             "in_channels": depth,
@@ -37,25 +42,33 @@ class LatentCodec(nn.Module):
             "scaling_factor": config.scaling_factor,
             "down_block_types": ("DownEncoderBlock2D",) * len(config.block_out_channels),
         }
-        if config.kind == "kl":
+        if config.kind == Autoencoders.kl:
             self.vae = AutoencoderKL(
                 **sizes,
                 up_block_types=("UpDecoderBlock2D",) * len(config.block_out_channels),
                 norm_num_groups=config.norm_groups,
                 mid_block_add_attention=config.mid_attention,
             )
-        elif config.kind == "temporal":
-            self.vae = AutoencoderKLTemporalDecoder(**sizes)
         else:
-            raise UserError(f"vae.kind '{config.kind}' is unknown: use kl or temporal")
+            self.vae = AutoencoderKLTemporalDecoder(**sizes)
         if not config.output_norm:
             for half in (self.vae.encoder, self.vae.decoder):
                 half.conv_norm_out, half.conv_act = nn.Identity(), nn.Identity()
 
+    @classmethod
+    def of_config(cls, sizes: VAEConfig, values: dict[str, Any]) -> Self:
+        """The codec of these sizes and the padding that it was saved with."""
+        return cls(sizes, tuple(values["padding"]))
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Rows and columns that frames are padded by, see the class."""
+        return tuple(self.config.padding)
+
     @property
     def factor(self) -> int:
         """How many pixels one latent position covers on a side."""
-        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+        return pixels_per_latent(self.config)
 
     def encode(self, pixels: Tensor, noise: float = 0.0) -> Tensor:
         """Latents of frames: the posterior's mean, scaled.
@@ -80,7 +93,7 @@ class LatentCodec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of scaled latents (F, C, h, w): (F, 3, H, W), about [-1, 1], not clipped."""
         latents = latents / self.config.scaling_factor
-        if self.config.kind == "temporal":
+        if self.config.kind == Autoencoders.temporal:
             parts = [self.vae.decode(p, num_frames=len(p)).sample for p in latents.split(self.config.frames_per_chunk)]
         else:
             parts = [self.vae.decode(p).sample for p in latents.split(self.config.frames_per_chunk)]
@@ -89,6 +102,11 @@ class LatentCodec(nn.Module):
             pixels = functional.pixel_shuffle(pixels, self.config.patch_size)
         rows, columns = self.padding
         return pixels[..., : pixels.shape[-2] - rows, : pixels.shape[-1] - columns]
+
+
+def pixels_per_latent(config: VAEConfig) -> int:
+    """How many pixels one latent position covers on a side."""
+    return config.patch_size * 2 ** (len(config.block_out_channels) - 1)
 
 
 def start_from_principal_components(codec: LatentCodec, pictures: Tensor) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ipfvr.core.errors import UserError, run_verb
-from ipfvr.metrics.columns import COLUMNS
-from ipfvr.report.tables import conclusions, footnotes, markdown_table
+from ipfvr.report.sentences import conclusions
+from ipfvr.report.tables import footnotes, markdown_table
 from ipfvr.study.results import Results
 
 PROJECT = "ipfvr"
@@ -26,10 +26,15 @@ def dashboard(results: Results) -> dict[str, Any]:
     ``media``. Every metric that they name is one that :func:`ipfvr.report.wandb_log.log_cell` logs.
     """
     scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
-    bars = [{"kind": "bars", "title": COLUMNS[key].heading, "metrics": [key]} for key in scored]
+    bars = [{"kind": "bars", "title": results.label(key).heading, "metrics": [key]} for key in scored]
     framed = sorted({key for cell in results.cells for key in cell["per_frame"]} & set(results.columns))
     lines = [
-        {"kind": "lines", "title": f"{COLUMNS[key].title} over frames", "x": "frame", "metrics": [f"frames/{key}"]}
+        {
+            "kind": "lines",
+            "title": f"{results.label(key).title} over frames",
+            "x": "frame",
+            "metrics": [f"frames/{key}"],
+        }
         for key in framed
     ]
     clips = list(dict.fromkeys(cell["clip"] for cell in results.cells))

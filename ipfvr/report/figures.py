@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ipfvr.metrics.columns import COLUMNS
 from ipfvr.report.plots import heat_map, line_plot
 from ipfvr.study.cells import Store
 from ipfvr.study.plan import Arm, Clip, clip_borders, sharp_folder
-from ipfvr.study.results import Results, over_seeds
+from ipfvr.study.results import Results
 from ipfvr.study.schema import Study, grid_name
 from ipfvr.video.reader import read_image
 from ipfvr.video.strips import strip
@@ -88,7 +87,7 @@ def _over_frames(study: Study, results: Results) -> dict[str, np.ndarray]:
     video = study.config().video
     marks = clip_borders(study.limits.frames, video.clip_frames, video.overlap)
     title = f"{clip}, seed {seed}; dotted: borders of clips"
-    return {"IDS over frames": line_plot(lines, title, "frame", COLUMNS[key].title, marks)}
+    return {"IDS over frames": line_plot(lines, title, "frame", results.label(key).title, marks)}
 
 
 def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
@@ -102,8 +101,10 @@ def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
             if any(v is not None for v in values):
                 lines[row] = values
         if lines:
-            title = f"{COLUMNS[key].title} by degradation: " + ", ".join(f"{i} {v}" for i, v in enumerate(levels))
-            found[f"{COLUMNS[key].title} over levels"] = line_plot(lines, title, "level", COLUMNS[key].title)
+            title = f"{results.label(key).title} by degradation: " + ", ".join(f"{i} {v}" for i, v in enumerate(levels))
+            found[f"{results.label(key).title} over levels"] = line_plot(
+                lines, title, "level", results.label(key).title
+            )
     return found
 
 
@@ -113,21 +114,18 @@ def _over_grid(study: Study, results: Results) -> dict[str, np.ndarray]:
     if len(experiment.grid) != 2:
         return {}
     (down, across), names = experiment.grid.values(), [key.rpartition(".")[2] for key in experiment.grid]
-    by_row: dict[str, list] = {}
-    for cell in results.cells:
-        by_row.setdefault(cell["row"], []).append(cell)
+    by_row = {line.row: line.summaries for line in results.lines if line.level == experiment.levels[0]}
     for key in results.columns:
         values = np.full((len(down), len(across)), np.nan)
         for r, a in enumerate(down):
             for c, b in enumerate(across):
-                rows = over_seeds(by_row.get(grid_name(experiment, (a, b)), []), [key]).values()
-                there = [row[key] for row in rows if row[key] is not None]
-                values[r, c] = np.mean(there) if there else np.nan
+                summary = by_row.get(grid_name(experiment, (a, b)), {}).get(key)
+                values[r, c] = summary.mean if summary else np.nan
         if np.isfinite(values).any():
             labels = [f"{v:g}" for v in down], [f"{v:g}" for v in across]
-            info = COLUMNS[key]
+            info = results.label(key)
             found[f"{info.title} over the weights"] = heat_map(
-                values, *labels, f"{info.title}, mean over clips", (names[0], names[1]), info.digits
+                values, *labels, f"{info.title}, mean over people", (names[0], names[1]), info.digits
             )
     return found
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ipfvr.report.html import before_and_after, bullets, definitions, document, photo
+from ipfvr.report.html import render
 
 NOBODY = "others"  # the report's name of those who were restored though nobody had named them
 _SHOWN = 12  # stretches of frames that are listed
@@ -54,29 +53,19 @@ def restored_page(report: Mapping[str, Any], pictures: Pictures) -> str:
         report: what :func:`ipfvr.film.run.restore` writes as JSON: every number of the page is one of its.
         pictures: of the same run.
     """
-    name = Path(report["output"]).name
-    people = report["people"]
-    parts = [
-        f"<h1>{escape(name)}: before and after</h1>",
-        f"<p class=lead>{escape(_lead(report))}</p>",
-        "<h2>Frames</h2>" if pictures.frames else "",
-        "<p>Drag over a frame, or move its slider with the arrow keys.</p>" if pictures.frames else "",
-        "<div class=frames>",
-        *(before_and_after(n, pair.title, pair.before, pair.after) for n, pair in enumerate(pictures.frames)),
-        "</div>",
-        "<h2>People</h2>",
-        *(_person(who, found, report, pictures) for who, found in people.items()),
-        "" if people else "<p>No face was restored.</p>",
-        "<h2>What was left out, and why</h2>",
-        definitions(left_out(report)),
-        "<h2>Notes</h2>" + bullets(report["notes"]) if report["notes"] else "",
-        "<h2>How to repeat it</h2>",
-        f"<pre>{escape(report['command'])}</pre>",
-        definitions(_made_by(report)),
-        "<details><summary>All settings</summary>",
-        f"<pre>{escape(json.dumps(report['configuration'], indent=2))}</pre></details>",
-    ]
-    return document(f"{name}: before and after", parts)
+    name, settings = Path(report["output"]).name, json.dumps(report["configuration"], indent=2)
+    return render(
+        "restored.html",
+        title=f"{name}: before and after",
+        lead=_lead(report),
+        frames=pictures.frames,
+        people=[_person(who, found, report, pictures) for who, found in report["people"].items()],
+        left_out=left_out(report),
+        notes=report["notes"],
+        command=report["command"],
+        made_by=_made_by(report),
+        settings=settings,
+    )
 
 
 def batch_page(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -86,16 +75,9 @@ def batch_page(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: of each file ``file``, ``status``, ``frames``, ``restored``, ``seconds``, ``error``, and ``page``: the
             address of its page, relative to this one; empty: it has none.
     """
-    lines = []
-    for row in rows:
-        name = escape(Path(row["file"]).name)
-        linked = f'<a href="{escape(row["page"])}">{name}</a>' if row["page"] else name
-        cells = [escape(str(row[key])) for key in ("status", "frames", "restored", "seconds", "error")]
-        lines.append(f"<tr><th>{linked}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{cell}</th>" for cell in ("file", "status", "frames", "restored", "seconds", "error"))
-    title = f"{len(rows)} restored files"
-    table = f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
-    return document(title, [f"<h1>{escape(title)}</h1>", table])
+    named = [{**row, "name": Path(row["file"]).name} for row in rows]
+    columns = ("status", "frames", "restored", "seconds", "error")
+    return render("batch.html", title=f"{len(rows)} restored files", rows=named, columns=columns)
 
 
 def left_out(report: Mapping[str, Any]) -> dict[str, str]:
@@ -127,28 +109,16 @@ def _lead(report: Mapping[str, Any]) -> str:
     return f"{made}: {report['restored']} of {report['frames']} frames have a restored face."
 
 
-def _person(who: str, found: Mapping[str, Any], report: Mapping[str, Any], pictures: Pictures) -> str:
+def _person(who: str, found: Mapping[str, Any], report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
     name = {"": "The person of the reference", NOBODY: "Faces of nobody that was named"}.get(who, who)
     if who == NOBODY and len(report["people"]) == 1:
         name = "Every face: no reference was given"
-    pairs, references = pictures.faces.get(who, ()), pictures.references.get(who, ())
-    thumb = photo(pairs[0].after, f"{name}, restored", "thumb") if pairs else ""
-    close = [
-        f"<figure class=pair><figcaption>{escape(pair.title)}: left before, right after</figcaption>"
-        + "".join(photo(i, f"{name}, {pair.title}, {w}") for w, i in (("before", pair.before), ("after", pair.after)))
-        + "</figure>"
-        for pair in pairs
-    ]
-    shown = [photo(face, f"{name}, reference picture {n}", "thumb") for n, face in enumerate(references, 1)]
-    return "".join(
-        [
-            f"<section class=person><h3>{escape(name)}</h3>",
-            f"<div class=head>{thumb}{definitions(_facts(found, report, who == NOBODY))}</div>",
-            f"<h4>Reference pictures</h4><div class=row>{''.join(shown)}</div>" if shown else "",
-            f"<h4>The face before and after</h4><div class=pairs>{''.join(close)}</div>" if close else "",
-            "</section>",
-        ]
-    )
+    return {
+        "name": name,
+        "facts": _facts(found, report, who == NOBODY),
+        "faces": pictures.faces.get(who, ()),
+        "references": pictures.references.get(who, ()),
+    }
 
 
 def _facts(found: Mapping[str, Any], report: Mapping[str, Any], nameless: bool) -> dict[str, str]:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ipfvr.metrics.columns import COLUMNS
-from ipfvr.metrics.info import MetricInfo
-from ipfvr.metrics.intervals import CONFIDENCE, Summary
-from ipfvr.study.results import DONE, FAILS, HOLDS, NOT_RUN, OPEN, Difference, Line, Results
+from ipfvr.metrics.intervals import CONFIDENCE
+from ipfvr.report.numbers import interval
+from ipfvr.report.sentences import conclusions, counted
+from ipfvr.study.results import DONE, NOT_RUN, Line, Results
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _TEX |= {character: "\\" + character for character in "&%$#_{}"}
@@ -21,14 +22,14 @@ _SYMBOLS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 def results_json(results: Results) -> dict[str, Any]:
     """Everything, frame by frame, as JSON values."""
     content = asdict(results)
-    content["columns"] = {key: asdict(COLUMNS[key]) for key in results.columns}
+    content["columns"] = {key: asdict(results.label(key)) for key in results.columns}
     content["claims"] = [{"says": says, "differences": [asdict(d) for d in found]} for says, found in results.claims]
     return content
 
 
 def csv_table(results: Results) -> str:
-    """A line a row: mean, ends of the interval, clips and the paper's number for each metric, at full precision."""
-    parts = ("mean", "low", "high", "clips", "paper")
+    """A line a row: mean, ends of the interval, people, clips and the paper's number of each metric, unrounded."""
+    parts = ("mean", "low", "high", "people", "clips", "paper")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = [f"{key}_{part}" for key in results.columns for part in parts]
@@ -37,31 +38,33 @@ def csv_table(results: Results) -> str:
         cells: list[Any] = [line.row, line.level, line.method, line.status, "; ".join(line.reasons)]
         for key in results.columns:
             found = line.summaries[key]
-            cells += [found.mean, found.low, found.high, found.clips] if found else [None] * 4
+            cells += [found.mean, found.low, found.high, found.people, found.clips] if found else [None] * 5
             cells.append(line.paper.get(key))
         writer.writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()
 
 
 def markdown_table(results: Results) -> str:
-    """The table, with footnotes for what is not there, and the conclusions."""
-    notes = footnotes(results)
+    """The table, with footnotes for what is not there, what is folded, and the conclusions."""
+    notes, columns = footnotes(results), shown_columns(results)
     marks = {note: number for number, note in enumerate(notes, 1)}
-    head = ["", *(COLUMNS[key].heading for key in results.columns)]
+    head = ["", *(results.label(key).heading for key in columns)]
     lines = [_row(head), "|---" * len(head) + "|"]
-    for line in results.lines:
+    for line in shown_lines(results):
         cells = [f"{_markdown(line.title)}{_marks(line_notes(line), marks)}"]
-        for key in results.columns:
+        for key in columns:
             cell = cell_text(line, key)
             if line.summaries[key] is None and key in line.missing:
-                cell += _marks([missing_note(key, line.missing[key])], marks)
+                cell += _marks([missing_note(results, key, line.missing[key])], marks)
             cells.append(cell)
         lines.append(_row(cells))
         if line.paper:
-            cells = [_printed(line, key) for key in results.columns]
-            lines.append(_row([f"{_markdown(line.title)}, paper", *cells]))
-    text = f"# {results.title}\n\nPreset {results.preset}. Mean over clips [{CONFIDENCE:.0%} bootstrap interval].\n\n"
-    text += "\n".join(lines) + "\n"
+            printed = [f"{line.paper[key]:g}" if key in line.paper else "" for key in columns]
+            lines.append(_row([f"{_markdown(line.title)}, paper", *printed]))
+    text = f"# {results.title}\n\nPreset {results.preset}. {explanation(results)}\n\n" + "\n".join(lines) + "\n"
+    if away := folded(results):
+        text += f"\nNot here: {', '.join(_markdown(name) for name, _ in away)}.\n\n"
+        text += "\n".join(f"- {_markdown(name)}: {_markdown(why)}" for name, why in away) + "\n"
     if notes:
         text += "\n" + "\n".join(f"{number}. {_markdown(note)}" for note, number in marks.items()) + "\n"
     for sentence in conclusions(results):
@@ -69,34 +72,29 @@ def markdown_table(results: Results) -> str:
     return text
 
 
+def explanation(results: Results) -> str:
+    """What the numbers of the table are: over whom, and what the paper's are for."""
+    people, clips = ({cell[part] for cell in results.cells} for part in ("person", "clip"))
+    text = f"Means over {counted(len(people), len(clips))} [{CONFIDENCE:.0%} interval over people and their clips]."
+    if any(line.paper for line in shown_lines(results)):
+        text += " The paper's numbers are of other people at another size: signs of differences may be compared."
+    return text
+
+
 def latex_table(results: Results) -> str:
     """The table for a paper: needs the package booktabs; the best of each column is bold."""
-    best = {key: _best(results.lines, key) for key in results.columns}
-    lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{l" + "r" * len(results.columns) + "}", r"\toprule"]
-    lines.append(" & ".join(["", *(_tex(COLUMNS[key].heading) for key in results.columns)]) + r" \\")
+    columns = shown_columns(results)
+    best = {key: _best(results.lines, key) for key in columns}
+    lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{l" + "r" * len(columns) + "}", r"\toprule"]
+    lines.append(" & ".join(["", *(_tex(results.label(key).heading) for key in columns)]) + r" \\")
     lines.append(r"\midrule")
-    for line in results.lines:
+    for line in shown_lines(results):
         cells = [_tex(line.title)]
-        for key in results.columns:
+        for key in columns:
             text, found = _tex(cell_text(line, key)), line.summaries[key]
             cells.append(rf"\textbf{{{text}}}" if found is not None and found.mean == best[key] else text)
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def number(value: float | None, info: MetricInfo, sign: str = "") -> str:
-    """A number with the metric's decimals."""
-    return "n/a" if value is None else f"{value:{sign}.{info.digits}f}"
-
-
-def interval(summary: Summary | None, info: MetricInfo, sign: str = "") -> str:
-    """``mean [low, high]``."""
-    if summary is None:
-        return "n/a"
-    text = number(summary.mean, info, sign)
-    if summary.low is None:
-        return text
-    return f"{text} [{number(summary.low, info, sign)}, {number(summary.high, info, sign)}]"
 
 
 def cell_text(line: Line, key: str) -> str:
@@ -106,27 +104,30 @@ def cell_text(line: Line, key: str) -> str:
     return interval(line.summaries[key], COLUMNS[key])
 
 
-def direction(line: Line, key: str) -> str:
-    """Ours against the paper's number: ``better``, ``worse``, ``equal``; empty where one is missing."""
-    ours, theirs, info = line.summaries[key], line.paper.get(key), COLUMNS[key]
-    if ours is None or theirs is None:
-        return ""
-    if number(ours.mean, info) == number(theirs, info):
-        return "equal"
-    return "better" if (ours.mean > theirs) == info.higher_is_better else "worse"
-
-
-def _printed(line: Line, key: str) -> str:
-    """The paper's number and where ours lies."""
-    if key not in line.paper:
-        return ""
-    way = direction(line, key)
-    return f"{line.paper[key]:g}" + (f" (ours: {way})" if way else "")
-
-
-def missing_note(key: str, reason: str) -> str:
+def missing_note(results: Results, key: str, reason: str) -> str:
     """The footnote of a number that is not there."""
-    return f"{COLUMNS[key].title} n/a: {reason}"
+    return f"{results.label(key).title} n/a: {reason}"
+
+
+def shown_lines(results: Results) -> list[Line]:
+    """The rows of the table: those that ran, or crashed."""
+    return [line for line in results.lines if line.status != NOT_RUN]
+
+
+def shown_columns(results: Results) -> list[str]:
+    """The columns of the table: those with a number in some row."""
+    return [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
+
+
+def folded(results: Results) -> list[tuple[str, str]]:
+    """What cannot be had here and is no part of the table: a row or a column, and why, with what would make it run."""
+    found = [(line.title, "; ".join(line.reasons)) for line in results.lines if line.status == NOT_RUN]
+    shown = shown_columns(results)
+    for key in results.columns if shown else ():
+        if key not in shown:
+            reasons = [line.missing[key] for line in shown_lines(results) if key in line.missing]
+            found.append((results.label(key).title, "; ".join(dict.fromkeys(reasons)) or "no clip has it"))
+    return found
 
 
 def line_notes(line: Line) -> list[str]:
@@ -136,40 +137,11 @@ def line_notes(line: Line) -> list[str]:
 
 
 def footnotes(results: Results) -> list[str]:
-    """Every footnote, once: of rows, of numbers that are not there, and the experiment's own."""
-    found = [note for line in results.lines for note in line_notes(line)]
-    found += [missing_note(key, reason) for line in results.lines for key, reason in line.missing.items()]
+    """Every footnote of the table, once: of rows, of numbers that are not there, and the experiment's own."""
+    lines, shown = shown_lines(results), shown_columns(results)
+    found = [note for line in lines for note in line_notes(line)]
+    found += [missing_note(results, k, reason) for line in lines for k, reason in line.missing.items() if k in shown]
     return list(dict.fromkeys([*found, *results.footnotes]))
-
-
-def conclusions(results: Results) -> list[str]:
-    """A paragraph a claim: whether it holds here, with the paired differences and their intervals."""
-    paragraphs = []
-    for says, differences in results.claims:
-        verdicts = {v: sum(d.verdict == v for d in differences) for v in (HOLDS, FAILS, OPEN, NOT_RUN)}
-        counted = ", ".join(f"{verdict} in {count}" for verdict, count in verdicts.items() if count)
-        sentences = [_sentence(d) for d in differences if d.summary is not None]
-        ran = {d.than for d in differences if d.summary is not None}
-        absent = [
-            d.than if d.than not in ran else f"{d.than} in {COLUMNS[d.metric].title}"
-            for d in differences
-            if d.summary is None
-        ]
-        if absent:
-            sentences.append(f"Not run: {', '.join(dict.fromkeys(absent))}.")
-        paragraphs.append(f"The paper: {says} Here: {counted} of {len(differences)}. " + " ".join(sentences))
-    return paragraphs
-
-
-def _sentence(difference: Difference) -> str:
-    info = COLUMNS[difference.metric]
-    text = f"{difference.better} minus {difference.than}, {info.title}: {interval(difference.summary, info, '+')}"
-    text += f" over {difference.summary.clips} clip{'s' * (difference.summary.clips != 1)}"
-    if difference.paper is not None:
-        text += f" (paper {difference.paper:+g}"
-        against = difference.paper != 0 and (difference.paper > 0) != info.higher_is_better
-        text += ", which is against its own sentence)" if against else ")"
-    return f"{text}: {difference.verdict}."
 
 
 def _best(lines: Sequence[Line], key: str) -> float | None:

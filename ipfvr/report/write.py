@@ -16,6 +16,7 @@ from ipfvr.report.fingerprint import MADE, PAGE, fingerprint
 from ipfvr.report.page import Exhibit, page
 from ipfvr.report.tables import csv_table, latex_table, markdown_table, results_json
 from ipfvr.study.cells import Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.plan import Arm
 from ipfvr.study.results import Results
 from ipfvr.study.schema import Study
@@ -68,9 +69,10 @@ def terms_of(results: Results, study: Study) -> dict[str, str]:
     first = (
         f"{len(distinct)} clips of {len(people)} people ({', '.join(people)}), {limits.frames} frames of "
         f"{video.size} x {video.size}; Eq. 13 at r = {video.scale}, levels {', '.join(study.experiment.levels)}; means "
-        f"over seeds {', '.join(map(str, limits.seeds))}, then over clips; clips of one person are not independent"
+        f"over seeds {', '.join(map(str, limits.seeds))}, then over the clips of a person, then over people"
     )
-    return {"data": first, **protocol(rows, make_scorer(study.config(), aligned=True, metrics=KEYS))}
+    judged = study.config(None, f"weights.recogniser={choose_judge(study.config()).name}")
+    return {"data": first, **protocol(rows, make_scorer(judged, aligned=True, metrics=KEYS))}
 
 
 def commands(study: Study, results: Results) -> dict[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from ipfvr.core.cluster import Cluster, Lost, Task
+from ipfvr.core.messages import progress_bar
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 
 _ON_GPU = ("lora", "restored", "scores")  # the kinds of cells that networks are run for
@@ -34,7 +33,7 @@ def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: st
         Task(name, _make, (cell, store), tuple(map(_name, cell.after)), gpu and cell.kind in _ON_GPU)
         for name, cell in todo.items()
     ]
-    with tqdm(total=len(tasks), desc="cells", unit="cell", disable=not tasks, leave=False) as bar:
+    with progress_bar(len(tasks), "cells", "cell", shown=bool(tasks)) as bar:
         for task, outcome in cluster.run(tasks):
             cell = todo[task.name]
             if isinstance(outcome, Lost):

@@ -14,7 +14,8 @@ from ipfvr.study.schema import Study
 from ipfvr.weights import registry
 
 SAMPLE = "astronaut"
-SAMPLE_FRAMES, SAMPLE_SIZE = 120, 256
+SAMPLE_SAID = "the embedded sample (the astronaut Eileen Collins, NASA, and two people drawn after her portrait)"
+SAMPLE_FRAMES, SAMPLE_SIZE = 96, 256  # a test scene is as long as the longest clip of the tables
 
 
 def find_people(study: Study) -> tuple[list[Folder], Path, str]:
@@ -35,8 +36,11 @@ def find_people(study: Study) -> tuple[list[Folder], Path, str]:
         notes = link_scenes(shared, root, study.file.parent / study.experiment.scenes)
         names = names or study.limits.of_shared
     elif study.preset != "full":
-        root, said = study.output.parent / "sample", "the embedded sample (the astronaut Eileen Collins, NASA)"
-        write_sample(root)
+        root, said = study.output.parent / "sample_people", SAMPLE_SAID
+        notes = {
+            name: f"{name}'s scenes, to train on and to test on, are camera moves over one picture, the reference"
+            for name in write_sample(root)
+        }
     else:
         raise UserError("preset=full needs data.root=ROOT with ROOT/<identity>/{reference,train,test}")
     people = [replace(person, note=notes.get(person.name, person.note)) for person in read_root(root)]
@@ -90,14 +94,25 @@ def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
     return notes
 
 
-def write_sample(root: Path) -> None:
-    """Write the embedded sample as one person: a scene to train on, which is also restored, and the portrait."""
-    folder = root / SAMPLE
-    video, picture = folder / "train" / "portrait.mp4", folder / "reference" / "portrait.png"
-    if video.is_file() and picture.is_file():
-        return
-    from ipfvr.data.sample import portrait, sample_clip
+def write_sample(root: Path, names: Sequence[str] = ()) -> list[str]:
+    """Write the embedded sample: of each person a scene to train on, another one to restore, and the portrait.
+
+    Args:
+        root: is made; what is there stays.
+        names: of :data:`ipfvr.data.drawn.SITTERS`; none: all three.
+
+    Returns:
+        The names.
+    """
+    from ipfvr.data.drawn import SITTERS, film
     from ipfvr.video.writer import write_picture, write_video
 
-    write_picture(picture, portrait())
-    write_video(video, sample_clip(SAMPLE_FRAMES, SAMPLE_SIZE), 24, 8)
+    written = [sitter for sitter in SITTERS if not names or sitter.name in names]
+    for sitter in written:
+        folder = root / sitter.name
+        if not (picture := folder / "reference" / "portrait.png").is_file():
+            write_picture(picture, sitter.picture)
+        for part in ("train", "test"):
+            if not (video := folder / part / f"{sitter.name}_{part}.mp4").is_file():
+                write_video(video, film(sitter, SAMPLE_FRAMES, SAMPLE_SIZE, later=part == "test"), 24, 8)
+    return [sitter.name for sitter in written]

@@ -12,13 +12,14 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.layout import Folder, piece_name, piece_seed
-from ipfvr.methods.settings import digest, method_settings, not_installed
+from ipfvr.methods.settings import IMPERSONAL, digests, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.study.cells import Cell, Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
-from ipfvr.weights.needs import absent, needed_parts
-from ipfvr.weights.registry import find, locate
+from ipfvr.weights.needs import WORDS, absent, detector_digests, digest_of, needed_parts
+from ipfvr.weights.registry import find
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def plan_clips(study: Study, people: Sequence[Folder]) -> list[tuple[Folder, Cel
                 "size": config.video.size,
                 "scene_frames": config.data.scene_frames,
                 "faces": faces,
-                "detector": _digest("yunet") or sha256(locate("mini/centerface")),
+                "detector": detector_digests(config.faces),
             }
             given = {"video": str(video), "pairs": list(study.pairs)}
             found.append((person, Cell("clips", f"scene {video.stem}", key, given)))
@@ -150,6 +151,7 @@ def _tasks(
     """An arm's cells of one clip, one a seed; none, and a note, where the person lacks what the row wants."""
     row, person = arm.spec, clip.person
     wanted = study.experiment.references if row.references < 0 else row.references
+    wanted = 0 if row.method in IMPERSONAL else wanted
     shown = person if row.whose == "own" else people[(people.index(person) + 1) % len(people)]
     if row.whose == "stranger" and shown == person:
         arm.notes.append("there is one person only, no stranger")
@@ -169,14 +171,16 @@ def _tasks(
         arm.loras += [loras[key]] if loras[key] not in arm.loras else []
     low = plan_low(config, clip, arm.level, store, study)
     prompt = root / person.name / "prompt.yaml"
+    written = prompt.is_file() and row.method not in IMPERSONAL
     tasks = []
     for seed in study.limits.seeds:
         key = {
             "method": settings,
             "low": low.hash,
             "references": [sha256(p) for p in pictures],
+            "detector": detector_digests(config.faces) if pictures else {},  # it finds the face to crop
             "lora": after[0].hash if after else "",
-            "prompt": sha256(prompt) if prompt.is_file() else "",
+            "prompt": _prompt_digest(root, person) if written else "",
             "seed": seed,
             "frames": study.limits.frames,
             "size": config.video.size,
@@ -188,7 +192,7 @@ def _tasks(
             "low": str(store.folder(low) / "frames"),
             "references": [str(p) for p in pictures],
             "lora": str(store.folder(after[0]) / "weights") if after else "",
-            "prompt": str(prompt) if prompt.is_file() else "",
+            "prompt": str(prompt) if written else "",
             "fps": clip.fps,
             "seed": seed,
             "frames": study.limits.frames,
@@ -221,9 +225,13 @@ def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
     config = load_config(file, pairs)
     key = {
         "training": read_by(LORA, config),
-        "weights": {part: digest(config, part) for part in asdict(config.weights)},
+        # Not the judge's: who tells that scenes show one person changes nothing of what is learnt from them.
+        "weights": digests(config, (*needed_parts(config), *WORDS)),
+        "reward": digest_of(config.reward.recogniser),
+        "detector": detector_digests(config.faces),
         "train": [sha256(p) for p in person.train],
         "references": [sha256(p) for p in person.references],
+        "prompt": _prompt_digest(root, person),
     }
     given = {"file": str(file), "pairs": [*pairs, f"data.root={root}", f"data.identity={person.name}"]}
     return Cell("lora", f"LoRA '{name}' of {person.name}", key, given)
@@ -233,19 +241,20 @@ def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: 
     """The scores of a restored clip; IDS to reference is to the pictures that rows are shown."""
     references = clip.person.references[: max(1, study.experiment.references)]
     borders = clip_borders(study.limits.frames, config.video.clip_frames, config.video.overlap)
+    judge = choose_judge(study.config()).name
     key = {
         "restored": restored.hash,
         "truth": level != "real",
         "references": [sha256(p) for p in references],
         "borders": borders,
-        "recogniser": digest(study.config(), "recogniser"),
+        "recogniser": digest_of(judge),
         "weights": {name: found for name in WEIGHTS if (found := _digest(name))},
     }
     given = {
         "restored": str(store.folder(restored) / "frames"),
         "truth": str(sharp_folder(clip, store)) if level != "real" else "",
         "references": [str(p) for p in references],
-        "pairs": list(study.pairs),
+        "pairs": [*study.pairs, f"weights.recogniser={judge}"],
         "clip": clip.name,
     }
     return Cell("scores", restored.name, key, given, (restored,))
@@ -273,6 +282,12 @@ def missing_weights(config: Config, method: str) -> list[str]:
         home = f"{entry.size}, from {entry.hub or entry.page}" if entry else "a path of your own"
         lines.append(f"weights.{part}: {reason} ({home})")
     return lines
+
+
+def _prompt_digest(root: Path, person: Folder) -> str:
+    """SHA-256 of what is said of a person by hand; empty: nothing is."""
+    prompt = root / person.name / "prompt.yaml"
+    return sha256(prompt) if prompt.is_file() else ""
 
 
 def _digest(name: str) -> str:

@@ -1,38 +1,42 @@
-"""What an experiment found: numbers of its arms over clips, differences of pairs, and what the paper says of them."""
+"""What an experiment found: numbers of its arms over people, differences of pairs, and what the paper says of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ipfvr.metrics.columns import COLUMNS
+from ipfvr.metrics.columns import COLUMNS, LIKENESS, labelled
+from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.intervals import Summary, summary_of
 from ipfvr.study.cells import Store
+from ipfvr.study.judge import choose_judge
 from ipfvr.study.make import outcome
 from ipfvr.study.paper import paper_table
 from ipfvr.study.plan import Arm
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
-DECIDED_BY = 4  # clips: of fewer a bootstrap interval is hardly more than their range
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+DECIDED_BY = 4  # people: of fewer a bootstrap interval is hardly more than their range
+HOLDS, FAILS, OPEN, NOT_DRAWN = "holds", "does not hold", "undecided", "not drawn"
+Clips = Mapping[tuple[str, str], Mapping[str, float | None]]  # (person, clip) to metric to number
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row minus another, clip by clip, in one metric.
+    """A row minus another, clip by clip, in one metric; of several levels the mean of a clip's differences.
 
     Attributes:
         metric: its key.
         better, than: the rows.
-        summary: the mean difference and its interval; None: there are no pairs.
+        summary: the mean difference over people and its interval; None: there are no pairs.
         paper: the difference of the paper's numbers; None: it has none.
         verdict: ``holds`` where the interval lies on the side that the claim says, ``does not hold`` where it lies on
-            the other, ``undecided`` where it holds 0 or there are few clips, ``not run``.
+            the other, ``undecided`` where it holds 0 or there are few people, ``not drawn`` where all clips are
+            such that a LoRA was trained on them, ``not run``.
     """
 
     metric: str
@@ -51,7 +55,7 @@ class Line:
         title, row, level, method: what it is.
         status: ``done``, ``partly`` (some clips failed), ``not run`` or ``failed``.
         reasons: why, where it is not done.
-        summaries: metric key to its mean over clips; None: no number.
+        summaries: metric key to its mean over people; None: no number.
         missing: metric key to why it has no number.
         paper: the paper's numbers by key.
         notes: what a reader must know.
@@ -73,7 +77,16 @@ class Line:
 
 @dataclass
 class Results:
-    """Everything that a report shows; plain values."""
+    """Everything that a report shows; plain values.
+
+    Attributes:
+        name, title, preset, columns: of the experiment.
+        lines: of the table.
+        cells: scores, a clip and seed each.
+        claims: sentences with their differences.
+        footnotes: what a reader must know.
+        judge: the recogniser behind likeness where it had a part in the training; empty: it had none.
+    """
 
     name: str
     title: str
@@ -83,6 +96,12 @@ class Results:
     cells: list[dict[str, Any]]
     claims: list[tuple[str, list[Difference]]]
     footnotes: list[str]
+    judge: str = ""
+
+    def label(self, metric: str) -> MetricInfo:
+        """The label of a column; likeness by a recogniser that is not independent says so."""
+        by = f"{self.judge}, not independent" if self.judge and metric in LIKENESS else ""
+        return labelled(metric, by=by)
 
     @property
     def failed(self) -> list[Line]:
@@ -107,21 +126,24 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
             if store.finished(task.scores):
                 scores = json.loads((store.folder(task.scores) / "scores.json").read_text())
                 where = {"row": arm.row, "level": arm.level, "clip": task.clip.name, "seed": task.seed}
-                found.append({**where, "person": task.clip.person.name, "cell": task.scores.hash, **scores})
+                found.append({**scores, **where, "person": task.clip.person.name, "cell": task.scores.hash})
         cells += found
         by_arm[arm.row, arm.level] = over_seeds(found, columns)
         lines.append(_line(arm, found, by_arm[arm.row, arm.level], columns, paper, store))
-    claims = [(claim.says, decide(claim, by_arm, experiment, paper)) for claim in experiment.claims]
-    return Results(
-        study.name, experiment.title, study.preset, columns, lines, cells, claims, list(experiment.footnotes)
-    )
+    trained_on = {p.name for arm in arms for t in arm.tasks if set((p := t.clip.person).test) & set(p.train)}
+    claims = [(claim.says, decide(claim, by_arm, experiment, paper, trained_on)) for claim in experiment.claims]
+    judge, notes = choose_judge(study.config()), list(experiment.footnotes)
+    if judge.note:
+        notes.append(judge.note)
+    named = judge.name if judge.note else ""
+    return Results(study.name, experiment.title, study.preset, columns, lines, cells, claims, notes, named)
 
 
-def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Clips:
     """Clip to metric to the mean over seeds; None where a seed has no number."""
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
-        grouped.setdefault(cell["clip"], []).append(cell["scores"])
+        grouped.setdefault((cell["person"], cell["clip"]), []).append(cell["scores"])
     return {
         clip: {key: _mean([row.get(key) for row in rows]) for key in columns} for clip, rows in sorted(grouped.items())
     }
@@ -129,31 +151,50 @@ def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> di
 
 def decide(
     claim: Claim,
-    by_arm: Mapping[tuple[str, str], Mapping[str, Mapping[str, float | None]]],
+    by_arm: Mapping[tuple[str, str], Clips],
     experiment: Experiment,
     paper: Mapping[str, Mapping[str, float]],
+    trained_on: Set[str] = frozenset(),
 ) -> list[Difference]:
-    """A claim's differences, a row and metric at a time, over the clips that both rows have, all levels together."""
+    """A claim's differences, a row and metric at a time, over the clips that both rows have at all levels.
+
+    Args:
+        claim: the sentence.
+        by_arm: the numbers, by row and level.
+        experiment: says what the rows are.
+        paper: its numbers, by row and metric.
+        trained_on: people whose clips are those that their LoRA is trained on: nothing follows from them for a row
+            with one.
+    """
     found = []
     named = {name: row.paper or name for name, row in experiment.rows.items()}
     for than in claim.than or [name for name in experiment.rows if name != claim.better]:
         for metric in claim.metrics:
-            pairs = []
-            for level in experiment.levels:
-                ours, theirs = by_arm.get((claim.better, level), {}), by_arm.get((than, level), {})
-                pairs += [(ours[clip][metric], theirs[clip][metric]) for clip in ours if clip in theirs]
-            summary = summary_of([a - b for a, b in pairs if a is not None and b is not None])
+            found_at = [
+                differences(by_arm.get((claim.better, level), {}), by_arm.get((than, level), {}), metric)
+                for level in experiment.levels
+            ]
+            learnt = any(experiment.rows[name].lora for name in (claim.better, than) if name in experiment.rows)
+            clips = [clip for clip in found_at[0] if not (learnt and clip[0] in trained_on)]
+            summary = summary_of((clip[0], _mean([at.get(clip) for at in found_at])) for clip in clips)
+            said = NOT_DRAWN if found_at[0] and not clips else verdict(summary, metric)
             a, b = (paper.get(named.get(name, name), {}).get(metric) for name in (claim.better, than))
             printed = None if a is None or b is None else round(a - b, 6)
-            found.append(Difference(metric, claim.better, than, summary, printed, verdict(summary, metric)))
+            found.append(Difference(metric, claim.better, than, summary, printed, said))
     return found
+
+
+def differences(ours: Clips, theirs: Clips, metric: str) -> dict[tuple[str, str], float]:
+    """A row minus another in one metric, of each clip that both have a number of."""
+    pairs = {clip: (ours[clip][metric], theirs[clip][metric]) for clip in ours if clip in theirs}
+    return {clip: a - b for clip, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def verdict(summary: Summary | None, metric: str) -> str:
     """What a paired difference says of "better"."""
     if summary is None:
         return NOT_RUN
-    if summary.clips < DECIDED_BY or summary.low <= 0 <= summary.high:
+    if summary.people < DECIDED_BY or summary.low <= 0 <= summary.high:
         return OPEN
     return HOLDS if (summary.low > 0) == COLUMNS[metric].higher_is_better else FAILS
 
@@ -161,14 +202,14 @@ def verdict(summary: Summary | None, metric: str) -> str:
 def _line(
     arm: Arm,
     cells: Sequence[Mapping[str, Any]],
-    clips: Mapping[str, Mapping[str, float | None]],
+    clips: Clips,
     columns: Sequence[str],
     paper: Mapping[str, Mapping[str, float]],
     store: Store,
 ) -> Line:
     failed, not_run = outcome([c for task in arm.tasks for c in (task.restored, task.scores)], store)
     status = FAILED if failed and not cells else PARTLY if failed else DONE if cells else NOT_RUN
-    summaries = {key: summary_of([row[key] for row in clips.values()]) for key in columns}
+    summaries = {key: summary_of((person, row[key]) for (person, _), row in clips.items()) for key in columns}
     missing = {}
     for key in columns:
         if cells and summaries[key] is None:

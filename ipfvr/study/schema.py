@@ -17,13 +17,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ipfvr.core.choices import Levels
 from ipfvr.core.config import PRESETS, load_config, load_yaml
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.study.paper import paper_table
 
-LEVELS = ("light", "heavy", "severe", "real")  # real: the clip as it is, no ground truth
+LEVELS = (*Levels, "real")  # real: the clip as it is, no ground truth
 WHOSE = ("own", "stranger")
 
 
@@ -206,7 +207,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         first = key.partition(".")[0]
         if key == "preset":
             preset = value
-        elif first in limits and first not in own:
+        elif key in limits and key not in own:
             changes.append((True, pair))
         elif first in own and key != "set":
             changes.append((False, pair))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 
 from ipfvr.core.config import config_to_dict
@@ -23,8 +24,12 @@ from ipfvr.metrics.fidelity import psnr
 class Trained(pl.LightningModule):
     """A training of one network, ``self.network``, with AdamW, warm-up, cosine decay and a moving average.
 
-    Subclasses set ``self.network`` and give the losses; :meth:`export` writes the average where the package
-    (or ``train.output``) keeps it.
+    Subclasses set ``self.network`` and compute the losses; :meth:`export` writes the average for the package.
+
+    The moving average is this class's own. Lightning's ``EMAWeightAveraging`` averages the whole module: the frozen
+    denoiser of an adapter's training, codec, text encoder and recognisers would be copied into memory and averaged at
+    every step. It also puts the average in the network's place before the last checkpoint is written, from which a
+    resumed training would then go on.
     """
 
     network: nn.Module
@@ -33,17 +38,19 @@ class Trained(pl.LightningModule):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.begun = time.monotonic()
+        self.minutes = 0.0  # of training so far, those before a resume included; counted where train.minutes is given
 
-    def on_train_start(self) -> None:
-        """Start the clock of :meth:`done`."""
-        self.begun = time.monotonic()
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Read Lightning's timer, with several processes the first one's: they must have one learning rate."""
+        if self.config.train.minutes:
+            timer = next(callback for callback in self.trainer.callbacks if isinstance(callback, Timer))
+            self.minutes = self.trainer.strategy.broadcast(timer.time_elapsed() / 60)
 
     def done(self) -> float:
         """The share of the training that is done, 0 to 1: by steps, or by ``train.minutes`` where they end first."""
         share = self.global_step / self.steps_a_batch / max(1, self.config.optimizer.steps)
         if self.config.train.minutes:
-            share = max(share, (time.monotonic() - self.begun) / (60 * self.config.train.minutes))
+            share = max(share, self.minutes / self.config.train.minutes)
         return min(1.0, share)
 
     def average(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, distributed, nn
-from tqdm import tqdm
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.messages import progress_bar, quiet_lightning
 from ipfvr.data.scoring import Item, ScoringData
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip
 from ipfvr.video.reader import read_image
@@ -31,7 +30,6 @@ class Evaluation(pl.LightningModule):
         make: makes the scorer on this process's device.
         resize: resize predictions to the ground truth's size.
         choose: which face of a reference picture is meant, from the left, from 1.
-        quiet: no bar.
     """
 
     def __init__(
@@ -39,10 +37,9 @@ class Evaluation(pl.LightningModule):
         make: Callable[[torch.device], Scorer],
         resize: bool = False,
         choose: int | None = None,
-        quiet: bool = True,
     ) -> None:
         super().__init__()
-        self.make, self.resize, self.choose, self.quiet = make, resize, choose, quiet
+        self.make, self.resize, self.choose = make, resize, choose
         self.rows: list[ClipScores] = []
         self.failure: str | None = None
         self.means: dict[str, float] = {}
@@ -54,7 +51,7 @@ class Evaluation(pl.LightningModule):
         self.scorer = self.make(self.device)
         self.metrics = nn.ModuleDict(self.scorer.metrics())
         self._done, self._embeddings = [], {}
-        self._bar = tqdm(unit="frame", desc="scoring", disable=self.quiet or not self.trainer.is_global_zero)
+        self._bar = progress_bar(None, "scoring", "frame", shown=self.trainer.is_global_zero)
 
     def test_step(self, item: Item, number: int) -> None:
         """Score one clip. What a user can put right is kept, so that no process waits for one that has gone."""
@@ -103,7 +100,6 @@ def evaluate_items(
     *,
     resize: bool = False,
     choose: int | None = None,
-    quiet: bool = False,
 ) -> Evaluation:
     """Score clips by ``Trainer.test``.
 
@@ -114,7 +110,7 @@ def evaluate_items(
         make: makes the scorer on a device.
         device: of one process; of several, its kind.
         devices: processes; no more are started than there are clips.
-        resize, choose, quiet: as of :class:`Evaluation`.
+        resize, choose: as of :class:`Evaluation`.
 
     Returns:
         The module with its rows and means; ``trainer.is_global_zero`` says which process is to print them.
@@ -125,22 +121,21 @@ def evaluate_items(
     count = max(1, min(devices, len(items)))
     if device.type == "cuda" and count > torch.cuda.device_count():
         raise UserError(f"--devices {devices}: there are {torch.cuda.device_count()} GPUs")
-    module = Evaluation(make, resize, choose, quiet)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*(many workers|DistributedSampler|litlogger|LeafSpec).*")
+    module = Evaluation(make, resize, choose)
     one = [device.index or 0] if device.type == "cuda" else 1
-    trainer = pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=one if count == 1 else count,
-        strategy="ddp" if count > 1 else "auto",
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
-    )
-    trainer.test(module, ScoringData(items), verbose=False)
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=one if count == 1 else count,
+            strategy="ddp" if count > 1 else "auto",
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
+        )
+        trainer.test(module, ScoringData(items), verbose=False)
     # Once, and after the test: a process that ends in the middle of it would leave the others waiting.
     if module.failure is not None and trainer.is_global_zero:
         raise UserError(module.failure)

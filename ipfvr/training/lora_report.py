@@ -16,7 +16,7 @@ from ipfvr.faces.recognise import embed_faces
 from ipfvr.identity.reward import identity_reward
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.networks import Networks
-from ipfvr.restoration import Restorer
+from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
@@ -55,13 +55,13 @@ class LoraReport(pl.Callback):
         restorer = Restorer(
             config, Networks.of_training(config, module.codec, module.text, module.network, module.prompt)
         )
-        restorer.show_references([reference.face for reference in person.references])
+        conditions = restorer.conditions([reference.face for reference in person.references])
         with module.network.unet.disable_adapter():
-            before = restorer.restore_clip(low, range(len(low)))
+            before = restorer.restore(low, conditions)
         clips = {
             "low quality": low,
             "before": before,
-            "after": restorer.restore_clip(low, range(len(low))),
+            "after": restorer.restore(low, conditions),
             "truth": to_frames(item["pixels"]),
         }
         recogniser, reference = module.face_rewards.recogniser, module.face_rewards.reference.cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import warnings
+import logging
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,15 +12,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.devices import multiplies_bf16
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import write_json
+from ipfvr.core.messages import quiet_lightning
 from ipfvr.core.options import Config
-from ipfvr.training.callbacks import FreshTimer, SaveRegularly
+from ipfvr.training.callbacks import BEST, LAST, ExportWeights, RegularCheckpoint, WholeCheckpoints, best_checkpoint
 from ipfvr.training.common import Trained
+from ipfvr.training.extensions import extensions
+
+tell = rank_zero_only(logging.getLogger(__name__).info)  # of several processes one speaks
 
 # train.module: the module of this package, and its function that makes the training and its data of a configuration.
 MODULES = {
@@ -47,60 +53,127 @@ def fit(config: Config, restart: bool = False) -> Path:
         The folder with the weights.
 
     Raises:
-        UserError: an unknown module, data that are not there, an output that cannot be written.
+        UserError: an unknown module, data that are not there, options that do not fit together, an output that cannot
+            be written.
+        KeyboardInterrupt: Ctrl-C; a checkpoint is written.
     """
-    harmless = "many workers|no `val_dataloader`|in eval mode at the start|not exist on disk|litlogger|LeafSpec"
-    warnings.filterwarnings("ignore", message=f".*({harmless}).*")
     output = Path(config.train.output)
-    last = output / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.seed, verbose=False)
     torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; a processor has not
     module, data = make_training(config)
-    resume = last.is_file() and not restart
-    if resume:
-        step = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
+    start = None if restart else find_checkpoint(config)
+    step = 0
+    if start is not None:
+        step = torch.load(start, map_location="cpu", weights_only=False, mmap=True)["global_step"]
         data.start = step // module.steps_a_batch
         pl.seed_everything(config.seed + step, verbose=False)  # no noise is drawn twice
-        print(f"going on from step {step} of {last}")
+        tell("going on from step %d of %s", step, start)
     write_json(output / "config.json", config_to_dict(config))
-    saver = SaveRegularly(output, config.train.checkpoint_minutes)
-    callbacks = [saver]
-    if config.train.minutes:
-        callbacks.append(FreshTimer(timedelta(minutes=config.train.minutes), interval="step"))
+    with quiet_lightning():
+        trainer = make_trainer(config, module, data.start)
+        try:
+            trainer.fit(module, data, ckpt_path=start, weights_only=False)
+            if trainer.max_steps <= step:  # optimizer.steps=0 writes the start itself
+                trainer.save_checkpoint(checkpoints(config) / f"{LAST}.ckpt")
+            if config.train.monitor and trainer.is_global_zero:
+                export_best(config, module)
+        except MisconfigurationException as error:
+            raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt("stopped; the same command goes on from here") from None
+    tell("weights: %s", ", ".join(str(file) for file in sorted((output / "weights").iterdir())))
+    return output / "weights"
+
+
+def checkpoints(config: Config) -> Path:
+    """The folder of a training's checkpoints."""
+    return Path(config.train.output) / "checkpoints"
+
+
+def find_checkpoint(config: Config) -> Path | None:
+    """The checkpoint that a training goes on from: ``train.ckpt_path``, else its own last one; None: from the start.
+
+    Raises:
+        UserError: ``train.ckpt_path`` is not a file.
+    """
+    given = config.train.ckpt_path
+    if given and not Path(given).is_file():
+        raise UserError(f"train.ckpt_path={given} is not a file; leave it out to go on from the output's own last one")
+    path = Path(given) if given else checkpoints(config) / f"{LAST}.ckpt"
+    return path if path.is_file() else None
+
+
+def export_best(config: Config, module: Trained) -> None:
+    """Write the weights of the best validation to ``<train.output>/best``.
+
+    Raises:
+        UserError: validation never logged ``train.monitor``.
+    """
+    path, folder = checkpoints(config) / f"{BEST}.ckpt", Path(config.train.output) / "best"
+    if not path.is_file():
+        raise UserError(
+            f"no validation logged train.monitor={config.train.monitor}; the names are the columns of "
+            f"{config.train.output}/log/*/metrics.csv, and train.validate_every says how often they are computed"
+        )
+    content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+    module.export(folder)
+    tell("best weights, of step %d: %s", content["global_step"], folder)
+
+
+def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
+    """Lightning's ``Trainer`` with the options of ``train``, ``optimizer`` and ``trainer``.
+
+    Args:
+        config: of the training.
+        module: what is trained.
+        start: batches already seen.
+
+    Raises:
+        UserError: as :func:`trainer_options` and :func:`~ipfvr.training.extensions.extensions`; options that Lightning
+            refuses.
+    """
+    train, folder = config.train, checkpoints(config)
+    given = trainer_options(config)
+    callbacks = [RegularCheckpoint(folder, train.checkpoint_minutes), ExportWeights(Path(train.output) / "weights")]
+    if train.monitor:
+        callbacks.append(best_checkpoint(folder, train.monitor, train.monitor_mode))
     own = dict(
         max_steps=config.optimizer.steps * module.steps_a_batch,
-        accelerator=config.train.accelerator,
-        devices=config.train.devices,
+        max_time=timedelta(minutes=train.minutes) if train.minutes else None,
+        accelerator=train.accelerator,
+        devices=train.devices,
         precision=precision(config),
         gradient_clip_val=config.optimizer.clip_norm if module.automatic_optimization else None,
-        logger=make_loggers(config, data.start),
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        log_every_n_steps=config.train.log_every,
-        val_check_interval=config.train.validate_every,
-        limit_val_batches=config.train.validation_batches,
+        logger=[*make_loggers(config, start), *extensions("logger", given.pop("logger", None))],
+        callbacks=[*callbacks, *extensions("callbacks", given.pop("callbacks", None))],
+        plugins=[WholeCheckpoints()],
+        log_every_n_steps=train.log_every,
+        val_check_interval=train.validate_every,
+        limit_val_batches=train.validation_batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
-    trainer = pl.Trainer(**{**own, **trainer_options(config)})
-    trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=False)
-    if not saver.files:  # optimizer.steps=0 writes the start itself
-        saver.save(trainer, module)
-    print("weights: " + ", ".join(str(file) for file in saver.files))
-    return output / "weights"
+    try:
+        return pl.Trainer(**{**own, **given})
+    except (MisconfigurationException, ValueError, TypeError) as error:  # options of ours are checked before
+        raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
 
 
 # What the program sets by options of its own, or must set as it does.
 _SET = {"max_steps": "optimizer.steps", "gradient_clip_val": "optimizer.clip_norm", "max_time": "train.minutes"}
 _SET |= {name: f"train.{name}" for name in ("accelerator", "devices", "precision")}
-_SET |= {"callbacks": "", "logger": "train.wandb", "enable_checkpointing": "train.checkpoint_minutes"}
+_SET |= {"enable_checkpointing": "train.checkpoint_minutes"}
 
 
 def trainer_options(config: Config) -> dict[str, Any]:
-    """``trainer.<option>``, which goes to Lightning's ``Trainer`` as it is, such as ``trainer.strategy=ddp``.
+    """``trainer.<option>``, which goes to Lightning's ``Trainer``, such as ``trainer.strategy=ddp``.
+
+    ``trainer.callbacks`` and ``trainer.logger`` are added to the project's own, see :mod:`ipfvr.training.extensions`;
+    the others go as they are.
 
     Raises:
         UserError: an option that the ``Trainer`` has not, or that another option of this project sets.
@@ -108,7 +181,7 @@ def trainer_options(config: Config) -> dict[str, Any]:
     known = [name for name in inspect.signature(pl.Trainer).parameters if name not in _SET]
     for name in config.trainer:
         if name in _SET:
-            raise UserError(f"trainer.{name} is set by {_SET[name] or 'the program itself'}")
+            raise UserError(f"trainer.{name} is set by {_SET[name]}")
         if name not in known:
             near = get_close_matches(name, known, 1, 0)[0]
             raise UserError(f"Lightning's Trainer has no option '{name}'; the nearest is trainer.{near}")
@@ -144,22 +217,21 @@ def precision(config: Config) -> str:
 
 
 def make_loggers(config: Config, start: int) -> list:
-    """CSV always, a folder each time a training is taken up; W&B offline or online where it is installed and wanted."""
-    loggers: list = [CSVLogger(config.train.output, name="log", version=f"from_{start}")]
+    """A table always, one folder each time a training is resumed; W&B too unless ``train.wandb=disabled``."""
+    output = Path(config.train.output)
+    loggers: list = [CSVLogger(output, name="log", version=f"from_{start}")]
     if config.train.wandb != "disabled":
+        output.mkdir(parents=True, exist_ok=True)
         try:
-            from pytorch_lightning.loggers import WandbLogger  # here: the package may be missing
-
-            Path(config.train.output).mkdir(parents=True, exist_ok=True)
             loggers.append(
                 WandbLogger(
                     project="ipfvr",
-                    name=Path(config.train.output).name,
-                    save_dir=config.train.output,
+                    name=output.name,
+                    save_dir=output,
                     offline=config.train.wandb == "offline",
                     config=config_to_dict(config),
                 )
             )
         except ModuleNotFoundError:
-            print("W&B is not installed, logging to CSV only: pip install wandb")
+            tell("W&B is not installed, so the log is a table only: pip install wandb")
     return loggers

@@ -14,12 +14,9 @@ from pathlib import Path
 
 import av
 
-from ipfvr.core.errors import UserError
 from ipfvr.video.graph import Filtered
 from ipfvr.video.opening import decode, opened, video_stream
 
-# What is made of an interlaced film: one frame of two fields, one of each field, what it is, or nothing is looked for.
-MODES = ("frame", "field", "keep", "ignore")
 _STRETCHES, _LOOK = 3, 40  # so many stretches of a film, of so many frames each, are looked at
 _LEAST = 8  # frames that looking must have decided on; else the flags do
 _COMBED = 0.25  # share of them from which a film is interlaced: of a film carried over from 24 frames it is 0.4
@@ -129,9 +126,3 @@ def field_times(times: array[int], step: int) -> array[int]:
     last = times[-1] - times[-2] if len(times) > 1 else step
     following = [*times[1:], times[-1] + last]
     return array("q", [t for now, then in zip(times, following, strict=True) for t in (2 * now, now + then)])
-
-
-def check_mode(mode: str) -> None:
-    """Raise a UserError for a mode that is none of :data:`MODES`."""
-    if mode not in MODES:
-        raise UserError(f"video.interlaced={mode} is not known; use one of {', '.join(MODES)}")

@@ -13,11 +13,12 @@ import av
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import Interlaced
 from ipfvr.core.errors import UserError
 from ipfvr.video.colour import fields_to_rgb, to_rgb
 from ipfvr.video.graph import Filtered
 from ipfvr.video.hdr import Mapping
-from ipfvr.video.interlace import check_mode, deinterlaced, field_order, field_times
+from ipfvr.video.interlace import deinterlaced, field_order, field_times
 from ipfvr.video.opening import check_whole, decode, noted_size, opened, reason, until_error, video_stream
 
 # In these every packet of a file with timestamps is one shown frame; with others only decoding tells.
@@ -107,7 +108,7 @@ class VideoReader:
             be decoded (unless forgiving) or that changes size; the line names the frame.
     """
 
-    def __init__(self, path: str | Path, forgiving: bool = False, interlaced: str = "ignore") -> None:
+    def __init__(self, path: str | Path, forgiving: bool = False, interlaced: Interlaced = Interlaced.ignore) -> None:
         self.path, self.forgiving, self.damaged = Path(path), forgiving, set()
         self.fields, self.notes = "", []
         self._order = ""  # of the file's fields, where frames are made of them
@@ -117,9 +118,8 @@ class VideoReader:
         if not self.path.is_file():
             raise UserError(f"no video file {self.path}")
         self._crop: tuple[int, int] | None = None
-        check_mode(interlaced)
         self.info = self._inspect()
-        if interlaced != "ignore":
+        if Interlaced(interlaced) != Interlaced.ignore:
             self._look_for_fields(interlaced)
 
     @property
@@ -214,11 +214,11 @@ class VideoReader:
         if not order:
             return
         flags = "its flags say otherwise" if otherwise else "as its flags say"
-        if mode == "keep":
+        if mode == Interlaced.keep:
             self.fields, self._colours = order, self._colours or fields_to_rgb()
             self.notes.append(f"{self.path} is interlaced ({flags}) and stays so: faces that move have combs")
             return
-        self._order, self._each_field = order, mode == "field"
+        self._order, self._each_field = order, mode == Interlaced.field
         if self._each_field:
             info = self.info
             step = round(1 / (info.rate * info.time_base))

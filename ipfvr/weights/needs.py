@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipfvr.core.choices import Detectors
 from ipfvr.core.errors import UserError
-from ipfvr.core.options import Config
-from ipfvr.weights.registry import locate
+from ipfvr.core.hashes import sha256
+from ipfvr.core.options import Config, FacesConfig
+from ipfvr.weights.catalogue import ENTRIES
+from ipfvr.weights.registry import find, locate
 
 NETWORKS = ("vae", "text", "tokenizer", "denoiser", "lora")  # parts of ``weights`` that every restoration reads
 WORDS = ("attributes", "emotion")  # those that read a person's words off pictures; restored without where missing
+PACKS = ("buffalo_l", "antelopev2")  # of insightface, the first that is there
 # Those that each image_prompt.source reads beside its adapter.
 _ENCODERS = {
     "clip": ("image",),
@@ -54,3 +58,28 @@ def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
         except UserError as error:
             found[part] = str(error)
     return found
+
+
+def detector_name(faces: FacesConfig) -> str:
+    """Whose file finds faces: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet's."""
+    if faces.detector == Detectors.insightface:
+        return next((name for name in PACKS if find(ENTRIES[name]) is not None), PACKS[0])
+    if faces.detector == Detectors.centerface or (faces.detector == Detectors.auto and find(ENTRIES["yunet"]) is None):
+        return "mini/centerface"
+    return "yunet"
+
+
+def detector_digests(faces: FacesConfig) -> dict[str, str]:
+    """SHA-256 of the files on which it depends where faces are found, by name."""
+    names = (detector_name(faces), *(["mini/landmarks"] if faces.refine else []))
+    return {name: digest_of(name) for name in names}
+
+
+def digest_of(name: str) -> str:
+    """SHA-256 of what a name or path of weights means; of a file that is not there, a word that says so."""
+    if not name:
+        return ""
+    try:
+        return sha256(locate(name))
+    except UserError:
+        return f"missing {name}"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.core.choices import WithoutReference
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, PromptConfig
 from ipfvr.core.pixels import resize, to_frames, to_tensor
 from ipfvr.degradation.reference import degraded_reference
+from ipfvr.diffusion.conditions import Conditions
 from ipfvr.diffusion.guidance import NEGATIVE_VISUAL
 from ipfvr.diffusion.long_video import ClipMemory, make_long_video
-from ipfvr.diffusion.sampler import Sampler
+from ipfvr.diffusion.sampler import LatentClip, Sampler
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.networks import Networks
 from ipfvr.video.clips import ClipWindow
@@ -27,14 +25,18 @@ Progress = Callable[[int], None]
 
 
 class Restorer:
-    """What the networks of a configuration do to a clip, for one person: with whose words and references.
+    """What the networks of a configuration do to a clip; it holds no state, and serves any number of people.
+
+    What it knows of a person comes with each call, as :class:`~ipfvr.diffusion.conditions.Conditions`::
+
+        restorer = Restorer(config)
+        sharp = restorer.restore(low, restorer.conditions([reference]))
 
     Attributes:
-        networks: see :class:`~ipfvr.models.networks.Networks`.
-        steps: solver steps a clip takes.
+        config: how.
+        networks: see :class:`~ipfvr.models.networks.Networks`; a person's LoRA is merged into them.
+        sampler: takes the solver steps.
         long_video: what ties clips together.
-        lora: the card of the person's LoRA, or None.
-        shows_references: whether somebody's references are the image prompt.
     """
 
     def __init__(self, config: Config, networks: Networks | None = None) -> None:
@@ -50,94 +52,63 @@ class Restorer:
         self.config = config
         self.long_video = make_long_video(config.long_video, config.video.overlap)
         self.networks = Networks(config) if networks is None else networks
-        self.device, self.dtype = self.networks.device, self.networks.dtype
-        self.codec, self.denoiser, self.lora = self.networks.codec, self.networks.denoiser, self.networks.lora
-        self.say(config.prompt)
         self.sampler = Sampler(config.sampler, Schedule(config.schedule))
-        self.steps = len(self.sampler.plan)
-        self.show_nobody()
 
     @property
-    def files(self) -> dict[str, Path]:
-        """The weights that were loaded, for provenance."""
-        return self.networks.files
+    def steps(self) -> int:
+        """Solver steps that a clip takes."""
+        return len(self.sampler.plan)
 
-    @property
-    def notes(self) -> list[str]:
-        """What is asked for and not done, a line each."""
-        if NEGATIVE_VISUAL in self.sampler.branches and self.degraded_tokens is None:
+    @torch.no_grad()
+    def conditions(self, references: Sequence[np.ndarray] = (), prompt: PromptConfig | None = None) -> Conditions:
+        """What the network is shown of a person: words and pictures (Section 3.2, Eq. 4 and 12).
+
+        Without ``weights.adapter`` the pictures are not used. Where the guider has a negative visual stream, the
+        degraded pictures are its image prompt. Without pictures ``image_prompt.without`` says what it is.
+
+        Args:
+            references: aligned crops (size, size, 3) of the person, uint8 RGB, size = ``video.size``.
+            prompt: the words, ``positive`` and ``negative`` as they stand; None: the configuration's.
+
+        Raises:
+            UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
+        """
+        networks, prompt = self.networks, self.config.prompt if prompt is None else prompt
+        words = networks.text_encoder([prompt.positive, prompt.negative])
+        text, negative_text = (w[None].to(networks.device, networks.dtype) for w in words)
+        image_tokens = degraded_tokens = None
+        used = len(references) if len(references) and networks.image_prompt() is not None else 0
+        if used:
+            image_tokens = self._tokens(np.stack(references))
+            if NEGATIVE_VISUAL in self.sampler.branches:
+                degraded = [degraded_reference(face, self.config) for face in references]
+                degraded_tokens = self._tokens(np.concatenate(degraded))
+        elif self.config.image_prompt.without == WithoutReference.nobody and networks.image_prompt() is not None:
+            image_tokens = networks.image_prompt().nobody().to(networks.dtype)
+        return Conditions(text, negative_text, image_tokens, degraded_tokens, used)
+
+    def left_out(self, conditions: Conditions) -> list[str]:
+        """What the configuration asks for and these conditions do not allow, a line each."""
+        if NEGATIVE_VISUAL in self.sampler.branches and conditions.degraded_tokens is None:
             return [
                 "the negative visual stream (sampler.negative_visual) is left out: it needs an image prompt, that is "
                 "a reference and weights.adapter"
             ]
         return []
 
-    @torch.no_grad()
-    def say(self, prompt: PromptConfig) -> None:
-        """Restore by these words from now on: ``positive`` and ``negative`` as they stand."""
-        words = self.networks.text_encoder([prompt.positive, prompt.negative])
-        self.text, self.negative_text = (w[None].to(self.device, self.dtype) for w in words)
-        self.config = replace(self.config, prompt=prompt)
-
-    @torch.no_grad()
-    def show_nobody(self) -> None:
-        """Restore without a reference from now on; what the network then sees ``image_prompt.without`` says.
-
-        Raises:
-            UserError: an unknown name, else as :meth:`show_references`.
-        """
-        self.image_tokens: Tensor | None = None
-        self.degraded_tokens: Tensor | None = None
-        self.shows_references = False
-        without = self.config.image_prompt.without
-        if without not in ("none", "nobody"):
-            raise UserError(f"image_prompt.without '{without}' is unknown: use none or nobody")
-        if without == "nobody" and self.networks.image_prompt() is not None:
-            self.image_tokens = self.networks.image_prompt().nobody().to(self.dtype)
-
-    @contextmanager
-    def showing_nobody(self) -> Iterator[None]:
-        """Inside the block restore without a reference; afterwards the references are shown again."""
-        shown = self.image_tokens, self.degraded_tokens, self.shows_references
-        self.show_nobody()
-        try:
-            yield
-        finally:
-            self.image_tokens, self.degraded_tokens, self.shows_references = shown
-
-    @torch.no_grad()
-    def show_references(self, faces: Sequence[np.ndarray]) -> Tensor | None:
-        """Give every clip from now on these pictures of the person as its image prompt (Section 3.2, Eq. 4).
-
-        Where the guider has a negative visual stream (Eq. 12), their degraded likes are its image prompt.
-
-        Args:
-            faces: aligned crops (size, size, 3), uint8 RGB, size = ``video.size``.
-
-        Returns:
-            the image tokens (1, N, D); None where ``weights.adapter`` is empty, and nothing has changed.
-
-        Raises:
-            UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
-        """
-        if self.networks.image_prompt() is None:
-            return None
-        self.image_tokens, self.shows_references = self._tokens(np.stack(faces)), True
-        if NEGATIVE_VISUAL in self.sampler.branches:
-            self.degraded_tokens = self._tokens(
-                np.concatenate([degraded_reference(face, self.config) for face in faces])
-            )
-        return self.image_tokens
-
     def _tokens(self, faces: np.ndarray) -> Tensor:
-        pixels = resize(to_tensor(faces).to(self.device), self.config.video.size)
-        return self.networks.image_prompt()(pixels).to(self.dtype)
+        networks = self.networks
+        pixels = resize(to_tensor(faces).to(networks.device), self.config.video.size)
+        return networks.image_prompt()(pixels).to(networks.dtype)
 
     @torch.no_grad()
-    def restore_clip(
+    def restore(
         self,
         low: np.ndarray,
-        frames: Sequence[int],
+        conditions: Conditions,
+        frames: Sequence[int] | None = None,
+        *,
+        seed: int | None = None,
         progress: Progress | None = None,
         memory: ClipMemory | None = None,
         context: int = 0,
@@ -146,7 +117,9 @@ class Restorer:
 
         Args:
             low: (F, h, w, 3) uint8 RGB square low-quality crops of any size.
-            frames: the F frames' absolute indices in the video, which key the noise.
+            conditions: what the network is shown of the person, see :meth:`conditions`.
+            frames: the F frames' absolute indices in the video, which key the noise; None: 0 to F - 1.
+            seed: of the noise; None: the configuration's.
             progress: called with 1 after each solver step.
             memory: of the clips before it in its segment, which are blended into it (Eq. 10), and to which it is added;
                 None: it is restored by itself.
@@ -156,19 +129,20 @@ class Restorer:
             (F, size, size, 3) uint8 RGB, size = ``video.size``.
         """
         size, unit = self.config.video.size, self.config.vae.frames_per_chunk
-        parts = [resize(to_tensor(low[i : i + unit]).to(self.device), size) for i in range(0, len(low), unit)]
-        z_lq = torch.cat([self.codec.encode(part) for part in parts])
-        z = self.sampler.restore_latent(
-            self.denoiser,
+        networks, frames = self.networks, range(len(low)) if frames is None else frames
+        parts = [resize(to_tensor(low[i : i + unit]).to(networks.device), size) for i in range(0, len(low), unit)]
+        z_lq = torch.cat([networks.codec.encode(part) for part in parts])
+        clip = LatentClip(
             z_lq.transpose(0, 1)[None],
-            self.text,
-            self.negative_text,
             list(frames),
-            self.config.seed,
+            self.config.seed if seed is None else seed,
             self.config.video.scale,
-            image_tokens=self.image_tokens,
-            degraded_tokens=self.degraded_tokens,
-            clip=self.long_video.noise_key(frames),
+            noise_key=self.long_video.noise_key(frames),
+        )
+        z = self.sampler.restore_latent(
+            networks.denoiser,
+            clip,
+            conditions,
             between=None if memory is None else lambda i, s: self.long_video.blend(s, i, memory, context),
             progress=(lambda done, total: progress(1)) if progress else None,
         )
@@ -181,13 +155,17 @@ class Restorer:
         Where a difference of latents is diffused (``sampler.residual_scale``), the frames ``low`` change by what it
         means in pixels, so that what the codec cannot hold of a good clip stays.
         """
-        decoded = self.codec.decode(z)
-        return decoded + low - self.codec.decode(z_lq) if self.config.sampler.residual_scale else decoded
+        codec = self.networks.codec
+        decoded = codec.decode(z)
+        return decoded + low - codec.decode(z_lq) if self.config.sampler.residual_scale else decoded
 
     def restore_stream(
         self,
         crops: Iterable[tuple[int, np.ndarray]],
         windows: Sequence[ClipWindow],
+        conditions: Conditions,
+        *,
+        seed: int | None = None,
         progress: Progress | None = None,
         memory: ClipMemory | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
@@ -195,7 +173,7 @@ class Restorer:
 
         To be able to go on after an end, give a memory and save it whenever all frames of a clip have come out::
 
-            for index, frame in restorer.restore_stream(crops, windows, memory=memory):
+            for index, frame in restorer.restore_stream(crops, windows, conditions, memory=memory):
                 ...
                 if index + 1 == memory.next_frame:
                     memory.save(path)
@@ -206,6 +184,8 @@ class Restorer:
         Args:
             crops: (absolute index, (h, w, 3) uint8 square crop), indices rising; all that ``windows`` cover are there.
             windows: in order, see :func:`ipfvr.diffusion.long_video.plan_windows`.
+            conditions: what the network is shown of the person, see :meth:`conditions`.
+            seed: of the noise; None: the configuration's.
             progress: called with 1 after each solver step.
             memory: of the clips that are done, see above; None: of none.
 
@@ -234,13 +214,10 @@ class Restorer:
             context = window.keep_start - window.start
             if not context:
                 memory.forget()
-            restored = self.restore_clip(np.stack([held[i] for i in wanted]), wanted, progress, memory, context)
+            low = np.stack([held[i] for i in wanted])
+            restored = self.restore(
+                low, conditions, wanted, seed=seed, progress=progress, memory=memory, context=context
+            )
             finished = self.long_video.join(restored, window, part, memory)
             memory.done, memory.next_frame = memory.done + 1, part[1]
             yield from zip(range(*part), finished, strict=True)
-
-
-def segments_of(scenes: np.ndarray) -> list[tuple[int, int]]:
-    """(start, stop) of every run of equal numbers >= 0 in a track's ``scenes`` (F,)."""
-    borders = [0, *(np.flatnonzero(np.diff(scenes)) + 1).tolist(), len(scenes)]
-    return [(a, b) for a, b in pairwise(borders) if a < b and scenes[a] >= 0]

@@ -1,6 +1,6 @@
 """Start weights of mini's denoiser: one of 128 pixels (base_clips.yaml), widened to 256.
 
-    python experiments/mini/second/widen.py --vae runs/mini/codec/weights/vae.safetensors \\
+    python experiments/mini/widen.py --vae runs/mini/codec/weights/vae.safetensors \\
         --start-vae runs/mini/vae/weights/vae.safetensors \\
         --start runs/mini/base_clips/weights/denoiser.safetensors --output runs/mini/start.safetensors
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--start", type=Path, required=True, help="the denoiser of 128 pixels")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
-    first = make_codec(load_config(HERE.parent / "base.yaml", [f"weights.vae={args.start_vae}"]))
+    first = make_codec(load_config(HERE / "base.yaml", [f"weights.vae={args.start_vae}"]))
     second = make_codec(load_config(HERE / "joint.yaml", [f"weights.vae={args.vae}"]))
     coarse = coarse_map(first, second)
     error = (coarse @ coarse.T - torch.eye(len(coarse))).abs().max()

@@ -1,0 +1,97 @@
+"""The paper's sentences, and what is said of them here: by the sign of differences, never by their size.
+
+The paper measured other people at another size, so neither its numbers nor its differences are held against ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ipfvr.report.numbers import interval
+from ipfvr.study.results import FAILS, HOLDS, NOT_DRAWN, NOT_RUN, OPEN, Difference, Results
+
+VERDICTS = (HOLDS, FAILS, OPEN, NOT_DRAWN, NOT_RUN)
+
+
+class Compared(NamedTuple):
+    """One difference in words.
+
+    Attributes:
+        rows: ``Ours minus Base``.
+        metric: its title and unit.
+        here: the mean difference and its interval.
+        counted: the people and clips behind it.
+        paper: on which side of 0 the paper's own difference lies: ``higher``, ``lower``, ``equal``; empty: it has none.
+        verdict: see :class:`ipfvr.study.results.Difference`.
+    """
+
+    rows: str
+    metric: str
+    here: str
+    counted: str
+    paper: str
+    verdict: str
+
+
+def compared(results: Results, difference: Difference) -> Compared:
+    """A difference that has a number, in words."""
+    info, summary = results.label(difference.metric), difference.summary
+    unit = f" ({info.unit})" if info.unit else ""
+    return Compared(
+        f"{difference.better} minus {difference.than}",
+        info.title + unit,
+        interval(summary, info, "+"),
+        counted(summary.people, summary.clips),
+        _side(difference, info.higher_is_better),
+        difference.verdict,
+    )
+
+
+def counted(people: int, clips: int) -> str:
+    """``8 clips of 2 people``."""
+    return f"{clips} clip{'s' * (clips != 1)} of {people} {'people' if people != 1 else 'person'}"
+
+
+def tally(differences: Sequence[Difference]) -> str:
+    """How often each verdict was given: ``holds in 2, undecided in 1 of 3``."""
+    counts = {verdict: sum(d.verdict == verdict for d in differences) for verdict in VERDICTS}
+    return ", ".join(f"{v} in {n}" for v, n in counts.items() if n) + f" of {len(differences)}"
+
+
+def without_number(results: Results, differences: Sequence[Difference]) -> list[str]:
+    """Why some of the differences have no number, a sentence each."""
+    ran = {d.than for d in differences if d.summary is not None}
+    absent = [d for d in differences if d.summary is None]
+    lines = []
+    for verdict, said in ((NOT_RUN, "Not run"), (NOT_DRAWN, "Not drawn, for it would rest on what was trained on")):
+        names = [
+            f"{d.than} in {results.label(d.metric).title}" if d.than in ran else d.than
+            for d in absent
+            if d.verdict == verdict
+        ]
+        if names:
+            lines.append(f"{said}: {', '.join(dict.fromkeys(names))}.")
+    return lines
+
+
+def conclusions(results: Results) -> list[str]:
+    """A paragraph a sentence of the paper: whether it holds here, with the paired differences and their intervals."""
+    paragraphs = []
+    for says, differences in results.claims:
+        found = [compared(results, d) for d in differences if d.summary is not None]
+        sentences = [
+            f"{c.rows}, {c.metric}: {c.here}, {c.counted}{f' (the paper: {c.paper})' * bool(c.paper)}: {c.verdict}."
+            for c in found
+        ]
+        sentences += without_number(results, differences)
+        paragraphs.append(f"The paper: {says} Here: {tally(differences)}. " + " ".join(sentences))
+    return paragraphs
+
+
+def _side(difference: Difference, higher_is_better: bool) -> str:
+    if difference.paper is None:
+        return ""
+    side = "equal" if difference.paper == 0 else "higher" if difference.paper > 0 else "lower"
+    against = difference.paper != 0 and (difference.paper > 0) != higher_is_better
+    return f"{side}, against its own sentence" if against else side
