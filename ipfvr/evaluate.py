@@ -17,7 +17,7 @@ from ipfvr.core.messages import show_messages
 
 def main(argv: list[str] | None = None) -> None:
     """See the module's docstring."""
-    options = _parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     # --metrics and --reference take all that follows them, the key=value pairs too.
     lists = [*options.metrics, *options.reference]
     pairs = [word for word in lists if "=" in word and not Path(word).exists()]
@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         raise NotComputedError(f"asked for and not computed: {named}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
     parser.add_argument(

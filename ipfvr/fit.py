@@ -12,8 +12,8 @@ from ipfvr.core.errors import run_verb
 from ipfvr.core.option_list import option_list
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m ipfvr.fit",
         description=__doc__.splitlines()[0],
@@ -24,7 +24,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and train nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options; those of trainings are below")
     parser.epilog = f"options of trainings, with their defaults (a preset or the file may differ):\n\n{_options()}"
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = make_parser().parse_args(argv)
     # Imported here and below: --help needs none of the seconds that this takes.
     from ipfvr.core.config import config_to_dict, load_config
 

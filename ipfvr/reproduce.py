@@ -25,12 +25,17 @@ class CellsFailed(Exception):
     """Some cells have crashed; the report says which."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its use."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run, and which files are missing")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The verb; the module's docstring shows its use."""
+    args = make_parser().parse_intermixed_args(argv)
     files = [word for word in args.experiments if "=" not in word]
     pairs = [word for word in args.experiments if "=" in word]
     if not files:
