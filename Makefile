@@ -27,7 +27,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
   $(PIP) install -q -c constraints.txt $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train-mini test lint format clean
+.PHONY: help setup demo app train-mini test docs lint format clean
 
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
@@ -52,6 +52,9 @@ demo: $(STAMP)  ## degrade and restore a sample clip, or restore VIDEO=... REFER
 	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(if $(VIDEO),--video "$(VIDEO)") \
 	  $(if $(REFERENCE),--reference $(REFERENCE)) $(ARGS)
 
+app: $(STAMP)  ## the restorer's window in your browser: drop a film and a picture (ARGS="--port 7860")
+	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.app --browser $(ARGS)
+
 $(REPRODUCE:%=reproduce-%): reproduce-%: $(STAMP)
 	$(call reproduce,experiments/$*.yaml)
 
@@ -69,6 +72,11 @@ train-mini: $(STAMP)  ## all weights of mini, from data to runs/train_mini: ARGS
 
 test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
 	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST)
+
+docs: $(STAMP)  ## build the site of docs/ into build/site; a broken link is an error
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(call install,-e '.[docs]')
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	@echo "build/site/index.html"
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

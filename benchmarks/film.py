@@ -1,4 +1,4 @@
-"""What stands around the restoration of a film costs little: detection, tracking, pasting and encoding.
+"""Time the work around the restoration of a film: detection, tracking, pasting and encoding.
 
     python benchmarks/film.py
 

@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import parse_lists
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
+from ipfvr.core.arguments import parse_lists
 from ipfvr.core.config import config_to_dict, load_config
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.errors import UserError, run_verb

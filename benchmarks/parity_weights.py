@@ -1,4 +1,4 @@
-"""Weights that anybody can make again from the names of a network's tensors."""
+"""Weights that are made from the names of a network's tensors."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ def verbs() -> dict[str, Path]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Hand the rest of the command line to a verb; without one, say which there are.
+    """Pass the rest of the command line to a verb; without one, list the verbs.
 
     Raises:
         UserError: an unknown verb; else as the verb.
     """
     arguments, known = sys.argv[1:] if argv is None else argv, verbs()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: ipfvr VERB ...        ipfvr VERB --help says all of one")
+        print("usage: ipfvr VERB ...        ipfvr VERB --help lists the options of one")
         print(f'       eval "$(ipfvr {COMPLETION} bash)"        the tab key completes verbs, flags and options\n')
         for verb, path in known.items():
             print(f"  {verb:<11}{_summary(path)}")
@@ -95,7 +95,7 @@ def _summary(path: Path) -> str:
 
 
 def console() -> int:
-    """What the installed command ``ipfvr`` runs."""
+    """The entry point of the installed command ``ipfvr``."""
     return run_verb(main)
 
 

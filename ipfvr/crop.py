@@ -1,4 +1,4 @@
-"""The main face of a video as an aligned square video: ``python -m ipfvr.crop IN.mp4 OUT.mp4``.
+"""Crop the main face of a video to an aligned square video: ``python -m ipfvr.crop IN.mp4 OUT.mp4``.
 
 ``OUT.json`` lies beside it, with the transform of every frame, so that a crop can be put back exactly. Frames
 without the face are not in the crop video; the JSON lists them. Times are the source's.

@@ -1,4 +1,4 @@
-"""Words for a person: ``python -m ipfvr.describe REF.jpg [REF2.jpg ...] --output prompt.yaml``.
+"""Describe a person in words: ``python -m ipfvr.describe REF.jpg [REF2.jpg ...] --output prompt.yaml``.
 
 Prints the attributes with their probabilities, the emotion and both prompts; writes them as a file to edit, which
 ``python -m ipfvr.restore --prompt prompt.yaml`` takes.
@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.describe", description=__doc__.splitlines()[0])
     parser.add_argument("references", nargs="+", metavar="PICTURE", help="pictures of one person; key=value options")
-    parser.add_argument("--face", type=int, default=0, help="which face of a picture, from the left, from 1")
+    parser.add_argument("--face", type=int, default=0, help="which face of a picture, counted from 1 on the left")
     parser.add_argument("--output", type=Path, help="write the words to this YAML file, to edit")
     parser.add_argument("--config", type=Path, help="an experiment file")
     return parser

@@ -1,4 +1,4 @@
-"""Look whether everything is here: ``python -m ipfvr.doctor [preset=full]``.
+"""Check this installation: ``python -m ipfvr.doctor [preset=full]``.
 
 Versions, devices, the encoder, room on the disk, weights and their licences; for each thing that is wrong, what to do.
 The exit code is 0 where the preset (``mini`` unless another is given) can restore, 1 where it cannot.
@@ -30,12 +30,12 @@ from ipfvr.weights.entry import readable_size
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 LEAST_MEMORY = 2 << 30  # bytes: mini restores in less
-LEAST_ROOM = 1 << 30  # bytes of disk: what is done of a film is kept until it is whole
+LEAST_ROOM = 1 << 30  # bytes of disk: finished parts of a film are kept until it is whole
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         state: ``ok``, ``note`` (works without, or with less) or ``WRONG``.
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def packages() -> Iterator[Finding]:
-    """Python, this package, and what it needs."""
+    """Check Python, this package and its requirements."""
     yield Finding(OK, "python", platform.python_version())
     yield Finding(OK, "ipfvr", f"{__version__}, commit {git_commit() or 'none: not a checkout'}")
     needed = _requirements("")
@@ -90,7 +90,7 @@ def packages() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """Packages that only some uses need."""
+    """Check the packages of the extras."""
     for extra in sorted(importlib.metadata.metadata("ipfvr").get_all("Provides-Extra") or []):
         lacking = [requirement.name for requirement in _requirements(extra) if _trouble(requirement)]
         if lacking:
@@ -100,7 +100,7 @@ def extras() -> Iterator[Finding]:
 
 
 def machine(device: str) -> Iterator[Finding]:
-    """Cores, memory, disk, GPUs, and the H.264 encoder.
+    """Check cores, memory, disk, GPUs and the H.264 encoder.
 
     Args:
         device: what the configuration asks for.
@@ -111,7 +111,7 @@ def machine(device: str) -> Iterator[Finding]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     enough = memory >= LEAST_MEMORY
-    do = "" if enough else "close other programs, or take another machine"
+    do = "" if enough else "close other programs, or use another machine"
     yield Finding(OK if enough else NOTE, "machine", f"{cores} cores, {readable_size(memory)} of memory", do)
     room = shutil.disk_usage(Path.cwd()).free
     do = "" if room >= LEAST_ROOM else "make room: parts of a film lie beside its output until it is whole"
@@ -132,7 +132,7 @@ def machine(device: str) -> Iterator[Finding]:
 
 
 def weights(config: Config) -> Iterator[Finding]:
-    """The weights of the preset, and what better ones there are.
+    """Check the weights of the preset, and name better ones.
 
     Args:
         config: the configuration.
@@ -152,7 +152,9 @@ def weights(config: Config) -> Iterator[Finding]:
     absent = [name for name in ("yunet", "mobilefacenet", "niqe") if registry.find(ENTRIES[name]) is None]
     if absent:
         do = f"python -m ipfvr.weights fetch {' '.join(absent)}"
-        yield Finding(NOTE, "better", f"{', '.join(absent)} are not here: detection and scores do with less", do)
+        yield Finding(
+            NOTE, "better", f"{', '.join(absent)} are missing: detection is slower and some scores are left out", do
+        )
     cache = cache_folder()
     nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not os.access(nearest, os.W_OK):
@@ -161,7 +163,7 @@ def weights(config: Config) -> Iterator[Finding]:
 
 
 def _requirements(extra: str) -> list[Requirement]:
-    """What the package (with an extra: the extra alone) says that it needs here."""
+    """The requirements of the package, or of one extra alone, on this machine."""
     found = [Requirement(line) for line in importlib.metadata.requires("ipfvr") or []]
     plain = [r for r in found if not r.marker or r.marker.evaluate({"extra": ""})]
     if not extra:

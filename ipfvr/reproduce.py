@@ -1,4 +1,4 @@
-"""Tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
+"""Make tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
 
 Several experiments may be given; they share their cells. What is finished is kept: a stopped run goes on, a changed
 option makes only its own cells anew. The report lies in ``runs/reproduce/<name>_<preset>/index.html``.
@@ -29,17 +29,19 @@ def make_parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run, and which files are missing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would run and which files are missing, and run nothing"
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its use."""
+    """Run the command line; the module's docstring shows its use."""
     args = make_parser().parse_intermixed_args(argv)
     files = [word for word in args.experiments if "=" not in word]
     pairs = [word for word in args.experiments if "=" in word]
     if not files:
-        raise UserError("no experiment is named: such as experiments/table1.yaml")
+        raise UserError("name an experiment, such as experiments/table1.yaml")
     studies = [load_study(file, pairs) for file in files]
     if args.dry_run:
         print("\n".join(map(dry_run, studies)))
@@ -91,7 +93,7 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
 
 
 def dry_run(study: Study) -> str:
-    """What would be run: rows, levels, people; every missing file with its home and size."""
+    """The plan as text: rows, levels, people; every missing file with its place and size."""
     limits, experiment = study.limits, study.experiment
     lines = [
         f"{study.name} ({study.preset}): {experiment.title}",

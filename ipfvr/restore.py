@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
         pairs.append(f"prompt.file={unnamed.prompt}")
     config = load_config(args.config, args.overrides + pairs)
     if len(named) > 1 and (config.weights.lora or config.prompt.file):
-        raise UserError(f"whose is it? write --lora {named[0].name}=FOLDER, --prompt {named[0].name}=FILE")
+        raise UserError(
+            f"name the person of --lora or --prompt: write --lora {named[0].name}=FOLDER, --prompt {named[0].name}=FILE"
+        )
     job = Job(
         source=args.input,
         output=args.output,
@@ -102,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="[NAME=]PICTURE",
         help="pictures of the person; with names, such as anna=a.jpg ben=b.jpg, of several people",
     )
-    add("--face", type=int, default=0, help="which face of the reference, from the left, from 1")
+    add("--face", type=int, default=0, help="which face of the reference, counted from 1 on the left")
     add(
         "--prompt",
         action="append",
@@ -116,7 +118,12 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="learn each face from its reference pictures first, in a few minutes; kept for the next time",
     )
-    add("--others", choices=OTHERS, default="", help="faces of nobody on a reference; with references: leave")
+    add(
+        "--others",
+        choices=OTHERS,
+        default="",
+        help="what happens to faces of other people; default: leave with references, restore without",
+    )
     add(
         "--output",
         type=Path,
@@ -124,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="OUT.mp4 (a picture: OUT.jpg), with OUT.json; a folder for many",
     )
     add("--scale", type=int, choices=SCALES, default=1, help="enlarge the frame")
-    add("--strength", type=float, default=1.0, help="share of the restoration's change, 0 (the source) to 1")
+    add("--strength", type=float, default=1.0, help="how much of the change is shown, 0 (the source) to 1")
     add("--crop", action="store_true", help="write the main face's restored square")
     add("--aligned", action="store_true", help="the input is a square aligned face crop")
     add("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")
@@ -150,7 +157,7 @@ def _is_pair(text: str) -> bool:
 
 
 def _people(references: Sequence[str], loras: Sequence[str], prompts: Sequence[str]) -> list[Person]:
-    """Everybody that the command line speaks of, in its order; without a name: the one with the empty name."""
+    """The people that the command line names, in its order; a person without a name has the empty name."""
     found: dict[str, dict[str, Any]] = {}
     for option, texts in (("references", references), ("lora", loras), ("prompt", prompts)):
         for text in texts:

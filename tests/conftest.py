@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +14,27 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The modules whose annotated shapes are checked in every call that the tests make of them.
+SHAPED = (
+    "ipfvr.core.pixels",
+    "ipfvr.degradation.faults",
+    "ipfvr.degradation.reference",
+    "ipfvr.diffusion.guidance",
+    "ipfvr.diffusion.long_video",
+    "ipfvr.diffusion.noise",
+    "ipfvr.diffusion.schedule",
+    "ipfvr.identity.reward",
+    "ipfvr.metrics.fidelity",
+    "ipfvr.metrics.filters",
+    "ipfvr.metrics.identity",
+    "ipfvr.metrics.warping",
+)
+CHECKS_SHAPES = all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype"))
+if CHECKS_SHAPES:  # before anything imports these modules
+    from jaxtyping import install_import_hook
+
+    install_import_hook(SHAPED, "shapes.check_shapes")
 
 
 @pytest.fixture(autouse=True)

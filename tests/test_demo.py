@@ -132,7 +132,7 @@ def test_what_a_visitor_gets_wrong_is_one_line(tmp_path: Path, capsys: pytest.Ca
     write_video(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 90, np.uint8), 24, 8)
     for given, says in (
         (["--output", str(tmp_path / "file")], "is a file"),
-        (["--reference", "a.jpg"], "give --video"),
+        (["--reference", "a.jpg"], "--reference needs --video"),
         (["--frames", "0"], "give 1 or more"),
         (["--video", str(tmp_path / "none.mp4")], "none.mp4"),
         (["--video", str(tmp_path / "grey.mp4"), "--level", "light"], "leave --level out"),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import ipfvr
 from ipfvr.core.config import all_keys, load_config
 from ipfvr.diffusion.sampler import Sampler
 from ipfvr.diffusion.schedule import Schedule
@@ -66,3 +72,67 @@ def test_every_equation_lives_where_the_table_says_and_is_tested() -> None:
             equation in (ROOT / tests.strip("`")).read_text()
             or place.rpartition(".")[2].strip("`") in (ROOT / tests.strip("`")).read_text()
         ), f"{tests} does not speak of {equation}"
+
+
+LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as Markdown's toc makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """A link of a document leads to a file that is there, and to a heading that the file has."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in LINK.findall(text):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+        # The site holds docs/ alone.
+        assert path.parent != ROOT / "docs" or target.is_relative_to(ROOT / "docs"), link
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    pages = [page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()]
+    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_reference_pages_name_what_there_is() -> None:
+    """Every name after ``:::`` exists; the public API and the function of every equation are among them."""
+    named = set()
+    for path in (ROOT / "docs").glob("api*.md"):
+        for name in re.findall(r"^::: ([\w.]+)$", path.read_text(), re.MULTILINE):
+            parts = name.split(".")
+            found, at = importlib.import_module("ipfvr"), 1
+            while at < len(parts):
+                found = getattr(found, parts[at], None) or importlib.import_module(".".join(parts[: at + 1]))
+                at += 1
+            named.add(found)
+    assert {getattr(ipfvr, name) for name in ipfvr.__all__} <= named
+    table = (ROOT / "docs" / "equations.md").read_text()
+    code = (ROOT / "docs" / "api_equations.md").read_text()
+    for place in re.findall(r"^\| Eq\. \d+ \|[^|]*\| `([\w.]+)`", table, re.MULTILINE):
+        assert f"::: {place}\n" in code, place
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="pip install 'ipfvr[docs]' builds the site")
+def test_the_site_builds_without_a_warning_and_asks_for_nothing_outside(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = list(tmp_path.glob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        html = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*\bsrc=[\"']?([^\"' >]+)", html)
+        loaded += re.findall(r"<link[^>]*\brel=[\"']?(?:stylesheet|preconnect|icon)[^>]*\bhref=[\"']?([^\"' >]+)", html)
+        assert not [url for url in loaded if url.startswith(("http", "//"))], page
+        assert ":func:<code>" not in html

@@ -186,7 +186,7 @@ def test_without_its_file_the_emotion_is_left_out_and_that_is_said(tmp_path):
     face = np.full((64, 64, 3), 128, np.uint8)
     description = describe([face], config("weights.attributes=''", f"weights.emotion={tmp_path}/none.hdf5"))
     assert description.emotion == ""
-    assert "no emotion is said" in description.notes[0]
+    assert "the prompt names no emotion" in description.notes[0]
 
 
 def test_a_written_file_says_the_same_when_read(tmp_path):

@@ -249,7 +249,7 @@ def test_who_is_not_there_and_who_is_named_twice(film: Path, tmp_path: Path) -> 
     again = Person("ann", (picture_of(tmp_path / "ann.png", "red"),))
     anna, _ = pictures(tmp_path)
     cases = [
-        ((green,), r"cleo is not in the video: the likest of 4 faces has a likeness of -?\d"),
+        ((green,), r"cleo is not in the video: the most similar of 4 faces has a likeness of -?\d"),
         ((anna, again), "anna and ann look like one person"),
         ((Person("eve"),), "eve has no reference"),
     ]

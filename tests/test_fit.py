@@ -34,7 +34,7 @@ def test_what_an_option_is_stands_beside_it_or_above_it() -> None:
         "random zoom, shift and turn of a crop, as shares of its side",
     ]
     above = next(line for line in lines if line.startswith("  data.levels="))
-    assert "Of Eq. 13" in above
+    assert "Levels of Eq. 13" in above
     assert "data.levels=[heavy,light] " in above  # as one writes it
 
 

@@ -72,9 +72,9 @@ def test_rescale_restores_the_deviation_of_each_item(three):
 
 def test_eq_11_by_hand():
     predictions = {
-        POSITIVE: torch.tensor([1.0]),
-        NEGATIVE_TEXT: torch.tensor([3.0]),
-        NEGATIVE_VISUAL: torch.tensor([-2.0]),
+        POSITIVE: torch.full((1, 1, 1, 1, 1), 1.0),
+        NEGATIVE_TEXT: torch.full((1, 1, 1, 1, 1), 3.0),
+        NEGATIVE_VISUAL: torch.full((1, 1, 1, 1, 1), -2.0),
     }
     assert MultiStream(0.5, 0.25).combine(predictions).item() == 1.75 * 1 - 0.5 * 3 + 0.25 * 2
     assert MultiStream(0.5, 0.0).combine(predictions).item() == 1.5 * 1 - 0.5 * 3

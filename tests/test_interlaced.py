@@ -179,7 +179,7 @@ def test_kept_fields_come_back_with_their_order_and_colours(tmp_path: Path, orde
     assert field_order(kept) == (order, False)
     reader = VideoReader(kept, interlaced="keep")
     assert reader.fields == order
-    assert "stays so" in reader.notes[0]
+    assert "stays interlaced" in reader.notes[0]
     near = np.mean([psnr(frame.image, image) for frame, image in zip(reader, frames, strict=True)])
     blurred = np.mean([psnr(frame.image, image) for frame, image in zip(VideoReader(mixed), frames, strict=True)])
     assert near > blurred + 2  # colours of one field are not mixed with the other's

@@ -141,13 +141,13 @@ def track(start: int, stop: int, vector: list[float], area: float = 100.0) -> Fa
     return FaceTrack(start, landmarks, np.ones(stop - start, bool), area, area * (stop - start), unit[None])
 
 
-def test_the_likest_track_is_the_person() -> None:
+def test_the_most_similar_track_is_the_person() -> None:
     anna, ben = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
     tracks = [track(0, 9, [1, 0.2, 0]), track(0, 9, [1, 0.4, 0.1]), track(9, 20, [0.1, 1, 0]), track(30, 40, [1, 0, 0])]
     cast = match_people(tracks, {"anna": anna, "ben": ben}, PeopleConfig(same=0.5))
     # The second is like anna too, but she is the first at that time, and it is not like ben.
     assert cast.names == ["anna", None, "ben", "anna"]
-    says = r"cleo is not in the video: the likest of 4 faces has a likeness of 0\.09, the bound is 0\.5; .*same=0\.09"
+    says = r"cleo is not in the video: the most similar of 4 faces has a likeness of 0\.09, the bound is 0\.5; .*=0\.09"
     with pytest.raises(UserError, match=says):
         match_people(tracks, {"cleo": np.array([0, 0, 1.0])}, PeopleConfig(same=0.5))
     with pytest.raises(UserError, match="it shows no face"):

@@ -88,7 +88,7 @@ def test_a_file_that_is_not_there_is_named_and_nothing_is_fetched(
     put_files(bare / "weights", "musiq")
     # Another version of pyiqa may look for another file: it is told that there is no network.
     pyiqa.create_metric = lambda name, device: socket.create_connection(("huggingface.co", 443), 1)
-    with pytest.raises(UserError, match=r"cannot make MUSIQ of .*: it wanted to fetch a file from huggingface.co"):
+    with pytest.raises(UserError, match=r"cannot make MUSIQ of .*: pyiqa tried to fetch a file from huggingface.co"):
         load_network("musiq", CPU)
     monkeypatch.delitem(sys.modules, "pyiqa")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -168,4 +168,4 @@ def test_mistakes_are_one_line(raw: Path, tmp_path: Path) -> None:
         picture.unlink()
     with pytest.raises(UserError, match="no scene was kept"):
         run(raw, tmp_path / "other")
-    assert "no picture says who is looked for" in (tmp_path / "other" / "prepare.html").read_text()
+    assert "no picture shows whom to look for" in (tmp_path / "other" / "prepare.html").read_text()

@@ -1,1 +1,1 @@
-"""What every other part of the package stands on: options, configuration, errors, files, devices."""
+"""The foundation of the package: options, configuration, errors, files, devices."""

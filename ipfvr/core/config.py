@@ -1,4 +1,4 @@
-"""How a configuration is composed.
+"""Composing a configuration.
 
 A configuration is a preset (``ipfvr/presets/<name>.yaml``), the differences of an experiment file on
 top of it, and ``key=value`` pairs from the command line on top of both. An unknown or ill-typed key is
@@ -34,6 +34,14 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
     Raises:
         UserError: a file that is missing or not YAML, an unknown or ill-typed key; the line names
             the key and the nearest valid one.
+
+    Examples:
+        >>> config = load_config(overrides=["preset=tiny", "sampler.steps=3"])
+        >>> config.preset, config.sampler.steps
+        ('tiny', 3)
+        >>> load_config(overrides=["sampler.step=3"])
+        Traceback (most recent call last):
+        ipfvr.core.errors.UserError: command line: unknown key 'sampler.step'; the nearest valid one is 'sampler.steps'
     """
     layers = []
     if path is not None:
@@ -131,7 +139,12 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
 
 
 def nearest_key(key: str) -> str:
-    """The valid key most like a wrong one, by its whole name or by its last part alone."""
+    """The valid key most like a wrong one, by its whole name or by its last part alone.
+
+    Examples:
+        >>> nearest_key("sampler.stepps")
+        'sampler.steps'
+    """
 
     def likeness(valid: str) -> float:
         pairs = [(key, valid), (key.rpartition(".")[2], valid.rpartition(".")[2])]
@@ -143,7 +156,7 @@ def nearest_key(key: str) -> str:
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``; those under a name of the user's own are left out."""
+    """Every option's full name, such as ``sampler.steps``; sections that the user names are left out."""
     keys: list[str] = []
     for f in fields(schema):
         if _entries(schema, f.name) is None:

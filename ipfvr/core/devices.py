@@ -1,4 +1,4 @@
-"""Where things are computed, and in which type."""
+"""The device and the number type of the computation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device has instructions for bf16 matrices.
 
-    Of a processor Linux says it (AMX, AVX512-BF16, Arm's BF16). One that lacks them computes in bf16 all the same, a
+    Linux reports it for processors (AMX, AVX512-BF16, Arm's BF16). A processor without them computes in bf16 too, a
     hundred times slower than in fp32.
     """
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The error a user can cause: one line, exit code 2, no traceback."""
+"""Errors that a user can cause: one line, exit code 2, no traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipfvr.core.messages import show_messages
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """A mistake that the user can correct.
 
     The message is one line that says what is wrong, where, and what to do.
 
@@ -22,13 +22,13 @@ class UserError(Exception):
 
 
 class NotComputedError(UserError):
-    """A part of what was asked for could not be computed; the rest is done."""
+    """A requested part could not be computed; the rest is done."""
 
     status = 3
 
 
 def run_verb(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
-    """Run a verb's ``main``, show the project's messages, and turn a user's mistake into one line and exit code 2.
+    """Run a verb's ``main``, show the project's messages, and turn user errors into one line and exit code 2.
 
     Args:
         main: takes the command line (``None`` means ``sys.argv[1:]``).

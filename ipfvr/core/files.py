@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files so that they are complete or absent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def reason_of(error: Exception) -> str:
-    """Why something could not be written, in words, and what to do where the disk is full."""
+    """The reason why a file could not be written, and the remedy where the disk is full."""
     reason = getattr(error, "strerror", None) or str(error)
     return reason + ("; make room and run it again" if getattr(error, "errno", None) in _FULL else "")
 
@@ -40,8 +40,8 @@ def check_writable(path: str | Path) -> None:
 
 
 @contextmanager
-def _full_disk_is_said(path: Path) -> Iterator[None]:
-    """Inside the block a full disk is what a user can put right."""
+def _full_disk_as_user_error(path: Path) -> Iterator[None]:
+    """Turn a full disk inside the block into a :class:`UserError`."""
     try:
         yield
     except OSError as error:
@@ -52,7 +52,7 @@ def _full_disk_is_said(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
+    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
 
     After an exception the temporary file is removed and ``path`` is as it was before.
 
@@ -64,7 +64,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     # The suffix stays last: containers and image formats are chosen by it.
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        with _full_disk_is_said(path):
+        with _full_disk_as_user_error(path):
             yield temporary
             # Some writers create files for their owner alone; a result is readable like any other file.
             umask = os.umask(0)
@@ -77,7 +77,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; it takes that name, and the place of what was there, when all went well.
+    """Give a temporary folder beside ``path``; it replaces ``path`` when the block ends without an error.
 
     After an exception the temporary folder is removed and ``path`` is as it was before.
 
@@ -91,7 +91,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     check_writable(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with _full_disk_is_said(path):
+        with _full_disk_as_user_error(path):
             temporary.mkdir()
             yield temporary
             shutil.rmtree(path, ignore_errors=True)
@@ -101,6 +101,6 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all."""
+    """Write ``content`` as indented JSON, completely or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")

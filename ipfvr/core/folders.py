@@ -1,4 +1,4 @@
-"""Where the package lies, and where it may keep files of its own."""
+"""The folder of the package and its cache folder."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def cache_folder() -> Path:
-    """Where this project keeps what it can make or fetch again: ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``."""
+    """The folder for files that can be made or fetched again: ``$XDG_CACHE_HOME/ipfvr`` or ``~/.cache/ipfvr``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipfvr"

@@ -16,7 +16,7 @@ REMEMBER_FROM = 16 << 20  # bytes: hashes of files this large are remembered on 
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file; of a folder, that of its sorted ``<digest>  <relative name>`` lines.
+    """Hexadecimal SHA-256 of a file; for a folder, that of its sorted ``<digest>  <relative name>`` lines.
 
     The digests of large files are remembered in the cache folder by path, size and time of change.
     """
@@ -42,7 +42,12 @@ def sha256(path: str | Path) -> str:
 
 
 def digest(content: Any) -> str:
-    """Hexadecimal SHA-256 of values as JSON, whatever the order of keys; what JSON does not know stands as text."""
+    """Hexadecimal SHA-256 of values as JSON, independent of the order of keys; other types are written as text.
+
+    Examples:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Every option with its default and what its comment says of it, as text."""
+"""A text list of every option with its default and its comment."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WIDTH, _KEY = 118, 38
 
 
 def option_list(sections: Sequence[str]) -> str:
-    """The options of some sections of the configuration, a line or more each: ``key=default``, and what it is.
+    """The options of some sections, one or more lines for each: ``key=default`` and its description.
 
-    What it is is said in the sources alone, in the comment beside an option or above it.
+    The description is the comment beside or above the option in the source.
 
     Args:
         sections: names in :class:`~ipfvr.core.options.Config`.
@@ -49,7 +49,7 @@ def _options(schema: type, prefix: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(value: object) -> str:
-    """As one writes it on a command line."""
+    """A value as it is written on a command line."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)

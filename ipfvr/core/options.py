@@ -1,4 +1,4 @@
-"""Every option of the project, typed; :mod:`ipfvr.core.config` composes them of presets, files and arguments."""
+"""Every option of the project, typed; :mod:`ipfvr.core.config` composes them from presets, files and arguments."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from ipfvr.core.training_options import (
 
 @dataclass
 class VideoConfig:
-    """Sizes of what the network sees and of what is written."""
+    """Sizes of the network's input and of the output."""
 
     size: int = 128  # side of the restored square face crop, pixels
     scale: int = 2  # r of Eq. 13: the low-quality crop is size / scale on a side
     clip_frames: int = 24  # F, frames in a clip
     overlap: int = 8  # O, frames a clip shares with the one before it
-    # Interlaced film, which restore looks for: frame (one frame of two fields) | field (one of each, twice as many) |
-    # keep (interlaced as it is) | ignore (nothing is looked for).
+    # What restore makes of interlaced film: frame (one frame of two fields) | field (one of each, twice as many) |
+    # keep (the film stays interlaced) | ignore (do not look for it).
     interlaced: Interlaced = without(CLIP, LORA, default=Interlaced.frame)
     # Colours of the H.264 written: 420 (one for two by two pixels) | 444 (one for each) | auto (444 where the source
     # has one for each, or a side is odd).
     chroma: Chroma = without(CLIP, LORA, default=Chroma("auto"))
     crf: int = without(CLIP, LORA, default=17)  # constant rate factor of the H.264 written
-    # of a JPEG, or of a WebP that is not lossless, that is written: 1 to 100
+    # quality of a JPEG or a lossy WebP that is written: 1 to 100
     quality: int = without(CLIP, LORA, default=95)
     # of x264, for restored films: a third of medium's time, 1 dB less at the same crf
     preset: str = without(CLIP, LORA, default="veryfast")
@@ -68,15 +68,15 @@ class FacesConfig:
     max_gap: int = 12  # frames without a detection over which landmarks are interpolated
     align_references: bool = True  # a method's references are cropped about the face; False: squared as they are
     every: int = 3  # restore looks for faces in every n-th frame of a shot and interpolates between; 1: in all
-    # Of the frames that are looked at, the detector searches one in so many; in the others the landmark network looks
-    # where the faces were. 1: it searches all of them.
+    # The detector searches every n-th of the frames that are examined; in the others the landmark network looks where
+    # the faces were. 1: it searches all of them.
     search_every: int = 2
-    recognise_every: int = 4  # of a track's detections, one in so many is shown to the recogniser
+    recognise_every: int = 4  # the recogniser sees every n-th detection of a track
 
 
 @dataclass
 class PeopleConfig:
-    """Who is who in a video: tracks against reference pictures."""
+    """Matching the tracks of a video with reference pictures."""
 
     recogniser: str = (
         "mini/dlib"  # tells people apart; shipped, so that who is found does not depend on what was fetched
@@ -85,13 +85,13 @@ class PeopleConfig:
     # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
     # for the recogniser on degraded faces, ipfvr.weights.catalogue.LIKENESS.
     same: float = 0.0
-    # Two people whose references are more alike than this cosine are refused as one person. 0: likewise.
+    # Two people whose references are more alike than this cosine are refused as one person. 0: as for ``same``.
     distinct: float = 0.0
 
 
 @dataclass
 class PrepareConfig:
-    """What ``python -m ipfvr.prepare`` keeps of raw videos and pictures."""
+    """The choices of ``python -m ipfvr.prepare`` among raw videos and pictures."""
 
     size: int = 720  # side of the square crops, pixels
     min_frames: int = 24  # of a scene
@@ -180,7 +180,7 @@ class ImagePromptConfig:
     # clip (weights.image) | recogniser (weights.face_encoder) | both | appearance (the reference's own latents, and
     # weights.face_encoder) | none: no image prompt
     source: PromptSources = PromptSources.none
-    # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (a token each state)
+    # linear (one vector to tokens) | resampler (plus-face: Perceiver over hidden states) | patches (one token a state)
     projection: Projections = Projections.resampler
     train_encoder: bool = False  # clip's encoder learns with the adapter and lies in its file
     tokens: int = 16  # tokens that the projection makes of one reference
@@ -194,7 +194,7 @@ class ImagePromptConfig:
     # without a reference: none (the base by itself) | nobody (the prompt of no picture)
     without: WithoutReference = WithoutReference.none
     scale: float = 1.0
-    block_scales: list[float] = field(default_factory=list)  # one a cross-attention, down, up, middle; empty: all 1
+    block_scales: list[float] = field(default_factory=list)  # of the cross-attentions: down, up, middle; empty: all 1
     step_scales: list[float] = field(default_factory=list)  # from the sampler's first step to its last; empty: all 1
 
 
@@ -256,7 +256,7 @@ class SamplerConfig:
 
 @dataclass
 class LongVideoConfig:
-    """What ties the clips of a video together (Section 3.4)."""
+    """How the clips of a video are connected (Section 3.4)."""
 
     # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
     # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between
@@ -267,7 +267,7 @@ class LongVideoConfig:
 
 @dataclass
 class PromptConfig:
-    """Words for the two text streams. With references, or a file, they speak of the person (Face2Text)."""
+    """Words for the two text streams. With references, or a file, they describe the person (Face2Text)."""
 
     positive: str = "a good video"  # where nothing is known of the person
     quality: str = "cinematic, high contrast, highly detailed"  # after the words on the person; dropped from the end
@@ -277,10 +277,10 @@ class PromptConfig:
     )
     describe: bool = True  # False: positive and negative as they stand here
     file: str = ""  # a prompt.yaml; empty: the one in the person's folder, where there is one
-    true_from: float = 0.9  # attributes at least this probable are said
+    true_from: float = 0.9  # attributes at least this probable enter the positive prompt
     false_to: float = 0.1  # those at most this probable are denied in the negative prompt
-    sex_from: float = 0.97  # man or woman is said from this probability on, else person; at least 0.9
-    # template | transformers (a local language model) | openai (an address that speaks its protocol)
+    sex_from: float = 0.97  # "man" or "woman" from this probability on, else "person"; at least 0.9
+    # template | transformers (a local language model) | openai (a compatible address)
     compose: Composers = Composers.template
     model: str = ""  # transformers: a folder or a name; openai: the model's name
     address: str = ""  # openai: such as http://127.0.0.1:8000/v1
@@ -320,7 +320,7 @@ class LoraConfig:
 class RewardConfig:
     """The feedback reward (Section 3.3, Eq. 5 to 8)."""
 
-    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that judges afterwards
+    recogniser: str = "mini/dlib"  # phi of Eq. 5; never the one that scores afterwards
     gamma: float = 0.9  # Eq. 7
     # Eq. 6: detach (Mean and Std are constants) | literal (the paper's letter)
     statistics: Statistics = Statistics.detach
@@ -332,7 +332,7 @@ class RewardConfig:
 
 @dataclass
 class ProgramConfig:
-    """``methods.<name>``: where somebody else's program lies on this machine (:mod:`ipfvr.methods.external`)."""
+    """``methods.<name>``: where another program lies on this machine (:mod:`ipfvr.methods.external`)."""
 
     folder: str = ""  # its checkout; empty: <name> in the folder that IPFVR_PROGRAMS names, if it is there
     python: str = ""  # its own interpreter; empty: .venv/bin/python or venv/bin/python in its folder

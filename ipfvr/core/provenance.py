@@ -1,4 +1,4 @@
-"""What made a result: everything somebody needs to make it again."""
+"""The provenance of a result: everything that is needed to make it again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with ``+changes`` when tracked files differ from it; None outside of one."""
+    """The checkout's commit, with ``+changes`` when tracked files differ from it; None outside a checkout."""
     root = PACKAGE.parent
     # Without this an installed package would report the commit of whatever repository surrounds it.
     if not (root / ".git").exists():

@@ -1,4 +1,4 @@
-"""What makes a program quick to start."""
+"""Making a program quick to start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import packages without looking for garbage meanwhile.
+    """Import packages without garbage collection.
 
-    They make a million objects that stay to the end. Python looks through them again and again while it imports, which
-    takes a sixth of the time; afterwards it leaves them out of its searches.
+    Imports make a million objects that stay to the end. Python's collector would look through them again and again,
+    which takes a sixth of the time. Afterwards the collector ignores them.
     """
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Eq. 13 on a video file of any length."""
+"""Applying Eq. 13 to a video file of any length."""
 
 from __future__ import annotations
 

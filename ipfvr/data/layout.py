@@ -1,4 +1,4 @@
-"""The layout of data on disk, ROOT/<identity>/{reference,train,test}: who is in it, and their files.
+"""The layout of data on disk, ROOT/<identity>/{reference,train,test}: the people and their files.
 
 Nothing heavy is imported here.
 """
@@ -38,7 +38,7 @@ class Folder:
 
 
 def read_root(root: Path) -> list[Folder]:
-    """Everybody with a video to restore; who has no scenes kept apart is restored in the training's, with a note.
+    """All people with a video to restore. Without test scenes the training scenes are used, with a note.
 
     Raises:
         UserError: no such folder, or nobody in it.
@@ -54,7 +54,7 @@ def read_root(root: Path) -> list[Folder]:
         if test:
             people.append(Folder(folder.name, references, train, test))
         elif train:
-            note = f"{folder.name} has no scenes in test/: restored is what a LoRA is trained on"
+            note = f"{folder.name} has no scenes in test/: the scenes that its LoRA is trained on are restored"
             people.append(Folder(folder.name, references, train, train, note))
     if not people:
         raise UserError(
@@ -67,7 +67,7 @@ def list_identities(root: str | Path, heldout: str | Path = "", held: bool = Fal
     """Folders of the people of a data root, sorted.
 
     Args:
-        root: a folder with one folder a person.
+        root: a folder with one folder for each person.
         heldout: a YAML file with the list ``identities``, or empty.
         held: give the people held out instead of the others.
 
@@ -76,13 +76,13 @@ def list_identities(root: str | Path, heldout: str | Path = "", held: bool = Fal
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"data.root '{root}' is not a folder; make it as 'Data on disk' in the README says")
+        raise UserError(f"data.root '{root}' is not a folder; docs/data.md shows the layout")
     out: set[str] = set()
     if str(heldout):
         out = read_identities(heldout, "data.heldout")
     people = [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name in out) == held]
     if not people:
-        raise UserError(f"no people in data.root '{root}' once those of '{heldout}' are {'chosen' if held else 'out'}")
+        raise UserError(f"no people in data.root '{root}' {'in' if held else 'outside'} the list '{heldout}'")
     return people
 
 

@@ -110,7 +110,7 @@ class PairedClip:
 class FolderData(pl.LightningDataModule):
     """The test scenes of everybody in ROOT/<identity>/{reference,train,test}, one clip a batch.
 
-    A clip's degradation depends on its name alone: whoever else is looked at, it is that of the tables.
+    A clip's degradation depends on its name alone: it is that of the tables, whatever else is read.
 
     Args:
         config: ``data.root``, ``data.scene_frames``; ``video`` gives sizes and the frames of a clip.

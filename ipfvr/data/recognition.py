@@ -1,4 +1,4 @@
-"""Pictures of known people for a recogniser: aligned, labelled, and spoilt as restored faces are."""
+"""Pictures of known people for a recogniser: aligned, labelled, and degraded as restored faces are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import to_tensor
-from ipfvr.data.faces import chosen_people, one_thread
+from ipfvr.data.faces import chosen_people
 from ipfvr.data.layout import PICTURES, list_files
+from ipfvr.data.threads import one_thread
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
 from ipfvr.video.reader import read_image
 
@@ -60,7 +61,7 @@ def _stored(file: Path) -> np.ndarray:
 
 
 def spoil(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One stored picture as a recogniser may meet it: (112, 112, 3) uint8 RGB.
+    """Degrade a stored picture as a recogniser may meet it: (112, 112, 3) uint8 RGB.
 
     Misplaced a little, mirrored or not, in another light, and with its chance each blurred, shrunk and enlarged,
     noisy, compressed or partly covered: a restored face has lost and gained such things.
@@ -134,7 +135,7 @@ class Batches(IterableDataset):
 
 
 class RecognitionData(pl.LightningDataModule):
-    """The pictures of ``data.root``; validation is on the people held out, none of their pictures spoilt.
+    """The pictures of ``data.root``; validation is on the people held out, none of their pictures degraded.
 
     People of ``data.exclude`` are in neither: their pictures may be of somebody else.
 

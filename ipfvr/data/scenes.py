@@ -88,7 +88,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Person:
-    """What a LoRA is trained and tested on.
+    """The data of one person that a LoRA is trained and tested on.
 
     Attributes:
         identity: the folder's name.
@@ -291,9 +291,9 @@ def judge(
     strange = [scene for scene in scenes if likeness[scene.path.name] < bound]
     if strange:
         named = ", ".join(f"{s.path} (mean cosine {likeness[s.path.name]:.2f})" for s in strange)
-        line = f"another person than in the references, by {recogniser.name} (bound {bound}): {named}"
+        line = f"these scenes show another person than the references, by {recogniser.name} (bound {bound}): {named}"
         if not config.data.force:
-            raise UserError(f"{line}; take the scenes out, or say data.force=true")
+            raise UserError(f"{line}; remove the scenes, or set data.force=true")
         remarks.append(line)
     for reference, column in zip(references, cosines.T, strict=True):
         if float(column.max()) < bound and len(strange) < len(scenes):

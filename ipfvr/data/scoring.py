@@ -1,4 +1,4 @@
-"""What is scored: restored clips beside their ground truths and references, shared out by clip."""
+"""Clips to score, with their ground truths and references, shared out by clip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Item:
 
 
 class ScoringData(pl.LightningDataModule):
-    """Clips to score, one a batch. Each process gets every n-th clip, whole: none is cut, and none is scored twice.
+    """Clips to score, one in each batch. Each process gets every n-th clip, so none is cut and none is scored twice.
 
     Lightning's own sampler would score some clips twice where their number does not divide evenly, so the Trainer must
     have ``use_distributed_sampler=False`` and at most as many processes as there are clips.

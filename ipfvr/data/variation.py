@@ -1,4 +1,4 @@
-"""The same face at another moment, made from one picture: small warps, other colours, a softer lens.
+"""Variations of one picture, as if of another moment: small warps, other colours, a softer lens.
 
 Most people of the picture sets have one picture. Shown to the network as its own reference unchanged, the network would
 learn to copy pixels; varied, it must look up how an eye or a mouth is drawn, as with a real second picture.
@@ -35,7 +35,7 @@ def displace(frame: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
 
 def vary(frames: np.ndarray, spread: float, rng: np.random.Generator, soft: bool = True) -> np.ndarray:
-    """Pictures (F, S, S, 3) uint8 as of another moment, each by a draw of its own; shape and type stay.
+    """Vary pictures (F, S, S, 3) uint8 as if of another moment, each by its own draw; shape and type stay.
 
     Args:
         frames: aligned squares.

@@ -1,1 +1,1 @@
-"""Low quality made of sharp frames: Eq. 13, faults of films beside it, the degraded reference of Eq. 12."""
+"""Degrading sharp frames: Eq. 13, other faults of films, the degraded reference of Eq. 12."""

@@ -1,4 +1,4 @@
-"""Film faults beside Eq. 13's, for training: what is wrong with clips that people bring, and clips with nothing wrong.
+"""Film faults for training, in addition to Eq. 13: the faults of real clips, and clips without faults.
 
 A network that has seen mild and no degradation leaves good input alone; one that has seen compression alone, blur alone
 and coloured noise does not take every fault for all of them.
@@ -10,15 +10,19 @@ import cv2
 import numpy as np
 
 from ipfvr.core.errors import UserError
-from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade
+from ipfvr.core.options import Config
+from ipfvr.core.shapes import UInt8
+from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade, sample_parameters
 
 FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
 _CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 scale
 _CHROMA_GRAIN = 4  # pixels across one grain of it
 
 
-def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
-    """A clip with one fault.
+def film_fault(
+    sharp: UInt8[np.ndarray, "f side side 3"], fault: str, rng: np.random.Generator
+) -> UInt8[np.ndarray, "f low low 3"]:
+    """Give a clip one fault.
 
     Args:
         sharp: (F, S, S, 3) uint8 RGB.
@@ -33,23 +37,42 @@ def film_fault(sharp: np.ndarray, fault: str, rng: np.random.Generator) -> np.nd
     Raises:
         UserError: an unknown fault.
     """
-    parameters, chroma = draw_fault(fault, sharp.shape[1], rng)
+    return degrade_as_drawn(sharp, *_draw_fault(fault, sharp.shape[1], rng), rng)
+
+
+def draw_degradation(level: str, config: Config, rng: np.random.Generator) -> tuple[Parameters | None, float]:
+    """Draw what a training does to a sharp clip.
+
+    Args:
+        level: one of Eq. 13 or a film fault, see :func:`film_fault`.
+        config: ``video`` and ``degradation`` are used.
+        rng: draws it.
+
+    Returns:
+        The parameters of Eq. 13, None where the clip stays as it is, and the standard deviation, on the 0-255 scale, of
+        coloured noise that is added before.
+
+    Raises:
+        UserError: an unknown level.
+    """
+    video = config.video
+    if level in FAULTS:
+        return _draw_fault(level, video.size, rng)
+    seed = int(rng.integers(2**31))
+    return sample_parameters(level, video.scale, video.size, seed, config.degradation.scale_sigma), 0.0
+
+
+def degrade_as_drawn(
+    sharp: np.ndarray, parameters: Parameters | None, chroma: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A clip (F, S, S, 3) uint8 with what :func:`draw_degradation` drew; ``rng`` draws the coloured noise."""
     if parameters is None:
         return sharp
     return degrade(_with_coloured_noise(sharp, chroma, rng) if chroma else sharp, parameters)
 
 
-def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
-    """How much of a fault: one round of Eq. 13, None for ``clean``, and the spread of coloured noise before it.
-
-    Args:
-        fault: see :func:`film_fault`.
-        size: side of the sharp frames, pixels.
-        rng: draws it.
-
-    Raises:
-        UserError: an unknown film fault.
-    """
+def _draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
+    """As :func:`draw_degradation`, of a film fault for frames of ``size`` pixels."""
     if fault not in FAULTS:
         raise UserError(f"unknown film fault '{fault}': known ones are {', '.join(FAULTS)}")
     if fault == "clean":
@@ -60,7 +83,7 @@ def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Paramet
 
 
 def _draw_round(fault: str, size: int, rng: np.random.Generator) -> Round:
-    """How much of a fault, as one round of Eq. 13; sigma grows with the square, as the paper's does."""
+    """Draw the strength of a fault as one round of Eq. 13; sigma grows with the square, as the paper's does."""
     unit = size / 256
     sigma, delta, crf, scales = {
         "mild": ((0.0, 0.8), (0.0, 3.0), (18, 28), (1, 2)),

@@ -1,4 +1,4 @@
-"""Eq. 13: a sharp clip made into what an old or badly compressed recording of it would be."""
+"""Eq. 13: degrading a sharp clip to look like an old or badly compressed recording."""
 
 from __future__ import annotations
 
@@ -97,6 +97,13 @@ def sample_parameters(level: str, scale: int, size: int, seed: int, scale_sigma:
 
     Raises:
         UserError: an unknown level, a scale or a size below 1, a negative seed.
+
+    Examples:
+        >>> parameters = sample_parameters("severe", scale=4, size=720, seed=0)
+        >>> parameters.scale, len(parameters.rounds)
+        (8, 2)
+        >>> Parameters.from_dict(parameters.to_dict()) == parameters
+        True
     """
     if level not in LEVELS:
         raise UserError(f"unknown degradation level '{level}': known ones are {', '.join(LEVELS)}")
@@ -156,7 +163,7 @@ def degrade_stream(frames: Iterable[np.ndarray], parameters: Parameters) -> Iter
 
 
 def before_last_encode(frames: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
-    """All of the degradation but the last H.264 encode, for who writes that encode to a file.
+    """The degradation without the last H.264 encode, for callers that write that encode to a file.
 
     Yields:
         (H // r, W // r, 3) uint8 RGB, as many as went in.
@@ -248,7 +255,7 @@ def encode_h264(frames: Iterable[np.ndarray], crf: int) -> Iterator[tuple[av.Pac
 
     Yields:
         packets whose pts and dts count frames, each with the (H, W) of the frames before they were made even; last
-        comes ``None`` for the packet, which tells a decoder to let go of what it holds.
+        comes ``None`` for the packet, which tells a decoder to return its remaining frames.
     """
     context: av.VideoCodecContext | None = None
     size = (0, 0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ipfvr.core.options import Config
+from ipfvr.core.shapes import UInt8
 from ipfvr.degradation.pipeline import degrade, sample_parameters
 
 _SEED = 0  # of every degraded reference; it draws two rounds
 
 
-def degraded_reference(face: np.ndarray, config: Config) -> np.ndarray:
+def degraded_reference(face: UInt8[np.ndarray, "side side 3"], config: Config) -> UInt8[np.ndarray, "1 low low 3"]:
     """The picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
 
     Args:

@@ -1,1 +1,1 @@
-"""The demo: a sample, or a visitor's own video, before and after on one page."""
+"""The demo: a sample, or the user's own video, before and after on one page."""

@@ -1,4 +1,4 @@
-"""Show what this does, with nothing to download: ``python -m ipfvr.demo [--output demo] [key=value ...]``.
+"""Show what ipfvr does, without a download: ``python -m ipfvr.demo [--output demo] [key=value ...]``.
 
 A sharp sample clip is made from what installed packages carry (:mod:`ipfvr.data.sample`), degraded by Eq. 13,
 restored by the same function as ``python -m ipfvr.restore --aligned``, without and with a reference, and compared with
@@ -19,10 +19,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
-    parser.add_argument("--video", type=Path, help="your own: restored as it is")
+    parser.add_argument("--video", type=Path, help="a video of your own, restored as it is")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], help="pictures of the person in it")
     parser.add_argument("--level", default="", help="how the sample is degraded: light, heavy, severe")
-    parser.add_argument("--frames", type=int, help="only so many (default: 48 of the sample, all of your own)")
+    parser.add_argument(
+        "--frames", type=int, help="restore this many frames (default: 48 of the sample, all of your own video)"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as sampler.steps=8")
@@ -35,9 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     pairs = [str(word) for word in args.reference if "=" in str(word) and not word.exists()]
     references = [word for word in args.reference if str(word) not in pairs]
     if references and not args.video:
-        raise UserError("--reference is whom? give --video too")
+        raise UserError("--reference needs --video: the sample brings its own picture")
     if args.video and args.level:
-        raise UserError("--level degrades the sample; your own --video is taken as it is: leave --level out")
+        raise UserError("--level degrades the sample; a --video of your own is restored as it is: leave --level out")
     if args.frames is not None and args.frames < 1:
         raise UserError(f"--frames {args.frames}: give 1 or more")
     if args.output.exists() and not args.output.is_dir():

@@ -1,4 +1,4 @@
-"""What the demo shows: a sample degraded, restored and scored on one page, or somebody's own film before and after."""
+"""The demo's content: a sample degraded, restored and scored on one page, or the user's film before and after."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FILES = {
 
 
 def run_own(folder: Path, config: Config, video: Path, references: Sequence[Path], frames: int | None = None) -> str:
-    """Restore somebody's own video, as it is, and show it before and after.
+    """Restore the user's own video as it is, and show it before and after.
 
     Args:
         folder: gets the restored film, its JSON and the page.
@@ -142,12 +142,12 @@ def run(folder: Path, config: Config, frames: int, level: str) -> str:
 
 
 def judge(config: Config) -> tuple[Config, str]:
-    """The configuration with a recogniser that is here, and a remark where it is not the one that was asked for."""
+    """The configuration with a recogniser that is here, and a remark where it is not the configured one."""
     name = config.weights.recogniser
     if name not in ENTRIES or find(ENTRIES[name]) is not None:
         return config, ""
     remark = (
-        f"IDS here is by {SHIPPED_JUDGE}, from which the image prompt has learnt: it flatters, and its cosines lie "
+        f"IDS here is by {SHIPPED_JUDGE}, which the image prompt was trained with: it flatters, and its cosines lie "
         f"close to 1. An independent judge: python -m ipfvr.weights fetch {name}"
     )
     return replace(config, weights=replace(config.weights, recogniser=SHIPPED_JUDGE)), remark
@@ -172,7 +172,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def made(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the restoring took."""
+    """The time and memory of the restoration, as text."""
     seconds = sum(report["seconds"] for report in reports.values())
     last = list(reports.values())[-1]
     frames = " and ".join([str(last["frames"])] * len(reports))
@@ -212,7 +212,7 @@ def best(rows: Sequence[ClipScores], info: MetricInfo) -> str:
 
 
 def where(folder: Path, files: Mapping[str, str] = FILES) -> str:
-    """What lies where, of what there is."""
+    """The files that exist, each with its description."""
     there = {name: what for name, what in files.items() if (folder / name).exists()}
     width = max(len(str(folder / name)) for name in there)
     return "\n".join(f"{folder / name!s:<{width}}  {what}" for name, what in there.items())

@@ -18,6 +18,7 @@ from torch import Tensor
 from ipfvr.core.choices import Guiders
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import SamplerConfig
+from ipfvr.core.shapes import Float
 
 # The branches of Eq. 12. The negative one of classifier-free guidance is that of the negative text.
 POSITIVE = "positive"  # positive text, reference
@@ -32,7 +33,7 @@ class Guider(Protocol):
         """The branches to run at a step of the schedule; the positive one is always among them."""
         ...
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """One prediction from those of the branches that were run, each (B, C, F, h, w)."""
         ...
 
@@ -42,10 +43,10 @@ class PositiveOnly:
     """No guidance: the positive branch as it is, at the cost of one."""
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The positive one."""
+        """The positive branch."""
         return (POSITIVE,)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """The positive branch's prediction."""
         return predictions[POSITIVE]
 
@@ -63,11 +64,18 @@ class ClassifierFree:
     rescale: float = 0.0
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """Positive and, unless w is 1, negative text."""
+        """The positive branch and, unless w is 1, the negative text."""
         return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
-        """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi)."""
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
+        """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi).
+
+        Examples:
+            >>> import torch
+            >>> predictions = {POSITIVE: torch.full((1, 1, 1, 1, 1), 3.0), NEGATIVE_TEXT: torch.ones(1, 1, 1, 1, 1)}
+            >>> ClassifierFree(weight=2).combine(predictions).item()
+            5.0
+        """
         positive, negative = predictions[POSITIVE], predictions.get(NEGATIVE_TEXT)
         if negative is None:
             return positive
@@ -91,14 +99,20 @@ class MultiStream:
     visual: float = 0.5
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """Positive and those whose weight is not 0. The visual one follows the positive one, whose text it has."""
+        """The positive branch, the visual one, which has the same text, and the text; none with a weight of 0."""
         weights = {NEGATIVE_VISUAL: self.visual, NEGATIVE_TEXT: self.text}
         return (POSITIVE, *(name for name, weight in weights.items() if weight))
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
         """Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
 
         The z are the network's predictions (its v; the equation is linear, so that it holds for eps and z_0 alike).
+
+        Examples:
+            >>> import torch
+            >>> predictions = {POSITIVE: torch.full((1, 1, 1, 1, 1), 3.0), NEGATIVE_TEXT: torch.ones(1, 1, 1, 1, 1)}
+            >>> MultiStream(text=0.5, visual=0).combine(predictions).item()
+            4.0
         """
         positive = predictions[POSITIVE]
         negatives = {NEGATIVE_TEXT: self.text, NEGATIVE_VISUAL: self.visual}
@@ -124,19 +138,23 @@ class WithinInterval:
     last: int
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The other guider's, or the positive one."""
+        """The other guider's branches, or the positive one."""
         return self.guider.branches(step) if self.first <= step <= self.last else (POSITIVE,)
 
-    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
-        """The other guider's; it leaves the positive branch as it is where that is alone."""
+    def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
+        """The other guider's result; it leaves a positive branch alone as it is."""
         return self.guider.combine(predictions)
 
 
 def make_guider(config: SamplerConfig) -> Guider:
-    """The guider that a configuration asks for.
+    """Make the guider of a configuration.
 
     Raises:
         UserError: a rescale outside [0, 1], an interval that is not two steps in rising order.
+
+    Examples:
+        >>> make_guider(SamplerConfig(guider="multi_stream", negative_text=0.5, negative_visual=0)).branches(899)
+        ('positive', 'negative_text')
     """
     if not 0 <= config.guidance_rescale <= 1:
         raise UserError(f"sampler.guidance_rescale is {config.guidance_rescale}; it must lie between 0 and 1")

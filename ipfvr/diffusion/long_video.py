@@ -1,4 +1,4 @@
-"""Long videos (Section 3.4): what ties the clips of a video together, and what has to be remembered for it.
+"""Long videos (Section 3.4): connecting the clips of a video, and the memory that this needs.
 
 Noise sharing (Eq. 9) is in :mod:`ipfvr.diffusion.noise`. Exponential blending (Eq. 10) puts frames of up to s earlier
 clips under the first frames of a clip, those that it shares with the clip before and that are not kept of it: they are
@@ -10,7 +10,7 @@ and the z_0 estimate of the step before, which a multi-step solver goes on from 
 With ``sampler.residual_scale`` that is the difference to the low-quality latent, so a frame of another moment lends its
 correction, not its content.
 
-A last clip that starts earlier has a context of O' > O frames. The equation does not speak of it; here its O - 1
+A last clip that starts earlier has a context of O' > O frames. The equation does not cover this case; here its O - 1
 positions are counted in the last O frames of the context, O' - O + 1 to O' - 1, so that the frames of clip i-1 lie over
 the same frames of the video as in every other clip. A clip never sees another segment: a scene, a face's presence.
 """
@@ -32,6 +32,7 @@ from ipfvr.core.choices import Blending
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.options import Config, LongVideoConfig
+from ipfvr.core.shapes import Float, UInt8
 from ipfvr.diffusion.solvers import State
 from ipfvr.video.clips import ClipWindow, clip_windows
 
@@ -39,7 +40,9 @@ _EQUATION_10 = (Blending.exponential, Blending.aligned)
 _FORMAT = "ipfvr clip memory 1"
 
 
-def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: int, shift: int = 0) -> Tensor:
+def exponential_blending(
+    z: Float[Tensor, "b c f h w"], earlier: Sequence[Float[Tensor, "b c _ h w"] | None], context: int, shift: int = 0
+) -> Float[Tensor, "b c f h w"]:
     """Eq. 10: z_t^{1:O-1}(i) = stack([z_t^{F-2^j+1:F}(i-s+j)]_{j=0}^{s-1}), where 2^s = O.
 
     Clip i-s gives its last frame, the next clip its last two, clip i-1 its last O / 2. To the letter, the frames of
@@ -54,6 +57,11 @@ def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: i
 
     Returns:
         (B, C, F, h, w), a copy.
+
+    Examples:
+        >>> z, before = torch.zeros(1, 1, 6, 1, 1), torch.arange(6.0).view(1, 1, 6, 1, 1)
+        >>> exponential_blending(z, [10 + before, before], context=4).flatten()  # O = 4, s = 2
+        tensor([15.,  4.,  5.,  0.,  0.,  0.])
     """
     z = z.clone()
     first = context - 2 ** len(earlier)
@@ -64,12 +72,18 @@ def exponential_blending(z: Tensor, earlier: Sequence[Tensor | None], context: i
     return z
 
 
-def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def cross_fade(
+    before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]
+) -> UInt8[np.ndarray, "n h w 3"]:
     """From one clip's restored frames to the next one's, linearly: of n frames the p-th is (n + 1 - p) : p.
 
     Args:
         before: (n, H, W, 3) uint8, the last frames of a clip.
         after: the same frames of the video as the next clip has them.
+
+    Examples:
+        >>> cross_fade(np.zeros((3, 1, 1, 3), np.uint8), np.full((3, 1, 1, 3), 80, np.uint8))[:, 0, 0, 0].tolist()
+        [20, 40, 60]
     """
     share = (np.arange(1, len(after) + 1, dtype=np.float32) / (len(after) + 1))[:, None, None, None]
     return np.rint((1 - share) * before + share * after).astype(np.uint8)
@@ -77,7 +91,7 @@ def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 @dataclass
 class ClipMemory:
-    """What a video's later clips need of its earlier ones; it does not grow with the number of clips.
+    """What later clips of a video need from earlier ones; it does not grow with the number of clips.
 
     Saved when a clip's frames have come out and loaded in another process, it lets the video go on with the next clip
     as if nothing had happened.
@@ -95,25 +109,25 @@ class ClipMemory:
     tail: np.ndarray | None = None
 
     def forget(self) -> None:
-        """A new segment begins: what was before is not seen from it."""
+        """Begin a new segment, which does not see earlier ones."""
         self.steps, self.tail = [], None
 
     def states(self, step: int) -> list[State]:
-        """Of the clips before, after a solver step, the oldest first."""
+        """The states of earlier clips after a solver step, the oldest first."""
         return self.steps[step] if step < len(self.steps) else []
 
     def remember(self, step: int, state: State, clips: int) -> None:
-        """Add a clip's state after a solver step and let go of what is older than ``clips`` clips."""
+        """Add a clip's state after a solver step and delete what is older than ``clips`` clips."""
         self.steps += [[] for _ in range(step + 1 - len(self.steps))]
         self.steps[step] = [*self.steps[step], state][-clips:]
 
     def copy(self) -> ClipMemory:
-        """As it is now, whatever is added to this one later; the tensors, which nothing changes, are shared."""
+        """A copy that later additions do not change; the tensors are shared."""
         return replace(self, steps=[list(states) for states in self.steps])
 
     @property
     def size(self) -> int:
-        """Bytes of what is held."""
+        """The size of the memory in bytes."""
         states = [s for states in self.steps for s in states]
         held = [t for s in states for t in (s.x, s.denoised) if t is not None]
         return sum(t.nbytes for t in held) + (0 if self.tail is None else self.tail.nbytes)
@@ -136,7 +150,7 @@ class ClipMemory:
 
     @classmethod
     def load(cls, path: str | Path) -> ClipMemory:
-        """What :meth:`save` wrote, on the CPU.
+        """Load what :meth:`save` wrote, to the CPU.
 
         Raises:
             UserError: a file that is missing, damaged or of another kind.
@@ -159,7 +173,7 @@ class ClipMemory:
 
 @dataclass(frozen=True)
 class LongVideo:
-    """How the clips of a video are tied together.
+    """How the clips of a video are connected.
 
     Attributes:
         blending: see :class:`ipfvr.core.options.LongVideoConfig`.
@@ -181,7 +195,7 @@ class LongVideo:
         return self.overlap > 0 and (self.blending == Blending.cross_fade or (self.reach > 0 and steps > 1))
 
     def noise_key(self, frames: Sequence[int]) -> int | None:
-        """What tells a clip's noise from that of other clips, its first frame; None: it is shared."""
+        """The key of a clip's own noise, its first frame; None: noise is shared between clips."""
         return None if self.noise_sharing else int(frames[0])
 
     def blend(self, state: State, step: int, memory: ClipMemory, context: int) -> State:
@@ -219,7 +233,7 @@ class LongVideo:
         return [(w.start, end) for w, end in zip(windows, [*ends, *(w.stop for w in windows[-1:])], strict=True)]
 
     def join(self, restored: np.ndarray, window: ClipWindow, part: tuple[int, int], memory: ClipMemory) -> np.ndarray:
-        """The frames that come out of a restored clip.
+        """The frames of a restored clip that are final.
 
         Args:
             restored: (F, H, W, 3) uint8.
@@ -235,7 +249,7 @@ class LongVideo:
 
 
 def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
-    """The way to tie clips together that a configuration asks for.
+    """Make the :class:`LongVideo` of a configuration.
 
     Args:
         config: the options.

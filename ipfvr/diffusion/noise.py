@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.shapes import Float
 
 # Keys for noise that belongs to no solver step (those count from 0).
 START_STEP = -1
@@ -26,7 +27,7 @@ def frame_noise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     clip: int | None = None,
-) -> Tensor:
+) -> Float[Tensor, "c f h w"]:
     """Eq. 9: overlapping clips share the noise of the frames they share.
 
     Each frame's noise is a function of (seed, frame, step) alone, so the stack of Eq. 9 holds for any cut, order,
@@ -49,11 +50,16 @@ def frame_noise(
 
     Raises:
         UserError: correlation outside [0, 1].
+
+    Examples:
+        >>> first, second = (frame_noise((4, 2, 2), 0, range(start, start + 8), START_STEP) for start in (0, 5))
+        >>> bool((first[:, 5:] == second[:, :3]).all())  # frames 5 to 7 are in both clips
+        True
     """
     if not 0 <= correlation <= 1:
         raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")
     noise = np.empty((shape[0], len(frames), *shape[1:]), np.float32)
-    # Keys without a clip are what they were before there were any: the same seed gives the same video.
+    # Keys without a clip have no suffix, so that old seeds still give the same videos.
     of_clip = "" if clip is None else f"/{int(clip)}"
     common = _normal(shape, seed, "common", step, of_clip) * np.float32(math.sqrt(correlation)) if correlation else None
     for place, frame in enumerate(frames):

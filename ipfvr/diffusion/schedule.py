@@ -1,4 +1,4 @@
-"""The noise schedule: log-SNR cosine-interpolated, zero terminal SNR (VEnhancer's), and what Eq. 2 and 3 make of it."""
+"""The noise schedule: log-SNR cosine-interpolated, zero terminal SNR (VEnhancer's), with Eq. 2 and 3."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import ScheduleConfig
+from ipfvr.core.shapes import Float
 
 LOG_SNR_LIMIT = 15.0  # the cosine curve runs from +15 to -15 before it is shifted
 
@@ -46,35 +47,61 @@ class Schedule:
         self.log_ratios = sigmas.log() - alphas.log()
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def add_noise(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+    def add_noise(
+        self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """Eq. 2: z_t = alpha_t z + sigma_t eps.
 
         Args:
             z: (B, ...) clean latent.
             noise: like ``z``, unit variance.
             step: one step, or one for each of the batch, (B,).
+
+        Examples:
+            >>> schedule = Schedule(ScheduleConfig())
+            >>> z, noise = torch.ones(1, 4), torch.full((1, 4), 2.0)
+            >>> schedule.add_noise(z, noise, 999)  # the last step is pure noise
+            tensor([[2., 2., 2., 2.]])
         """
         alpha, sigma = self._coefficients(step, z)
         return alpha * z + sigma * noise
 
-    def velocity(self, z: Tensor, noise: Tensor, step: int | Tensor) -> Tensor:
+    def velocity(
+        self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
         """The target of Eq. 3: v_t = alpha_t eps - sigma_t z. Shapes as for :meth:`add_noise`."""
         alpha, sigma = self._coefficients(step, z)
         return alpha * noise - sigma * z
 
-    def denoised_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
-        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition)."""
+    def denoised_from_v(
+        self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
+        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition).
+
+        Examples:
+            >>> schedule, z, noise = Schedule(ScheduleConfig()), torch.ones(1, 4), torch.full((1, 4), 2.0)
+            >>> z_t, v = schedule.add_noise(z, noise, 500), schedule.velocity(z, noise, 500)
+            >>> torch.allclose(schedule.denoised_from_v(z_t, v, 500), z, atol=1e-5)
+            True
+        """
         alpha, sigma = self._coefficients(step, z_t)
         return alpha * z_t - sigma * v
 
-    def noise_from_v(self, z_t: Tensor, v: Tensor, step: int | Tensor) -> Tensor:
-        """The noise that v speaks of: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
+    def noise_from_v(
+        self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
+    ) -> Float[Tensor, "*shape"]:
+        """The noise in a prediction v: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
         alpha, sigma = self._coefficients(step, z_t)
         return sigma * z_t + alpha * v
 
     def loss(
-        self, prediction: Tensor, z: Tensor, noise: Tensor, step: int | Tensor, weight: Tensor | None = None
-    ) -> Tensor:
+        self,
+        prediction: Float[Tensor, "*shape"],
+        z: Float[Tensor, "*shape"],
+        noise: Float[Tensor, "*shape"],
+        step: int | Tensor,
+        weight: Tensor | None = None,
+    ) -> Float[Tensor, ""]:
         """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar.
 
         Args:

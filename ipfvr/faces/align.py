@@ -38,7 +38,12 @@ _BILINEAR_FROM = 3
 
 
 def face_template(size: int) -> np.ndarray:
-    """The five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels."""
+    """The five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels.
+
+    Examples:
+        >>> face_template(256).round(1).tolist()[2]  # the tip of the nose
+        [128.3, 157.0]
+    """
     return np.array(_FFHQ_512, dtype=np.float64) * (size / 512)
 
 
@@ -63,6 +68,14 @@ def similarity_transform(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: other shapes, values that are not finite, or points of ``src`` (or of ``dst``) that
             all coincide.
+
+    Examples:
+        >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        >>> matrix = similarity_transform(square, 2 * square + 5)
+        >>> bool(np.allclose(matrix, [[2, 0, 5], [0, 2, 5]]))
+        True
+        >>> apply(invert(matrix), apply(matrix, [[0.5, 0.25]])).round(6).tolist()
+        [[0.5, 0.25]]
     """
     src, dst = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
     if src.shape != dst.shape or src.ndim != 2 or src.shape[1] != 2 or len(src) < 2:
@@ -85,7 +98,7 @@ def similarity_transforms(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The transform back: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
+    """The inverse transform: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
     matrix = np.asarray(matrix, dtype=np.float64)
     linear = np.linalg.inv(matrix[:, :2])
     return np.hstack([linear, -linear @ matrix[:, 2:]])
@@ -117,7 +130,7 @@ def enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The aligned square of an image.
+    """Crop the aligned square of an image.
 
     Sampling is that of :func:`warp`: nothing aliases. Outside the frame the picture goes on mirrored (the border pixel
     is not repeated), which leaves no black wedge for a restorer to sharpen; which pixels those are follows from the
@@ -135,7 +148,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, extent: tuple[int, int], border: int) -> np.ndarray:
-    """An image through a similarity, free of aliasing.
+    """Warp an image by a similarity without aliasing.
 
     Sampling is bicubic. What shrinks is sampled on a grid finer by a whole factor, so fine that no pixel of the image
     is skipped, and averaged down; from a factor of 3 on the samples are bilinear.

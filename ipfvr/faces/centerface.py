@@ -1,4 +1,4 @@
-"""CenterFace's network: faces of every size in one look, each with a box and five landmarks.
+"""CenterFace's network: faces of every size in one pass, each with a box and five landmarks.
 
 Xu et al., *CenterFace: Joint Face Detection and Alignment Using Face as Point* (2019). A MobileNetV2 whose four levels
 are added up at a quarter of the image's size; there every cell says whether a face's centre lies in it, how large the

@@ -1,8 +1,8 @@
 """Faces in one image: boxes, scores and five landmarks.
 
 Detectors with one interface: YuNet, when its file is there, CenterFace, whose weights are shipped with mini, and
-insightface's, where one asks for it (:mod:`ipfvr.faces.face_analysis`).
-``docs/faces.md`` compares them and what else was tried.
+insightface's, on request (:mod:`ipfvr.faces.face_analysis`).
+``docs/results.md`` compares them with others that were tried.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Face:
 
 
 class Detector(Protocol):
-    """What finds faces."""
+    """The interface of face detectors."""
 
     name: str
     weights: dict[str, Path]  # the files it was made from, for provenance
@@ -156,7 +156,7 @@ class YuNetDetector(NetworkDetector):
 
 
 class CenterFaceDetector(NetworkDetector):
-    """CenterFace (MIT), whose weights are shipped with mini: what a machine without YuNet's file has.
+    """CenterFace (MIT), whose weights are shipped with mini: the detector of a machine without YuNet's file.
 
     A look takes about four times YuNet's at one size, so it looks at smaller images: at 0.6 of the side it missed a
     tenth of the faces that are 33 pixels wide in 640, at 0.75 none.
@@ -178,7 +178,7 @@ class CenterFaceDetector(NetworkDetector):
 
 
 def _follow(model: LandmarkModel, image: np.ndarray, face: Face) -> Face | None:
-    """By two looks of the landmark network, the second where the first has found it; the box moves with the points."""
+    """Follow a face by two passes of the landmark network, the second where the first found it; the box moves along."""
     points, score = model.refine(image, face.landmarks)
     if score >= _REFINER_CERTAIN:
         points, second = model.refine(image, points)

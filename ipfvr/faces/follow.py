@@ -1,4 +1,4 @@
-"""Faces of single frames, found or known again, linked into each face's way through a shot."""
+"""Linking the faces of single frames into one track for each face and shot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ONE = 0.3  # boxes of one frame that share more are one face
 
 @dataclass
 class Chain:
-    """One face's detections, in time's order.
+    """The detections of one face, in order of time.
 
     Attributes:
         frames: where it was detected.
@@ -96,9 +96,9 @@ class _Seen:
 class Watch:
     """Finds the faces of the frames it is shown, and links them.
 
-    Of a shot's frames that are looked at, the detector searches the first, every ``search_every``-th and the last. In
+    Of the examined frames of a shot, the detector searches the first, every ``search_every``-th and the last. In
     the others known faces are looked for where they were (:meth:`ipfvr.faces.detect.Detector.follow`), which takes a
-    fraction of the time; where one of them is not certain, the detector searches all the same. A face that is new to
+    fraction of the time; where one of them is not certain, the detector searches, too. A face that is new to
     the detector is looked for in the frame before too, so that it begins where searching every one would have found it.
 
     Args:
@@ -154,7 +154,7 @@ class Watch:
         found: list[Face] = []
         for face in faces:
             again = self._detector.follow(image, face)
-            # Two that have become one are not two any more.
+            # Two tracks that have met count as one.
             if again is None or any(box_overlap(again.box, other.box) > _ONE for other in found):
                 return None
             found.append(again)

@@ -1,6 +1,6 @@
-"""This project's own landmark network: five points and a verdict from a small grey patch.
+"""The project's landmark network: five points and a score from a small grey patch.
 
-It needs a detector's points to align the patch by, and says where they are more precisely.
+It aligns the patch by a detector's points and returns more precise ones.
 """
 
 from __future__ import annotations

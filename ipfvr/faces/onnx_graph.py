@@ -46,7 +46,7 @@ class OnnxNet(nn.Module):
         self.places = {name: f"constant{number}" for number, name in enumerate(constants)}
         for name, place in self.places.items():
             self.register_buffer(place, constants[name])
-        # A value is let go of after its last use, or a deep network's whole history would stay in memory.
+        # A value is deleted after its last use; otherwise a deep network's whole history would stay in memory.
         last = {name: number for number, (_, _, inputs, _) in enumerate(nodes) for name in inputs}
         last.pop(result, None)
         self.spent = [[n for n in set(inputs) if last.get(n) == i] for i, (_, _, inputs, _) in enumerate(nodes)]
@@ -62,7 +62,7 @@ class OnnxNet(nn.Module):
 
 
 def load_onnx(path: Path) -> OnnxNet:
-    """Read an ArcFace-class recogniser: RGB (N, 3, 112, 112), ``x / 127.5 - 1``, to one vector a face.
+    """Read an ArcFace-class recogniser: RGB (N, 3, 112, 112), ``x / 127.5 - 1``, to one vector for each face.
 
     Raises:
         UserError: the package ``onnx`` is missing, the file is not ONNX, its graph is no such recogniser or uses an

@@ -1,7 +1,7 @@
-"""What the network changed in a face's square, put onto the frame's own pixels.
+"""Adding the network's change in a face's square to the frame's own pixels.
 
 The change is warped by the inverse of the transform that cut the square out, and fades towards the border by a soft
-mask that belongs to the square, not to the picture: it is the same in every frame, so nothing about it can jitter. The
+mask that belongs to the square, not to the picture: the mask is the same in every frame, so it cannot jitter. The
 frame itself is never resampled, so detail that is too fine for the square stays.
 """
 
@@ -25,7 +25,7 @@ _COARSE = 32  # pixels of side at which that blur is done: what it keeps is far 
 
 @lru_cache(maxsize=4)
 def blend_mask(size: int) -> np.ndarray:
-    """How much of a change is shown: (size, size) float32, 1 in the middle, 0 well inside the border.
+    """The weight of a change at each place: (size, size) float32, 1 in the middle, 0 well inside the border.
 
     The radius is that of a superellipse, ``(|x|^p + |y|^p)^(1/p)``, the fall a smooth step.
     """
@@ -37,7 +37,7 @@ def blend_mask(size: int) -> np.ndarray:
 
 
 def change_of(restored: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """What the network added to the low-quality crop, without the change of its colours.
+    """The network's change of the low-quality crop, without the change of its colours.
 
     ``c - G(c)`` with ``c = restored - low``, G a Gaussian of a twelfth of the side: at the mask's edge the face then
     differs from the frame in detail only, so there is no seam. It needs no memory of other frames: what flickers is
@@ -60,7 +60,7 @@ def change_of(restored: np.ndarray, low: np.ndarray) -> np.ndarray:
 def paste(
     frame: np.ndarray, restored: np.ndarray, low: np.ndarray, matrix: np.ndarray, strength: float = 1.0
 ) -> np.ndarray:
-    """Put what the network changed onto a frame: ``frame + strength * warp(mask * change_of(restored, low))``.
+    """Add the network's change to a frame: ``frame + strength * warp(mask * change_of(restored, low))``.
 
     Args:
         frame: (H, W, 3) uint8; not changed.
@@ -90,7 +90,7 @@ def paste(
 
 
 def _laid_out(square: np.ndarray, back: np.ndarray, extent: tuple[int, int]) -> np.ndarray:
-    """A square where it lies in a box of ``extent`` (width, height) of the frame, 0 around it."""
+    """Place a square in a box of ``extent`` (width, height) of the frame, 0 around it."""
     size, factor = square.shape[0], math.ceil(scale_of(back))
     if factor == 1:
         return warp(square, back, extent, cv2.BORDER_CONSTANT)

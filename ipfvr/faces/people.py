@@ -1,4 +1,4 @@
-"""Which track is which person: reference pictures against the faces of a video."""
+"""Matching the tracks of a video with people by their reference pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who was found.
+    """The people found in a video.
 
     Attributes:
-        names: of each track, the person's name; None: nobody that was asked for.
-        cosines: of each track, the mean cosine to each person.
+        names: for each track the person's name; None: none of the people.
+        cosines: for each track the mean cosine to each person.
     """
 
     names: list[str | None]
@@ -88,8 +88,8 @@ def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> No
 def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> Cast:
     """Give each track the person it is most like.
 
-    The likest pair is settled first. One person is not two tracks at one time; a face that leaves and returns is a new
-    track, matched anew.
+    The most similar pair is matched first. One person cannot be two tracks at one time; a face that leaves and returns
+    is a new track, matched anew.
 
     Args:
         tracks: with vectors.
@@ -125,9 +125,9 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
 
 
 def _nearest(best: float, faces: int, bound: float) -> str:
-    """What is told of the likest face, and what to do about it."""
+    """The likeness of the most similar face, and the advice, as text."""
     advice = "give a picture of the person that is larger, sharper or more from the front"
     if best > 0:  # below it, people.same would take anybody
         advice += f", or accept this one with people.same={max(0.0, best - 0.005):.2f}"
-    likest = f"the likest of {faces} faces has" if faces > 1 else "the only face has"
-    return f"{likest} a likeness of {best:.2f}, the bound is {bound:g}; {advice}"
+    nearest = f"the most similar of {faces} faces has" if faces > 1 else "the only face has"
+    return f"{nearest} a likeness of {best:.2f}, the bound is {bound:g}; {advice}"

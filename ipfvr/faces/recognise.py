@@ -1,4 +1,4 @@
-"""Face recognition: one vector a face, as a torch network that gradients flow through."""
+"""Face recognition: one vector for each face, by a torch network that passes gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACK_FILES = ("w600k_r50.onnx", "glintr100.onnx")  # the recognisers of buffalo
 
 
 class Recogniser(nn.Module):
-    """A recognition network with its preprocessing and its papers.
+    """A recognition network with its preprocessing, its files and its licence.
 
     Args:
         net: (N, 3, 112, 112), normalised by its own ``MEAN`` and ``STD`` of colours in [0, 1], to (N, D).
@@ -52,7 +52,7 @@ class Recogniser(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Recogniser:
-        """Stay in evaluation mode: a judge must not change while it judges."""
+        """Stay in evaluation mode: a recogniser must not change while it scores."""
         return super().train(False)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Recogniser(nn.Module):
 
 
 def load_recogniser(name: str) -> Recogniser:
-    """Load a recogniser; what the file holds says which network it is.
+    """Load a recogniser; the content of the file decides which network it is.
 
     Args:
         name: in the weights registry (``mobilefacenet``, ``mini/dlib``, ``dlib``, ``mini/recogniser``, ``buffalo_l``,

@@ -1,4 +1,4 @@
-"""A reference picture as the aligned crop of its face: the only way from a picture to a crop."""
+"""The aligned crop of a reference picture's face: the only function that makes crops of pictures."""
 
 from __future__ import annotations
 

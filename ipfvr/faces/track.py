@@ -1,4 +1,4 @@
-"""Faces followed through a video.
+"""Following faces through a video.
 
 Tracks hold landmarks only, never pictures: a first pass over the file detects, a second crops while it streams.
 """
@@ -30,7 +30,7 @@ class HasImage(Protocol):
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One face's way through one shot, without a gap.
+    """The track of one face through one shot, without gaps.
 
     Attributes:
         start: its first frame.
@@ -60,7 +60,7 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a pass over a video has found.
+    """The result of one pass over a video.
 
     Attributes:
         frames: how many frames the video has.
@@ -264,7 +264,7 @@ def smooth_landmarks(landmarks: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _one_track(total: int, tracks: list[FaceTrack]) -> Track:
-    """Tracks that share no time as one."""
+    """Join tracks that share no time."""
     landmarks = np.full((total, 5, 2), np.nan)
     detected = np.zeros(total, dtype=bool)
     scenes = np.full(total, -1)

@@ -22,7 +22,7 @@ _STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 1, 2))  # width, blocks, s
 
 
 class AttributeNetwork(nn.Module):
-    """A small ResNet with one output an attribute, which Eq. (3) of MOON draws to 1 (present) or -1.
+    """A small ResNet with one output for each attribute, which Eq. (3) of MOON draws to 1 (present) or -1.
 
     Attributes:
         source: (40,) share of faces with the attribute among the pictures it was trained on.

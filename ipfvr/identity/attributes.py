@@ -1,4 +1,4 @@
-"""The 40 CelebA attributes and the sentence that says them (Section 3.2, Face2Text)."""
+"""The 40 CelebA attributes and the sentence that names them (Section 3.2, Face2Text)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def compose_sentence(
 
 
 def person_words(attributes: Mapping[str, bool]) -> str:
-    """Who it is: ``young woman``, ``man``, ``person`` (where Male is not spoken of) ..."""
+    """The noun for the person: ``young woman``, ``man``, ``person`` (where Male is not given) ..."""
     person = "person" if "Male" not in attributes else "man" if attributes["Male"] else "woman"
     return f"young {person}" if attributes.get("Young") else person
 
@@ -106,7 +106,7 @@ def person_words(attributes: Mapping[str, bool]) -> str:
 def false_words(attributes: Mapping[str, bool]) -> dict[str, str]:
     """The false attributes that are worth denying, to their words for a negative prompt.
 
-    Left out are judgements and negations, and what follows from something said: beards of women, make-up of men,
+    Left out are judgements and negations, and what follows from another attribute: beards of women, make-up of men,
     hair of the bald.
     """
     implied = set(_NEVER_DENIED)

@@ -1,4 +1,4 @@
-"""Face2Text: pictures of a person to the words for the two text streams (Section 3.2, Figure 3)."""
+"""Face2Text: from pictures of a person to the words of the two text streams (Section 3.2, Figure 3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(
     """Read a person off pictures.
 
     Args:
-        faces: aligned square crops of one person, uint8 RGB; none: only ``by_hand`` speaks.
+        faces: aligned square crops of one person, uint8 RGB; none: only ``by_hand`` counts.
         config: its ``weights.attributes`` and ``weights.emotion``; empty ones are not read.
         by_hand: what a ``prompt.yaml`` says; it overrides what is read.
         video_faces: aligned crops of the video to restore. With them the emotion and the attributes of the
@@ -49,7 +49,7 @@ def describe(
             description.emotions, description.files["emotion"] = judge.read(video_faces or faces), judge.path
             description.emotion = max(description.emotions, key=lambda name: description.emotions[name])
         except UserError as error:
-            description.notes.append(f"no emotion is said: {error}")
+            description.notes.append(f"the prompt names no emotion: {error}")
     if by_hand is not None:
         for name, true in by_hand.attributes.items():
             if true is None:
@@ -67,7 +67,7 @@ def with_words(
     by_hand: ByHand | None = None,
     video_faces: Sequence[np.ndarray] = (),
 ) -> tuple[Config, dict[str, Any]]:
-    """A configuration whose prompts speak of the person, and the record of how they came about.
+    """A configuration whose prompts describe the person, and the record of how they were made.
 
     The configuration is as it was, and the record empty, with ``prompt.describe=false`` or where nothing is known.
 

@@ -1,4 +1,4 @@
-"""Keywords to a sentence by a language model: a local one through transformers, or an OpenAI-compatible address."""
+"""Turning keywords into a sentence with a language model, local (transformers) or at an OpenAI-compatible address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEW_TOKENS = 96  # more than CLIP reads
 
 
 def rewrite(sentence: str, phrases: Sequence[str], settings: PromptConfig) -> tuple[str, str]:
-    """Let the configured language model say a sentence in its own words.
+    """Let the configured language model rewrite a sentence in its own words.
 
     Args:
         sentence: the template's.

@@ -41,7 +41,7 @@ def describe_pictures(pictures: Sequence[Path], config: Config, face: int = 0, o
     by_hand = read_by_hand(pictures, config)
     detector = make_detector(config.faces)
     faces = [reference_crop(path, detector, config.video.size, face) for path in pictures]
-    # Imported here: what a user can have got wrong is said before the seconds that this takes.
+    # Imported here: the user's mistakes are reported before the seconds that this takes.
     from ipfvr.identity.face2text import describe
     from ipfvr.identity.words import compose
 
@@ -54,7 +54,7 @@ def describe_pictures(pictures: Sequence[Path], config: Config, face: int = 0, o
 
 
 def show(description: Description, prompts: Prompts) -> str:
-    """A description and its words as text: attributes by falling probability, ``?`` behind the unsure."""
+    """A description and its words as text: attributes by falling probability, with ``?`` where unsure."""
     ranked = sorted(description.attributes.items(), key=lambda item: -item[1])
     cells = [f"{name:<20} {p:4.2f}{' ?' if name in prompts.unsure else '  '}" for name, p in ranked]
     rows = -(-len(cells) // _COLUMNS)
@@ -66,7 +66,7 @@ def show(description: Description, prompts: Prompts) -> str:
         lines.append(f"actions: {', '.join(description.actions)}")
     for stream, text in (("positive", prompts.positive), ("negative", prompts.negative)):
         lines += ["", f"{stream} prompt, {prompts.tokens[stream]} of {prompts.limit} tokens:", f"  {text}"]
-    unspoken = [("unsure, in neither", prompts.unsure), ("false, but telling nothing, in neither", prompts.implied)]
+    unspoken = [("unsure, in neither", prompts.unsure), ("false and not informative, in neither", prompts.implied)]
     lines += ["", *(f"{why}: {', '.join(names)}" for why, names in unspoken if names)]
     lines += [f"note: {note}" for note in [*prompts.notes, *prompts.asides]]
     return "\n".join(lines).rstrip()

@@ -1,4 +1,4 @@
-"""``prompt.yaml``: what a person says by hand about somebody (attributes, emotion, actions, free text)."""
+"""``prompt.yaml``: the description of a person that a user writes by hand (attributes, emotion, actions, free text)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.hashes import sha256
@@ -24,8 +25,8 @@ class ByHand:
     """The content of a ``prompt.yaml``.
 
     Attributes:
-        attributes: CelebA names to truth; None: nothing is said of it, whatever is read off the pictures.
-        emotion: a word that follows "looking"; empty: none is said; None: as read.
+        attributes: CelebA names to truth; None: the prompts leave it out, whatever the pictures show.
+        emotion: a word that follows "looking"; empty: none; None: the one that is read.
         actions: such as ``speaking``.
         text: put last.
     """
@@ -46,10 +47,7 @@ def read_prompt(path: str | Path) -> ByHand:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no prompt file {path}; python -m ipfvr.describe PICTURE --output {path} writes one")
-    try:
-        content = OmegaConf.to_object(OmegaConf.load(path))
-    except Exception as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    content = OmegaConf.to_container(load_yaml(path, "prompt file"))
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, not a list")
     known = [f.name for f in fields(ByHand)]
@@ -88,7 +86,7 @@ def find_prompt(pictures: Sequence[Path]) -> Path | None:
 
 
 def read_by_hand(pictures: Sequence[Path], config: Config) -> ByHand | None:
-    """What is said by hand: the file ``prompt.file``, else the ``prompt.yaml`` of the person's folder, else nothing.
+    """Read the description by hand: ``prompt.file``, else the ``prompt.yaml`` of the person's folder, else nothing.
 
     Raises:
         UserError: as :func:`read_prompt`.
@@ -100,7 +98,7 @@ def read_by_hand(pictures: Sequence[Path], config: Config) -> ByHand | None:
 
 
 def prompt_digest(pictures: Sequence[Path], file: str) -> str:
-    """SHA-256 of what :func:`read_by_hand` would read, ``file`` being ``prompt.file``; empty where there is nothing."""
+    """SHA-256 of the file that :func:`read_by_hand` would read, ``file`` being ``prompt.file``; empty without one."""
     path = _chosen(pictures, file)
     return sha256(path) if path is not None and path.is_file() else ""
 
@@ -120,12 +118,12 @@ def write_prompt(
     Args:
         path: of the file.
         attributes: probability of each attribute.
-        truths: those that are said, to their truth.
+        truths: the attributes that enter a prompt, and whether they are true.
         spoken: ``emotion``, ``actions`` and ``text``.
     """
     lines = [
-        "# What is said of the person; edit it and give it to restore: --prompt FILE. Behind # nothing is said here:",
-        "# unsure attributes are read off the references, the expression and the emotion off the video.",
+        "# The description of a person: edit it, and pass it to restore with --prompt. A line behind # has no",
+        "# effect: unsure attributes are then read from the references, the expression and the emotion from the video.",
         "attributes:",
     ]
     for name, probability in attributes.items():

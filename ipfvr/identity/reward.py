@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ipfvr.core.choices import Autoencoders, Statistics
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import RewardConfig
+from ipfvr.core.shapes import Float
 from ipfvr.faces.align import warp_faces
 from ipfvr.faces.recognise import Recogniser
 from ipfvr.models.vae import LatentCodec
@@ -20,7 +21,9 @@ from ipfvr.models.vae import LatentCodec
 Rewards = Callable[[Tensor, int], Tensor]  # latents (n, C, h, w) of the frames from a first one on -> their r_f (n,)
 
 
-def identity_reward(features: Tensor, reference: Tensor) -> Tensor:
+def identity_reward(
+    features: Float[Tensor, "f d"], reference: Float[Tensor, "f d"] | Float[Tensor, " d"]
+) -> Float[Tensor, " f"]:
     """Eq. 5: r_f = cos_sim(x_f, x_ref).
 
     Args:
@@ -29,11 +32,17 @@ def identity_reward(features: Tensor, reference: Tensor) -> Tensor:
 
     Returns:
         r_f (F,) in [-1, 1].
+
+    Examples:
+        >>> identity_reward(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([1.0, 0.0]))
+        tensor([1., 0.])
     """
     return F.cosine_similarity(features, reference, dim=-1)
 
 
-def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float = 0.01) -> Tensor:
+def normalise_reward(
+    rewards: Float[Tensor, "*b f"], statistics: str = "detach", epsilon: float = 0.01
+) -> Float[Tensor, "*b f"]:
     """Eq. 6: A_f = (r_f - Mean) / Std, over the frames of a clip.
 
     To the letter (``literal``) the A_f of a clip sum to zero whatever the network does, so their gradients cancel:
@@ -50,6 +59,12 @@ def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float
 
     Raises:
         UserError: epsilon is not above 0.
+
+    Examples:
+        >>> normalise_reward(torch.tensor([0.0, 1.0]), epsilon=1e-6)
+        tensor([-1.,  1.])
+        >>> normalise_reward(torch.tensor([0.5, 0.5]))
+        tensor([0., 0.])
     """
     if epsilon <= 0:
         raise UserError(f"reward.epsilon is {epsilon}; it must be above 0")
@@ -59,7 +74,7 @@ def normalise_reward(rewards: Tensor, statistics: str = "detach", epsilon: float
     return (rewards - mean) / deviation
 
 
-def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
+def suffix_weighted_reward(normalised: Float[Tensor, "*b f"], gamma: float) -> Float[Tensor, "*b f"]:
     """Eq. 7: R_f = sum_{f' = f}^{F} gamma^(f' - f) A_f'.
 
     Args:
@@ -71,6 +86,10 @@ def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
 
     Raises:
         UserError: gamma outside [0, 1].
+
+    Examples:
+        >>> suffix_weighted_reward(torch.tensor([1.0, 2.0, 4.0]), gamma=0.5)
+        tensor([3., 4., 4.])
     """
     if not 0 <= gamma <= 1:
         raise UserError(f"reward.gamma is {gamma}; it must lie between 0 and 1")
@@ -80,7 +99,7 @@ def suffix_weighted_reward(normalised: Tensor, gamma: float) -> Tensor:
     return normalised @ torch.where(distance >= 0, weights, 0)
 
 
-def feedback_loss(discounted: Tensor, frame: int, bound: float = 2.0) -> Tensor:
+def feedback_loss(discounted: Float[Tensor, " f"], frame: int, bound: float = 2.0) -> Float[Tensor, ""]:
     """Eq. 8: L_id_reward = 1 - exp(R_f), at one frame f drawn uniformly.
 
     Args:
@@ -90,13 +109,19 @@ def feedback_loss(discounted: Tensor, frame: int, bound: float = 2.0) -> Tensor:
 
     Returns:
         The loss, shape (), in [1 - exp(bound), 1).
+
+    Examples:
+        >>> feedback_loss(torch.tensor([0.0, 5.0]), frame=0)
+        tensor(0.)
+        >>> feedback_loss(torch.tensor([0.0, 5.0]), frame=1) == 1 - torch.tensor(2.0).exp()  # bounded
+        tensor(True)
     """
     return 1 - discounted[frame].clamp(max=bound).exp()
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the reward says of one clip.
+    """The reward of one clip.
 
     Attributes:
         loss: Eq. 8, with a gradient to the latents.
@@ -138,7 +163,7 @@ def clip_feedback(
 
 
 def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
-    """The frames whose r_f Eq. 8 at ``frame`` has a gradient by: all with ``literal`` statistics, else the suffix."""
+    """The frames whose r_f get a gradient from Eq. 8 at ``frame``: all if ``literal``, else the suffix."""
     if config.statistics == Statistics.literal:
         return range(frames)
     return range(frame, frames) if config.gamma else range(frame, frame + 1)
@@ -158,7 +183,7 @@ def chunked_objective(
         rewards: latents of the frames from the given index on -> r (n,).
         objective: r (F,) -> a scalar.
         chunk: frames at a time.
-        alone: frames that surely have a gradient and whose r_f depends on their own latents alone.
+        alone: frames that certainly have a gradient and whose r_f depends on their own latents alone.
 
     Returns:
         The objective, with a gradient to ``latents``, and r (F,), without one.
@@ -245,7 +270,7 @@ class FaceRewards(nn.Module):
         """The map from latents to r_f for a clip whose faces' landmarks are (F, 5, 2), pixels, found beforehand."""
         return lambda latents, first: self(latents, landmarks[first : first + len(latents)])
 
-    def forward(self, latents: Tensor, landmarks: Tensor) -> Tensor:
+    def forward(self, latents: Float[Tensor, "n c h w"], landmarks: Float[Tensor, "n 5 2"]) -> Float[Tensor, " n"]:
         """r_f (n,) of latents (n, C, h, w); frames are clipped to [-1, 1], as they are when they are written."""
         frames = self.codec.decode(latents).clamp(-1, 1)
         # One by one: how finely a batch is sampled would depend on its largest face, and so on the chunk.

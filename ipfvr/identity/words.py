@@ -1,4 +1,4 @@
-"""A person's description to the positive and the negative prompt, within what the text encoder reads."""
+"""Writing the positive and the negative prompt of a description, within the length of the text encoder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ipfvr.weights.registry import locate
 
 LEAST_SURE_OF_SEX = 0.9  # the lowest prompt.sex_from
 # Where the network gives one of these 0.9 or more, fewer than 95 % of the pictures that it was trained on have it
-# (docs/attributes.md). A prompt.yaml may say it; the negative prompt may deny it.
+# (docs/mini.md). A prompt.yaml may name it; the negative prompt may deny it.
 NEVER_READ = frozenset(
     {"5_o_Clock_Shadow", "Chubby", "Double_Chin", "Gray_Hair", "Mustache", "Oval_Face", "Pointy_Nose"}
 )
-PERSON = ("Male", "Young")  # said as the sentence's noun, never dropped
-# What is said first when there is no room for all: what tells people apart before what many have, judgements and
-# what the picture shows rather than the person at the end. Attributes are dropped from the end.
+PERSON = ("Male", "Young")  # the noun of the sentence, never dropped
+# The order in which attributes are named when there is no room for all: what tells people apart before what many
+# have; judgements, and what belongs to the picture rather than to the person, last. The last are dropped first.
 # fmt: off
 ORDER = (
     "Male", "Young", "Bald", "Eyeglasses", "Gray_Hair", "Blond_Hair", "Black_Hair", "Brown_Hair", "Mustache", "Goatee",
@@ -39,11 +39,11 @@ ORDER = (
 
 @dataclass
 class Description:
-    """What is known of a person.
+    """The description of a person.
 
     Attributes:
-        attributes: probability of each attribute that was read, or 0 or 1 where it was said by hand.
-        emotion: one of :data:`ipfvr.identity.emotion.EMOTIONS` or a word by hand; empty: none is said.
+        attributes: probability of each attribute that was read, or 0 or 1 where it was given by hand.
+        emotion: one of :data:`ipfvr.identity.emotion.EMOTIONS` or a word by hand; empty: none.
         emotions: probability of each emotion, where one was read.
         actions: such as ``speaking``; by hand.
         text: free text, by hand.
@@ -60,10 +60,10 @@ class Description:
     files: dict[str, Path] = field(default_factory=dict)
 
     def truths(self, settings: PromptConfig) -> dict[str, bool]:
-        """The attributes that are sure enough to be said, in CelebA's order, to their truth.
+        """The attributes that are certain enough for a prompt, in CelebA's order, and whether they are true.
 
         True from ``true_from`` on, false up to ``false_to``; man from ``sex_from`` on, woman up to ``1 - sex_from``.
-        Those of :data:`NEVER_READ` are true only where they were said by hand, which is a probability of 1.
+        Those of :data:`NEVER_READ` are true only where they were given by hand, which is a probability of 1.
 
         Raises:
             UserError: ``prompt.sex_from`` is below 0.9.
@@ -92,7 +92,7 @@ class Prompts:
         negative: what it is not, and negative quality words.
         tokens: lengths of ``positive`` and ``negative``, start and end counted.
         limit: the most that the text encoder reads.
-        said: attributes that ``positive`` speaks of; ``denied``: those that ``negative`` does.
+        said: attributes in ``positive``; ``denied``: those in ``negative``.
         dropped: attributes and quality words for which there was no room, by ``positive`` and ``negative``.
         unsure: attributes between ``prompt.false_to`` and ``prompt.true_from``.
         implied: false attributes that are not denied because that would tell nothing (:func:`false_words`).

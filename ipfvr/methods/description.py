@@ -1,4 +1,4 @@
-"""Somebody else's program as data: what it needs, its command, and how its output is collected.
+"""The description of an external program as data: its needs, its command, and its output.
 
 One YAML file a program, in ``ipfvr/methods/programs`` or wherever ``methods.<name>.description`` says;
 ``docs/add_a_method.md`` is the guide.
@@ -41,7 +41,7 @@ class InputRule:
 
 @dataclass
 class ReferenceRule:
-    """What it needs of the person."""
+    """The references that the program needs."""
 
     least: int = 0  # pictures; fewer are repeated; 0: it knows of no references
     side: int = 512  # pixels
@@ -50,7 +50,7 @@ class ReferenceRule:
 
 @dataclass
 class OutputRule:
-    """What it writes, and how that becomes the frames asked for."""
+    """What the program writes, and how that becomes the requested frames."""
 
     kind: str = "frames"  # frames | video
     pattern: str = "{output}/*.png"  # where, as a glob

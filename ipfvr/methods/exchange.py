@@ -1,4 +1,4 @@
-"""What goes into somebody else's program and comes out of it: files on disk, as its description says."""
+"""The input and output files of an external program, as its description defines them."""
 
 from __future__ import annotations
 

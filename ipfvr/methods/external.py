@@ -1,4 +1,4 @@
-"""A row that is somebody else's program, run as its description says."""
+"""A row that is an external program, run as its description says."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ExternalProgram:
             where = f"{self.config.python} is none" if self.config.python else f"none in {folder}/.venv"
             return f"{self.title} has no interpreter ({where}): give {key}.python=/path/to/bin/python"
         if own.cuda and not torch.cuda.is_available():
-            return f"{self.title} runs on a CUDA device alone, and there is none: run it on a machine with one"
+            return f"{self.title} needs a CUDA device, and this machine has none: run it on a machine with one"
         return None
 
     def settings(self) -> dict[str, Any]:

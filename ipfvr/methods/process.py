@@ -1,4 +1,4 @@
-"""Run somebody else's program: its own interpreter, a time limit, a log, and no process left behind."""
+"""Running an external program: its own interpreter, a time limit, a log, and no process left behind."""
 
 from __future__ import annotations
 

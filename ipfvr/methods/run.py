@@ -62,7 +62,7 @@ def run_on_clip(
 
 
 def state(name: str, config: Config) -> str:
-    """What a row is, and whether it can run."""
+    """The state of a row: its title, and whether it can run."""
     method = make_method(name, config)
     return f"{method.title} ({method.family}; licence: {method.licence}): {method.missing() or 'can run'}"
 

@@ -37,7 +37,7 @@ def method_settings(name: str, config: Config) -> dict[str, Any]:
 
 
 def not_installed(name: str, config: Config) -> str | None:
-    """One line on how to install somebody else's program; None: it is here, or the row needs none."""
+    """One line on how to install an external program; None: it is here, or the row needs none."""
     settings = config.methods.get(name, ProgramConfig())
     path = Path(settings.description or PROGRAMS / f"{name}.yaml")
     if name in OWN or not path.is_file() or program_folder(name, settings) is not None:

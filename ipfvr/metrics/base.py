@@ -1,4 +1,4 @@
-"""What every metric says about itself, and how a score is averaged: over the frames of a clip, then over clips."""
+"""The base of all metrics: labels, and averages over the frames of a clip and then over clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipfvr.metrics.info import MetricInfo
 
 
 class ClipMetric(Metric):
-    """A mean over clips of a number per clip; the states are sums, so they add up over processes.
+    """A mean over clips of one number per clip; the states are sums, so they add up over processes.
 
     Feed the frames of a clip in any number of ``update`` calls and end it with ``end_clip``. ``compute`` ends an
     open clip by itself, as does ``forward``, which scores its arguments as one whole clip. A process scores whole

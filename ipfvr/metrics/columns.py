@@ -1,4 +1,4 @@
-"""The label of every number: the one table that metrics, scores and reports read; weights need not be here."""
+"""The labels of all numbers: the one table that metrics, scores and reports read, with or without weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score a clip: what the evaluate verb, the demo and the tables all call."""
+"""Scoring a clip; the evaluate verb, the demo and the tables use it."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ KEYS = (*CHEAP, *KINDS)
 
 @dataclass
 class ClipScores:
-    """What one clip scored.
+    """The scores of one clip.
 
     Attributes:
         name: the clip's.
         frames: how many were scored.
         width: of the frames as scored, pixels.
-        height: likewise.
+        height: of the frames as scored, pixels.
         scores: by metric key; None where there is no number.
         missing: why, for each key without a number.
-        per_frame: by metric key, one entry a frame, None where a frame has no number.
+        per_frame: by metric key, one entry per frame, None where a frame has no number.
         visible: mean share of pixels that E_warp counts; None without E_warp.
         landmarks: frames whose landmarks were ``detected``, taken from the ``template``, or had ``no face``.
         resized_from: (width, height) of the prediction where it was resized to the ground truth.
@@ -71,10 +71,10 @@ class ClipScores:
 
 @dataclass
 class Scorer:
-    """The networks behind the metrics, loaded once; what has no weights says why and is never substituted.
+    """The networks behind the metrics, loaded once; a metric without weights says why and is never substituted.
 
     Attributes:
-        keys: the numbers that are asked for, of :data:`KEYS`; by default those that need no large network.
+        keys: the requested numbers, of :data:`KEYS`; by default those that need no large network.
         recogniser: behind IDS and sigma_IDS; None: ``missing["recogniser"]`` says why.
         detector: finds the landmarks of the recogniser's crop; None: ``missing["detector"]`` says why, and square
             frames are taken for aligned crops.
@@ -132,7 +132,7 @@ def make_scorer(
     flow: str = "auto",
     metrics: Sequence[str] = CHEAP,
 ) -> Scorer:
-    """Load what the metrics need; a file that is not there is noted in ``missing`` and stops nothing.
+    """Load the networks of the metrics; a missing file is noted in ``missing`` and is no error.
 
     Args:
         config: ``weights.recogniser`` and ``faces`` are used.

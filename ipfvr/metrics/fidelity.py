@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipfvr.core.shapes import Float
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.filters import gaussian_window
@@ -17,7 +18,7 @@ SSIM_SIGMA = 1.5
 SSIM_K = (0.01, 0.03)
 
 
-def psnr(prediction: Tensor, target: Tensor) -> Tensor:
+def psnr(prediction: Float[Tensor, "f 3 h w"], target: Float[Tensor, "f 3 h w"]) -> Float[Tensor, " f"]:
     """PSNR = 10 log10(1 / MSE), the error taken over the three channels of RGB.
 
     Args:
@@ -25,12 +26,16 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         (F,) in dB. Equal frames, whose PSNR is infinite, count as 100 dB so that a mean stays a number.
+
+    Examples:
+        >>> psnr(torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 2, 2), 0.6)).round()
+        tensor([20.], dtype=torch.float64)
     """
     mse = (prediction.double() - target.double()).square().flatten(1).mean(1)
     return (-10 * torch.log10(mse)).clamp(max=PSNR_LIMIT)
 
 
-def ssim(prediction: Tensor, target: Tensor) -> Tensor:
+def ssim(prediction: Float[Tensor, "f 3 h w"], target: Float[Tensor, "f 3 h w"]) -> Float[Tensor, " f"]:
     """SSIM of Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5, K = (0.01, 0.03), mean over R, G and B.
 
     SSIM = (2 m_x m_y + C1)(2 s_xy + C2) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C = K^2 on the scale of [0, 1],

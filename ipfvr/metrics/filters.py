@@ -1,4 +1,4 @@
-"""The Gaussian window that SSIM and NIQE look through."""
+"""The Gaussian window of SSIM and NIQE."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import math
 
 from torch import Tensor
 
+from ipfvr.core.shapes import Float
 
-def gaussian_window(images: Tensor, sigma: float, radius: int) -> Tensor:
+
+def gaussian_window(
+    images: Float[Tensor, "*n h w"], sigma: float, radius: int
+) -> Float[Tensor, "*n h-2*{radius} w-2*{radius}"]:
     """Local means under a Gaussian of 2 radius + 1 taps a side, where the window is whole.
 
     Sums of shifted pictures: in float64 on a CPU many times faster than torch's convolution.

@@ -23,7 +23,7 @@ RAFT_UNIT = 8  # its sides are multiples of this
 
 
 class Flow(Protocol):
-    """What finds motion between two pictures."""
+    """The interface of optical flow."""
 
     name: str  # printed with every number that rests on it
     licence: str
@@ -99,7 +99,7 @@ class RAFT:
 
 
 def make_flow(choice: str) -> Flow:
-    """The flow that is asked for.
+    """Make the flow of a name.
 
     Args:
         choice: ``raft``: large, or small where only its file is there; ``dis``; ``auto``: RAFT where a file of it is

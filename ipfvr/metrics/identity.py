@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.shapes import Float, UInt8
 from ipfvr.faces.align import face_template
 from ipfvr.faces.detect import Detector, Face, box_overlap
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
@@ -23,7 +24,9 @@ from ipfvr.metrics.info import MetricInfo
 SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not taken for one face
 
 
-def identity_similarity(embeddings: Tensor, target: Tensor) -> Tensor:
+def identity_similarity(
+    embeddings: Float[Tensor, "f d"], target: Float[Tensor, "f d"] | Float[Tensor, " d"]
+) -> Float[Tensor, " f"]:
     """IDS = cos(phi(x_f), phi(y)): cosine of two faces' embeddings (section 4.1; the similarity of Eq. 5).
 
     Args:
@@ -46,12 +49,17 @@ def identity_deviation(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
     Returns:
         shape (); NaN for fewer than two frames.
+
+    Examples:
+        >>> similarity = torch.tensor([0.4, 0.6], dtype=torch.float64)
+        >>> round(identity_deviation(torch.tensor(2), similarity.sum(), similarity.square().sum()).item(), 6)
+        10.0
     """
     variance = (squares / count - (total / count).square()).clamp(min=0)
     return torch.where(count >= 2, 100 * variance.sqrt(), torch.nan)
 
 
-def identity_drift(similarity: Tensor) -> Tensor:
+def identity_drift(similarity: Float[Tensor, " f"]) -> Float[Tensor, ""]:
     """Drift over a clip: mean similarity of its first third minus that of its last third.
 
     Above 0 the likeness is lost over the clip. A third is F / 3 frames, rounded, at least one.
@@ -61,6 +69,10 @@ def identity_drift(similarity: Tensor) -> Tensor:
 
     Returns:
         shape ().
+
+    Examples:
+        >>> round(identity_drift(torch.tensor([0.9, 0.9, 0.8, 0.8, 0.7, 0.7])).item(), 2)
+        0.2
     """
     third = max(1, round(len(similarity) / 3))
     return similarity[:third].nanmean() - similarity[-third:].nanmean()
@@ -152,7 +164,7 @@ class LandmarkFinder:
         self.counts: Counter[str] = Counter()
         self._last: Face | None = None
 
-    def find(self, image: np.ndarray) -> np.ndarray:
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "5 2"]:
         """(5, 2) pixels of a uint8 RGB (H, W, 3) frame; NaN where there is no face."""
         faces = self.detector.detect(image) if self.detector is not None else []
         if faces:

@@ -1,4 +1,4 @@
-"""The label of a number: what a metric says about itself. Imports nothing heavy, for reports of finished numbers."""
+"""The label of a number: title, unit, direction, source. Imports nothing heavy, for reports of finished numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WEIGHTS = ("yunet", "niqe", "raft-large", "raft-small", "lpips", "clip-iqa", "mu
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """A number's label: nothing is printed without it.
+    """The label of a number; nothing is printed without it.
 
     Attributes:
         key: the name in JSON files, such as ``ids_gt``.

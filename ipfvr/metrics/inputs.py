@@ -78,7 +78,7 @@ def check_pair(prediction: Clip, target: Clip, resize: bool) -> None:
 
 
 def reference_pictures(paths: list[str], names: list[str]) -> dict[str, list[Path]]:
-    """Which reference pictures belong to which clip.
+    """Assign reference pictures to clips.
 
     A picture, several pictures, or a folder of pictures are one person, for all clips. A folder whose pictures or
     sub-folders have the names of several clips gives each clip its own.

@@ -1,4 +1,4 @@
-"""A clip's frames beside their ground truth: in pairs, in batches, at one size."""
+"""Pairing a clip's frames with their ground truth, in batches, at one size."""
 
 from __future__ import annotations
 

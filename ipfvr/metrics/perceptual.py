@@ -1,7 +1,7 @@
-"""LPIPS, CLIP-IQA, MUSIQ and LIQE: other people's networks, run by pyiqa (the extra ``iqa``).
+"""LPIPS, CLIP-IQA, MUSIQ and LIQE, computed by pyiqa (the extra ``iqa``).
 
-pyiqa fetches what it does not find, without asking. Here every file has to be there before (``python -m
-ipfvr.weights``): pyiqa is shown a folder of links to them, and while it builds a network nothing can be fetched.
+pyiqa downloads files that it does not find. Here every file has to be there before (``python -m ipfvr.weights``):
+pyiqa gets a folder of links to them, and has no network while it builds a metric.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Network:
 
 
 def load_network(key: str, device: torch.device) -> Network:
-    """Load what is behind a metric.
+    """Load the network of a metric.
 
     Args:
         key: of :data:`KINDS`.
@@ -157,7 +157,7 @@ def _no_network() -> Iterator[None]:
     look_up = socket.getaddrinfo
 
     def refuse(host: object, *_: object, **__: object) -> None:
-        raise OSError(f"it wanted to fetch a file from {host}")
+        raise OSError(f"pyiqa tried to fetch a file from {host}")
 
     socket.getaddrinfo = refuse
     try:

@@ -1,4 +1,4 @@
-"""How numbers were made: averages and intervals over people, the protocol in words, and the printed table."""
+"""Averages and intervals over people, the protocol in words, and the printed table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
 def protocol(
     rows: Sequence[ClipScores], scorer: Scorer, references: dict[str, list[str]] | None = None
 ) -> dict[str, str]:
-    """What a reader must know to compare the numbers with others, one sentence a subject.
+    """What a reader must know to compare the numbers with others, one sentence per subject.
 
     Args:
         rows: the scored clips.
@@ -78,7 +78,7 @@ def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:
     net = scorer.recogniser
     counts = sum((Counter(row.landmarks) for row in rows), Counter())
     if scorer.aligned:
-        found = "the aligned crop's template was asked for"
+        found = "the aligned crop's template was requested"
     elif scorer.detector is None:
         found = f"no detector ({scorer.missing.get('detector', 'none was given')})"
     else:
@@ -122,7 +122,7 @@ def _perceptual_line(key: str, scorer: Scorer) -> str:
 
 
 def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> str:
-    """A row a clip, then the mean over people and, for two people or more, its interval; 'n/a': there is no number."""
+    """One row per clip, then the mean over people and, for two people or more, its interval; 'n/a': no number."""
     summaries = summarise(rows)
     table = [["clip", "frames", *(info.heading for info in infos.values())]]
     for row in rows:

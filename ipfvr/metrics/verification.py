@@ -1,4 +1,4 @@
-"""How well a recogniser tells people apart: verification on all pairs of labelled pictures."""
+"""Verification: how well a recogniser tells people apart, on all pairs of labelled pictures."""
 
 from __future__ import annotations
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ipfvr.core.hashes import sha256
+from ipfvr.core.shapes import Bool, Float
 from ipfvr.metrics.base import FrameMetric
 from ipfvr.metrics.columns import labelled
 from ipfvr.metrics.flow import Flow
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
+def warp(picture: Float[Tensor, "c h w"], flow: Float[Tensor, "2 h w"]) -> Float[Tensor, "c h w"]:
     """Bring a picture back along a flow: out(p) = picture(p + flow(p)), bilinear, the border repeated outside.
 
     A flow of whole pixels moves pixels and changes none.
@@ -21,6 +22,12 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     Args:
         picture: (C, H, W) float64.
         flow: (2, H, W), (x, y) in pixels.
+
+    Examples:
+        >>> picture = torch.tensor([[[1.0, 2.0, 3.0]]], dtype=torch.float64)
+        >>> flow = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 1, 3)  # everything moves by one pixel
+        >>> warp(picture, flow)
+        tensor([[[2., 3., 3.]]], dtype=torch.float64)
     """
     height, width = picture.shape[-2:]
     x, y = (flow.double() + _grid(height, width, flow.device)).unbind()
@@ -33,7 +40,7 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def visible_pixels(forward: Tensor, backward: Tensor) -> Tensor:
+def visible_pixels(forward: Float[Tensor, "2 h w"], backward: Float[Tensor, "2 h w"]) -> Bool[Tensor, "h w"]:
     """Pixels of a frame that the next one shows too (Ruder et al. 2016, as Lai et al. 2018 have it), (H, W) bool.
 
     With w the forward flow and w' the backward flow where w leads, a pixel is left out where the two do not cancel,
@@ -56,7 +63,12 @@ def visible_pixels(forward: Tensor, backward: Tensor) -> Tensor:
     return inside & ~occluded & (steps <= 0.01 * length + 0.002)
 
 
-def warping_error(first: Tensor, second: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
+def warping_error(
+    first: Float[Tensor, "3 h w"],
+    second: Float[Tensor, "3 h w"],
+    flow: Float[Tensor, "2 h w"],
+    visible: Bool[Tensor, "h w"],
+) -> Float[Tensor, ""]:
     """E_warp = sum_p M(p) |V_{t+1}(p + w(p)) - V_t(p)|^2 / (3 sum_p M(p)) (Lai et al. 2018, section 4.1).
 
     Args:
@@ -75,11 +87,11 @@ class WarpingError(FrameMetric):
     """:func:`warping_error` x 1000, mean over the pairs of consecutive frames of a clip, then over clips.
 
     ``update(prediction)`` or ``update(prediction, target)``: frames (F, 3, H, W) in [0, 1]. The last are kept for the
-    next update, and ``end_clip`` lets go of them: no pair is of two clips.
+    next update, and ``end_clip`` deletes them, so that no pair spans two clips.
 
     Attributes:
-        latest: one entry a frame, of the pair that ends with it; NaN for a clip's first.
-        visible: of the same pairs the share of visible pixels.
+        latest: one entry per frame, of the pair that ends with it; NaN for a clip's first.
+        visible: the share of visible pixels of the same pairs.
 
     Args:
         source: whose frames the flow and the visible pixels are from: ``gt``, the ground truth's, or ``own``, those of

@@ -1,1 +1,1 @@
-"""From raw videos and pictures of people to the layout that trainings and experiments read."""
+"""Making the data layout of trainings and experiments from raw videos and pictures of people."""

@@ -1,10 +1,10 @@
-"""Make the data layout of raw videos and pictures: ``python -m ipfvr.prepare --videos V --pictures P --root ROOT``.
+"""Make the data layout from raw videos and pictures: ``python -m ipfvr.prepare --videos V --pictures P --root ROOT``.
 
-V and P hold a folder a person (they may be one and the same): videos that show the person, alone or among others, and
-pictures of the person. ROOT/<identity>/{reference,train,test} gets aligned square crops: the pictures' faces, and the
-scenes, cut at cuts, in which the person is seen, large and sharp enough. Scenes to train on and to test on are never of
-one video. ``ROOT/prepare.html`` shows what was kept and what was dropped, and why; ``ROOT/prepare.json`` says it in
-numbers. A person who is there already, made of the same files with the same options, is not made again.
+V and P hold one folder for each person (they may be the same folder): videos that show the person, alone or among
+others, and pictures of the person. ROOT/<identity>/{reference,train,test} gets aligned square crops: the pictures'
+faces, and the scenes, cut at cuts, that show the person large and sharp enough. Training and test scenes never come
+from one video. ``ROOT/prepare.html`` shows what was kept and what was dropped, and why; ``ROOT/prepare.json`` has the
+numbers. A person's folder that was made from the same files with the same options is not made again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from ipfvr.core.errors import run_verb
 def make_parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=Path, required=True, help="a folder with a folder of videos a person")
-    parser.add_argument("--pictures", type=Path, help="a folder with a folder of pictures a person; default: VIDEOS")
+    parser.add_argument(
+        "--videos", type=Path, required=True, help="a folder that holds one folder of videos for each person"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, help="a folder that holds one folder of pictures for each person; default: VIDEOS"
+    )
     parser.add_argument("--root", type=Path, required=True, help="where ROOT/<identity>/... is made")
     parser.add_argument("--people", help="only these identities, separated by commas")
     parser.add_argument("--config", type=Path, help="an experiment file")

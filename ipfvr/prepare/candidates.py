@@ -1,4 +1,4 @@
-"""Raw videos and pictures of one person to the parts of ROOT/<identity>: what is kept, what is not, and why."""
+"""From raw videos and pictures of one person to ROOT/<identity>: what is kept, what is dropped, and why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN = 160  # pixels of a report's thumbnail
 
 @dataclass
 class Candidate:
-    """A picture, or one face's way through one shot of a video, and what became of it.
+    """A picture, or the track of one face through one shot, with the decision about it.
 
     Attributes:
         source: the file.
@@ -64,7 +64,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Networks:
-    """What looks at faces."""
+    """The networks that examine faces."""
 
     detector: Detector
     recogniser: Recogniser
@@ -220,7 +220,7 @@ def _share_frames(a: Candidate, b: Candidate) -> bool:
 
 
 def _described(file: Path, track: FaceTrack, person: np.ndarray, config: Config) -> Candidate:
-    """A track and what speaks against it before its pixels are looked at."""
+    """A track, and the reasons to drop it that are known without its pixels."""
     settings, frames = config.prepare, len(track.landmarks)
     # Every few frames are enough to know how large a face is.
     scales = [scale_of(track.matrix(track.start + i, settings.size)) for i in range(0, frames, 8)]

@@ -1,4 +1,4 @@
-"""What ``python -m ipfvr.prepare`` kept and dropped, as one HTML page with thumbnails."""
+"""One HTML page with thumbnails of what ``python -m ipfvr.prepare`` kept and dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def contact_sheet(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[st
 
     Args:
         people: every candidate of each person.
-        remarks: what a reader should know of a person, a line each.
+        remarks: notes on each person, one line each.
     """
     return render(
         "contact.html",

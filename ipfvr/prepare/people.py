@@ -1,4 +1,4 @@
-"""Make the data layout of raw videos and pictures: a folder a person, and a page of what was kept and dropped."""
+"""Make the data layout from raw videos and pictures: one folder for each person, and a page of what was kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prepare_people(
     """Make the folders of all people, and ``prepare.html`` and ``prepare.json`` beside them.
 
     Args:
-        videos, pictures: folders with a folder a person; they may be one and the same.
+        videos, pictures: folders with one folder for each person; they may be the same folder.
         root: gets ``<identity>/{reference,train,test}``.
         config: ``prepare``, ``faces`` and ``people`` are used.
         wanted: only these people; None: all.
@@ -76,7 +76,7 @@ def find_people(videos: Path, wanted: Sequence[str] | None = None) -> list[str]:
         UserError: no such folder, no folders in it, or none of a wanted name.
     """
     if not videos.is_dir():
-        raise UserError(f"--videos {videos} is not a folder; it holds a folder of videos a person")
+        raise UserError(f"--videos {videos} is not a folder; it must hold one folder of videos for each person")
     names = sorted(p.name for p in videos.iterdir() if p.is_dir() and not p.name.startswith("."))
     missing = sorted(set(wanted or ()) - set(names))
     if missing or not names:
@@ -113,7 +113,7 @@ def prepare_person(
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     check_writable(partial / RECORD)
     try:
-        # Of the person's name, so that scenes are shared out alike each time.
+        # The seed depends on the person's name, so that scenes are shared out alike each time.
         rng = np.random.default_rng([config.seed, zlib.crc32(folder.name.encode())])
         candidates = _fill(pictures, videos, partial, networks, config, rng)
         write_json(partial / RECORD, {"key": key, "candidates": [c.record() for c in candidates]})
@@ -126,11 +126,11 @@ def prepare_person(
 
 
 def remarks_of(candidates: Sequence[Candidate]) -> list[str]:
-    """What a reader should know of a person, a line each."""
+    """Notes on a person, one line each."""
     count = {part: sum(c.part == part for c in candidates) for part in ("reference", "train", "test")}
     remarks = []
     if not count["reference"]:
-        remarks.append("no picture of the person: nobody can tell whose the faces in the videos are")
+        remarks.append("no picture of the person, so nothing says which face in the videos is the person's")
     elif count["train"] < SCENES:
         remarks.append(f"{count['train']} scenes to train on: the paper takes {SCENES}")
     if count["train"] and not count["test"]:
@@ -139,7 +139,7 @@ def remarks_of(candidates: Sequence[Candidate]) -> list[str]:
 
 
 def summary(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[str, Sequence[str]]) -> str:
-    """A line a person, and why what was dropped was dropped."""
+    """One line for each person, and the reasons why scenes were dropped."""
     lines = []
     for name, candidates in people.items():
         counts = [f"{sum(c.part == part for c in candidates)} {part}" for part in ("reference", "train", "test")]
@@ -161,7 +161,7 @@ def _fill(
     """The person's parts in ``folder``."""
     found, person = prepare_pictures(pictures, folder, networks, config)
     if person is None:
-        return [*found, *(Candidate(v, dropped="no picture says who is looked for") for v in videos)]
+        return [*found, *(Candidate(v, dropped="no picture shows whom to look for") for v in videos)]
     scenes: list[Candidate] = []
     for video in videos:
         with tqdm(desc=video.name, unit="frame", leave=False, total=2 * _frames(video)) as bar:

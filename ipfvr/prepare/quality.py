@@ -1,4 +1,4 @@
-"""How much a picture shows: an enlarged or blurred face has many pixels and little in them."""
+"""Measuring the detail of a picture: an enlarged or blurred face has many pixels and little detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A video cut into clips that overlap."""
+"""Cutting a video into overlapping clips."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def clip_windows(frames: int, clip_frames: int, overlap: int) -> list[ClipWindow
 
     Raises:
         UserError: numbers out of these ranges.
+
+    Examples:
+        >>> [(w.start, w.stop, w.keep_start) for w in clip_windows(frames=10, clip_frames=6, overlap=2)]
+        [(0, 6, 0), (4, 10, 6)]
     """
     if frames < 0 or clip_frames < 1 or not 0 <= overlap < clip_frames:
         raise UserError(

@@ -63,18 +63,18 @@ def tag_bt709(context: av.VideoCodecContext) -> None:
 
 
 def fields_to_rgb() -> Filtered:
-    """What makes RGB of interlaced frames: the colours of 4:2:0 belong to the lines of their own field."""
+    """The conversion of interlaced frames to RGB: the colours of 4:2:0 belong to the lines of their own field."""
     return Filtered([("scale", f"interl=1:flags={_FIELDS_TO_RGB}"), ("format", "rgb24")])
 
 
 def fields_to_yuv() -> Filtered:
-    """What makes interlaced 4:2:0, BT.709, limited range, of RGB."""
+    """The conversion of RGB to interlaced 4:2:0, BT.709, limited range."""
     options = f"interl=1:flags={_FIELDS_TO_YUV}:out_color_matrix=bt709:out_range=tv"
     return Filtered([("scale", options), ("format", HALF)])
 
 
 def has_full_colour(pixel_format: str) -> bool:
-    """Whether a format of FFmpeg's has a colour for each pixel: 4:4:4, RGB, palettes; not grey."""
+    """Whether an FFmpeg pixel format has a colour for each pixel: 4:4:4, RGB, palettes; not grey."""
     side = 16
     kind = av.VideoFormat(pixel_format, side, side)
     palette = kind.has_palette

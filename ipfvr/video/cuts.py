@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins."""
+"""Detecting the cuts between shots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEMORY = 8  # neighbouring pairs of frames that say what is usual
 
 
 class CutDetector:
-    """Tells cuts frame by frame, looking back only, at constant memory.
+    """Finds cuts frame by frame, looking back only, at constant memory.
 
     A frame begins a new shot when its thumbnail differs from the one before by much more than the shot's frames
     have done so far. It errs on the side of a cut: a flash is taken for two, which costs a clip's border; a missed one

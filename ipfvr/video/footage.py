@@ -1,4 +1,4 @@
-"""A clip as it lies on disk: a video file or a folder of frames, read frame by frame."""
+"""A clip on disk: a video file or a folder of frames, read frame by frame."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Clip:
 
     @property
     def frames(self) -> int:
-        """How many frames there are."""
+        """The number of frames."""
         return len(self.pictures) if self.pictures is not None else self._reader.info.frames
 
     @cached_property
@@ -75,7 +75,7 @@ class Clip:
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts names with numbers by the numbers' values."""
+    """A sort key that orders numbers in names by value."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 

@@ -1,4 +1,4 @@
-"""FFmpeg's filters on decoded frames, one after the other."""
+"""A chain of FFmpeg filters on decoded frames."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Filtered:
         self._chain, self._graph = chain, None
 
     def push(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """Give a frame; what comes out, which may be nothing yet, of the same or of frames before."""
+        """Push a frame; yield what the chain returns, which can be nothing yet, or earlier frames."""
         if self._graph is None:
             self._graph = self._set_up(frame)
         self._graph.push(frame)
         return self._there()
 
     def end(self) -> Iterator[av.VideoFrame]:
-        """What comes out once there are no more frames."""
+        """Yield the remaining frames after the last push."""
         if self._graph is not None:
             self._graph.push(None)
             yield from self._there()

@@ -12,7 +12,7 @@ from ipfvr.video.colour import FULL, HALF, tag_bt709
 # FFmpeg's own default; named so that a result does not change with it.
 PRESET = "medium"
 
-# x264 takes 6 off the quality of colours where there is one for each pixel; who keeps them wants to see them.
+# x264 takes 6 off the quality of colours where there is one for each pixel; whoever keeps them wants to see them.
 _FULL_CHROMA = -6
 _AVX2 = 11  # OpenCV's number of the processor feature
 
@@ -48,7 +48,7 @@ def set_up_encoder(
     Args:
         context: a libx264 encoder.
         width: even, but for ``yuv444p``.
-        height: likewise.
+        height: as ``width``.
         crf: constant rate factor.
         rate: frames a second.
         threads: more are faster and give other bytes.

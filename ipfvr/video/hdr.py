@@ -1,4 +1,4 @@
-"""High dynamic range and wide gamuts brought to BT.709 as an ordinary screen shows them.
+"""Mapping high dynamic range and wide gamuts to BT.709, as an ordinary screen shows them.
 
 White of 203 cd/m2 (BT.2408) becomes white; what is brighter is rolled off by the curve of BT.2390, which leaves all
 below about 90 cd/m2 as it is. The mapping is computed once as a cube of colours, which FFmpeg's lut3d looks up:
@@ -37,7 +37,7 @@ _CUBE = 65  # colours on a side of the cube
 
 
 class Mapping:
-    """From a film's colours to those of BT.709.
+    """A mapping of a film's colours to BT.709.
 
     Args:
         frame: a decoded frame of the film, which names its transfer curve, primaries and brightest pixel.
@@ -57,7 +57,7 @@ class Mapping:
         self.name = "" if ordinary else ", ".join([self._transfer, _PRIMARIES[primaries][0]])
 
     def to_rgb(self) -> Filtered:
-        """What makes RGB of frames, 8 bits, BT.709; frames are named by :meth:`tag` first."""
+        """The conversion of frames to 8-bit RGB in BT.709; call :meth:`tag` on a frame first."""
         # FFmpeg's options end at a colon and quote by apostrophes.
         cube = re.sub(r"([\\':])", r"\\\1", _cube_file(self._transfer, self._primaries, self._peak).name)
         flags = "flags=bilinear+accurate_rnd+full_chroma_int"
@@ -91,7 +91,7 @@ def peak_of(frame: av.VideoFrame) -> float:
 
 
 def to_bt709(codes: np.ndarray, transfer: str, primaries: int, peak: float = _PEAK) -> np.ndarray:
-    """Colours of a film as BT.709's.
+    """Convert a film's colours to BT.709.
 
     Args:
         codes: (..., 3) R'G'B' in [0, 1], as they are coded.

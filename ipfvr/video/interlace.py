@@ -1,7 +1,7 @@
-"""Interlaced film: known by looking and by its flags, and made into whole frames by FFmpeg's bwdif.
+"""Interlaced film: recognising it by its pictures and flags, and deinterlacing it with FFmpeg's bwdif.
 
-An interlaced frame holds two moments, one in its even lines (the top field) and one in its odd ones. What moves has
-combs, and no detector or network knows combs.
+An interlaced frame holds two moments, one in its even lines (the top field) and one in its odd ones. Whatever moves
+shows combs, which detectors and networks do not know.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import av
 from ipfvr.video.graph import Filtered
 from ipfvr.video.opening import decode, opened, video_stream
 
-_STRETCHES, _LOOK = 3, 40  # so many stretches of a film, of so many frames each, are looked at
-_LEAST = 8  # frames that looking must have decided on; else the flags do
+_STRETCHES, _LOOK = 3, 40  # stretches of a film that are examined, and frames in each
+_LEAST = 8  # frames that idet must have decided on; otherwise the flags decide
 _COMBED = 0.25  # share of them from which a film is interlaced: of a film carried over from 24 frames it is 0.4
 _ONE_WAY = 3  # real fields come in one order: so many times as many frames must have it as have the other
 
@@ -61,7 +61,7 @@ def field_order(path: Path) -> tuple[str, bool]:
 
 
 def _look(frames: Iterable[Broken]) -> Counter[str]:
-    """How many frames were looked at, are flagged as interlaced, and what idet finds each to be."""
+    """The number of frames that were examined, of those flagged as interlaced, and idet's verdict on each."""
     seen: Counter[str] = Counter()
     looking = Filtered([("idet", "")])
 
@@ -81,7 +81,7 @@ def _look(frames: Iterable[Broken]) -> Counter[str]:
 
 
 def deinterlaced(frames: Iterable[Broken], order: str, each_field: bool) -> Iterator[Broken]:
-    """Whole frames made of interlaced ones.
+    """Deinterlace frames.
 
     Args:
         frames: decoded, of one size; where the size changes, the rest goes through as it is.
@@ -117,7 +117,7 @@ def deinterlaced(frames: Iterable[Broken], order: str, each_field: bool) -> Iter
 
 
 def field_times(times: array[int], step: int) -> array[int]:
-    """When the frames of single fields are shown, as bwdif says it: half way to the next frame, in half the unit.
+    """The times of frames made of single fields, as bwdif defines them: half way to the next frame, in half the unit.
 
     Args:
         times: of whole frames, rising.

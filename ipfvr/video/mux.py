@@ -1,4 +1,4 @@
-"""Coded pictures and all that a source has beside its pictures, put into one file."""
+"""Writing one file from coded pictures and everything else that the source has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipfvr.video.opening import SIZE_KEY
 
 # File name endings and FFmpeg's names of their containers.
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-# Of a source's metadata, what speaks of its container and not of its content.
+# Metadata that describes the source's container and not its content.
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", SIZE_KEY}
 
 Packets = Iterable[tuple[Fraction, av.Packet]]
@@ -26,7 +26,7 @@ Packets = Iterable[tuple[Fraction, av.Packet]]
 
 @dataclass(frozen=True)
 class Extras:
-    """What is copied of a source, untouched.
+    """The streams that are copied from a source.
 
     Attributes:
         source: the file.
@@ -46,7 +46,7 @@ class Extras:
 
 
 def find_extras(source: Path, output: Path, sound_only: bool = False) -> Extras:
-    """What of ``source`` a file named ``output`` can carry beside the pictures.
+    """Find the streams of ``source``, beside the pictures, that a file named ``output`` can carry.
 
     Args:
         source: a video.
@@ -84,7 +84,7 @@ def find_extras(source: Path, output: Path, sound_only: bool = False) -> Extras:
 
 
 def create(path: Path, suffix: str, metadata: Mapping[str, str]) -> Any:
-    """A container to write, with metadata.
+    """Open a container for writing, with metadata.
 
     Raises:
         OSError, av.error.FFmpegError: it cannot be made.
@@ -159,7 +159,7 @@ def _copied(source: Any, streams: Sequence[int], output: Any, start: int) -> Ite
         target[index].disposition = stream.disposition
 
     def each() -> Iterator[tuple[Fraction, av.Packet]]:
-        # Subtitles are few: demuxed alone they would be waited for with all else held.
+        # Subtitles are few: demuxing would wait for them and hold everything else.
         for packet in source.demux([source.streams[index] for index in streams]) if streams else ():
             if packet.dts is None or not packet.size:
                 continue

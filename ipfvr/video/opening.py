@@ -1,4 +1,4 @@
-"""A video file opened: whole or not, its stream of pictures, and its frames as they are decoded."""
+"""Opening a video file: checking that it is complete, finding its pictures, decoding them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def check_whole(container: Any, stream: Any, path: Path) -> None:
 
 
 def _matroska_end(head: bytes) -> int | None:
-    """Where the file ends by its Segment's size, or None where that is not said (a live recording)."""
+    """Where the file ends by its Segment's size, or None where the file does not say (a live recording)."""
     at = head.find(b"\x18\x53\x80\x67")
     if at < 0 or at + 5 > len(head):
         return None
@@ -116,5 +116,5 @@ def until_error(container: Any, stream: Any, forgiving: bool) -> Iterator[av.Vid
 
 
 def reason(error: Exception) -> str:
-    """What FFmpeg says of an error."""
+    """FFmpeg's description of an error."""
     return getattr(error, "strerror", None) or str(error)

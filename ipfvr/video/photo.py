@@ -1,4 +1,4 @@
-"""Pictures in and out: turned upright to be looked at, written as they lay, with all that is said of them."""
+"""Reading and writing pictures: turned upright for the network, written with their orientation and metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipfvr.video.reader import Frame, VideoInfo, VideoReader
 
 # Endings of pictures that can be written, and Pillow's names of their kinds.
 WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-# A picture all the same, not a film of one frame: some are read, the others are refused with a word on what to do.
+# Also pictures, not films of one frame: some can be read, the others are refused with advice.
 ENDINGS = PICTURES | {".avif", ".heic", ".heif", ".jxl"}
 
 _EXIF = b"Exif\x00\x00"
@@ -36,12 +36,12 @@ _TURNS = {
 _BACK = {**_TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _XMP_IN_PNG, _XMP_IN_TIFF = "XML:com.adobe.xmp", 700
 _NO_TEXTS = (_XMP_IN_PNG, "Raw profile type exif")  # they are kept under other names
-# Tags of a TIFF that speak of the picture, not of how its file is laid out.
+# TIFF tags that describe the picture, not the layout of its file.
 _SPEAKING = {270, 271, 272, 305, 306, 315, 316, 33432, 33723, *TiffTags.TAGS_V2_GROUPS} - {330}
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file is taken for a picture, by its ending."""
+    """Whether a file counts as a picture, by its suffix."""
     return path.suffix.lower() in ENDINGS
 
 
@@ -86,7 +86,7 @@ class Photo(VideoReader):
         # Pillow turns a TIFF itself.
         self._orientation = 1 if self._kind == "TIFF" else picture.getexif().get(ExifTags.Base.Orientation, 1)
         picture.load()
-        self._kept = _said(picture)
+        self._kept = _metadata(picture)
         self._lossless = self._kind not in ("JPEG", "MPO", "AVIF") and (
             self._kind != "WEBP" or _is_lossless_webp(self.path.read_bytes())
         )
@@ -114,18 +114,18 @@ class Photo(VideoReader):
             yield Frame(0, 0, 0.0, self.image)
 
     def left_out(self, output: Path) -> tuple[str, ...]:
-        """What of the file a picture of this name will not have, in words."""
+        """The parts of the file that an output with this name will lose, as sentences."""
         found = []
         if self._pages > 1:
-            found.append(f"{self.path} holds {self._pages} pictures: the first alone is restored")
+            found.append(f"{self.path} holds {self._pages} pictures: only the first is restored")
         if self._deep:
-            found.append(f"{self.path} has 16 bits a sample: what is written has 8")
+            found.append(f"{self.path} has 16 bits per sample: the output has 8")
         if self._alpha is not None and WRITABLE[output.suffix.lower()] == "JPEG":
-            found.append(f"{self.path} is transparent in places: a JPEG cannot be; write .png to keep that")
+            found.append(f"{self.path} is transparent in places, which a JPEG cannot store: write .png to keep it")
         return tuple(found)
 
     def write(self, path: Path, image: np.ndarray, quality: int, note: str, square: bool = False) -> None:
-        """Write a picture made of this one, whole or not at all, with its profile, EXIF, XMP, resolution and texts.
+        """Write a picture made from this one, completely or not at all, with its profile, metadata and resolution.
 
         It lies in the file as this one does, so that the EXIF orientation stays true. A grey picture stays grey.
 
@@ -167,13 +167,13 @@ class Photo(VideoReader):
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """How samples lie in the file, such as ``RGB;16B``."""
+    """The layout of the samples in the file, such as ``RGB;16B``."""
     arguments = picture.tile[0][3] if getattr(picture, "tile", None) else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _said(picture: Image.Image) -> dict[str, Any]:
-    """What a picture's file says beside its pixels, by the names under which Pillow writes it, and its ``texts``."""
+def _metadata(picture: Image.Image) -> dict[str, Any]:
+    """A picture file's metadata, by the names under which Pillow writes it, and its ``texts``."""
     info = picture.info
     kept: dict[str, Any] = {key: info[key] for key in ("icc_profile", "dpi") if info.get(key)}
     texts = {key: str(value) for key, value in getattr(picture, "text", {}).items() if key not in _NO_TEXTS}

@@ -28,12 +28,12 @@ _INDEXED_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before its frames are read.
+    """The properties of a video that are known before its frames are read.
 
     Attributes:
         path: the file.
         width: of a frame as it is shown, after rotation, pixels.
-        height: likewise.
+        height: of a frame as it is shown, pixels.
         frames: exact number of frames that reading will give.
         rate: mean frame rate, frames a second.
         time_base: unit of ``Frame.pts``, seconds.
@@ -96,7 +96,7 @@ class VideoReader:
             comes once more; where it is not known of each packet that it is a frame (other containers than MP4 and
             Matroska), or where there is no frame before, they are left out.
         interlaced: what becomes of interlaced film, which is then looked for: ``frame`` (one frame of two fields),
-            ``field`` (one of each: twice as many), ``keep``; ``ignore``: nothing is looked for.
+            ``field`` (one of each: twice as many), ``keep``; ``ignore``: it is not looked for.
 
     Attributes:
         fields: of frames that are interlaced and stay so, which field comes first, ``tff`` or ``bff``; else empty.
@@ -134,7 +134,7 @@ class VideoReader:
         return self.frames()
 
     def time_of(self, index: int) -> float:
-        """When a frame is shown, in seconds; by the mean frame rate where only decoding tells."""
+        """The time of a frame in seconds; by the mean frame rate where only decoding tells."""
         if index < len(self._times):
             return float((self._times[index] - self._start) * self.info.time_base)
         return self._first_time + index / float(self.info.rate)
@@ -197,7 +197,7 @@ class VideoReader:
             )
 
     def _again(self, index: int, held: av.VideoFrame, wanted: Collection[int]) -> Iterator[Frame]:
-        """The frame before, at the time of a frame that could not be decoded."""
+        """A copy of the frame before, at the time of a frame that could not be decoded."""
         self.damaged.add(index)
         if index in wanted:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
@@ -216,7 +216,7 @@ class VideoReader:
         flags = "its flags say otherwise" if otherwise else "as its flags say"
         if mode == Interlaced.keep:
             self.fields, self._colours = order, self._colours or fields_to_rgb()
-            self.notes.append(f"{self.path} is interlaced ({flags}) and stays so: faces that move have combs")
+            self.notes.append(f"{self.path} is interlaced ({flags}) and stays interlaced: moving faces will show combs")
             return
         self._order, self._each_field = order, mode == Interlaced.field
         if self._each_field:

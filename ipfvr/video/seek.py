@@ -1,4 +1,4 @@
-"""A few frames out of a long file."""
+"""Reading a few frames of a long file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions of the same frames beside each other, each under its name."""
+"""Pictures that show versions of the same frames side by side, with their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""H.264 video files, whole or not there, with the source's sound."""
+"""Writing H.264 video files, complete or not at all, with the source's sound."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class VideoWriter:
     Args:
         path: ``.mp4``, ``.mov`` or ``.mkv``.
         width: of the frames, pixels.
-        height: likewise.
+        height: of the frames, pixels.
         rate: nominal frames a second.
         time_base: unit of ``pts`` in :meth:`write`, seconds; default ``1 / rate``.
         crf: constant rate factor, 0 (lossless) to 51.
@@ -217,7 +217,7 @@ class VideoWriter:
         return max(1, round(1 / (self.rate * self.time_base)))
 
     def _join(self, extras: Extras | None) -> None:
-        """The pictures' packets, and the sound's, into the final file."""
+        """Write the packets of pictures and sound into the final file."""
         suffix = self.path.suffix.lower()
         try:
             join(self._partial, suffix, [self._pictures], None, self.time_base, self.metadata, extras)
@@ -234,7 +234,7 @@ def odd_size(width: int, height: int, pixel_format: str) -> dict[str, str]:
 
 
 def fits(source: VideoReader, first: int, last: int, time_base: Fraction, rate: Fraction) -> str:
-    """``copied`` if the sound of the source lies under pictures, else why not.
+    """``copied`` if the sound of the source overlaps the pictures, else the reason.
 
     Args:
         source: of the sound.

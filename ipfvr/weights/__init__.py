@@ -1,1 +1,1 @@
-"""Weights: which there are, where they lie, how they are fetched."""
+"""Weights: the catalogue, finding files, fetching and verifying them."""

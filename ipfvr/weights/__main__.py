@@ -1,4 +1,4 @@
-"""Which weights are there, which are missing, under which licence; and fetch them: ``python -m ipfvr.weights``.
+"""List weights with their licences, and fetch them: ``python -m ipfvr.weights``.
 
 python -m ipfvr.weights                       the table
 python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
@@ -29,12 +29,12 @@ def make_parser() -> argparse.ArgumentParser:
     fetch_parser = verbs.add_parser("fetch", help="download weights into the cache folder")
     fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
     fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
-    fetch_parser.add_argument("--if-possible", action="store_true", help="a file that cannot be fetched is no error")
+    fetch_parser.add_argument("--if-possible", action="store_true", help="go on without a file that cannot be fetched")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its uses."""
+    """Run the command line; the module's docstring shows its uses."""
     arguments = make_parser().parse_args(argv)
     if arguments.verb == "fetch" and arguments.if_possible:
         fetch_if_possible(arguments.names)
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(verify: bool = False) -> str:
-    """What the registry knows, one name a paragraph: state, place, files, licence."""
+    """The registry as text, one paragraph for each name: state, place, files, licence."""
     lines = ["Looked for in this order:"]
     lines += [f"  {folder}{'' if folder.is_dir() else '  (not there)'}" for folder in registry.search_folders()]
     lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")

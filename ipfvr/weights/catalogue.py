@@ -1,4 +1,4 @@
-"""The list of weights: what each name is, its files, its licence, and where it comes from.
+"""The catalogue of weights: each name with its files, its licence and its source.
 
 Nothing here touches the disk or the network: :mod:`ipfvr.weights.registry` finds the files, the verb
 ``python -m ipfvr.weights`` fetches them. Sizes and hashes that could not be checked are None.
@@ -377,7 +377,7 @@ def shipped_licence(name: str) -> str:
 
 @dataclass(frozen=True)
 class Likeness:
-    """What a recogniser's cosines say of a face.
+    """The bounds of a recogniser's cosines.
 
     Attributes:
         same: a degraded face's mean cosine to a person's reference from which it is the person.
@@ -388,7 +388,7 @@ class Likeness:
     distinct: float
 
 
-# Measured by benchmarks/likeness.py on clips, benchmarks/recognisers.py on pictures; docs/films.md has the
+# Measured by experiments/quality/likeness.py (clips) and recognisers.py (pictures); docs/results.md has the
 # shares that are on the wrong side.
 LIKENESS = {
     "mobilefacenet": Likeness(same=0.2, distinct=0.5),

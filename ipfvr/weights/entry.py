@@ -1,4 +1,4 @@
-"""What the list of weights says of each name."""
+"""An entry of the catalogue of weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class File:
     source: str = ""
 
     def matches(self, digest: str) -> bool:
-        """Whether a file of this sha256 may be it: nothing that is known of it speaks against."""
+        """Whether a file with this sha256 can be the registered one: nothing that is known contradicts it."""
         return self.sha256 is None or digest.startswith(self.sha256)
 
 
@@ -62,7 +62,7 @@ class Entry:
 
     @property
     def size(self) -> str:
-        """Of all files, for people: ``4.14 MB``; ``about 2.5 GB`` where only the parameters were counted."""
+        """The size of all files as text: ``4.14 MB``; ``about 2.5 GB`` where only the parameters were counted."""
         sizes = [file.size for file in self.files]
         if None not in sizes:
             return readable_size(sum(size for size in sizes if size))
@@ -75,7 +75,7 @@ class Entry:
 
 
 def readable_size(count: float) -> str:
-    """Bytes for people, to three digits: ``4.14 MB``."""
+    """A number of bytes as text with three digits: ``4.14 MB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Download weights: into the cache folder, verified, and only then under their name."""
+"""Download weights into the cache folder, verify them, and only then give them their name."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fetch(name: str, accept_licence: bool = False) -> Path:
 
 
 def fetch_if_possible(names: Sequence[str]) -> None:
-    """Fetch what is missing and has a free licence; where nothing answers within seconds, go on after one line.
+    """Fetch what is missing and has a free licence; without an answer within seconds, print one line and go on.
 
     Raises:
         UserError: an unknown name.
@@ -90,7 +90,7 @@ def fetch_if_possible(names: Sequence[str]) -> None:
 
 
 def _answers(address: str) -> bool:
-    """Whether there is anything at an address, asked for no longer than :data:`PROBE` seconds."""
+    """Whether an address answers within :data:`PROBE` seconds."""
     answered: list[bool] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""Which weights a configuration needs: the one answer for restorations, tables, trainings and hashes."""
+"""Which weights a configuration needs: the single answer for restorations, tables, trainings and hashes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def image_prompt_parts(config: Config) -> tuple[str, ...]:
 
 
 def needed_parts(config: Config, references: bool = True) -> tuple[str, ...]:
-    """The parts of ``weights`` without which a configuration restores nothing.
+    """The parts of ``weights`` that a configuration needs to restore anything.
 
     Args:
         config: names the weights.
@@ -50,7 +50,7 @@ def weight_files(config: Config, parts: Sequence[str]) -> dict[str, Path]:
 
 
 def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
-    """Why, in one line each, those of ``parts`` that ``config.weights`` names are not there; by part."""
+    """The parts that ``config.weights`` names and whose files are missing, each with the reason in one line."""
     found = {}
     for part in parts:
         try:

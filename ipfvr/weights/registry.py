@@ -1,6 +1,6 @@
-"""Every file of weights this project can use: what it is, where it lies, under which licence.
+"""The registry: finding the files of weights that this project can use.
 
-A name is looked for, in this order,
+A name is searched for in this order:
 
 1. inside the package (``mini/...``: the weights that are shipped with it);
 2. in the folders that the environment variable ``IPFVR_WEIGHTS`` names (separated as in ``PATH``);
@@ -26,7 +26,7 @@ from ipfvr.weights.catalogue import ENTRIES, Entry
 
 SHIPPED = PACKAGE / "presets"  # holds mini/
 VARIABLE = "IPFVR_WEIGHTS"
-MAX_DEPTH = 4  # folders below a search folder that are looked into
+MAX_DEPTH = 4  # the depth of the search below a search folder
 
 
 def shipped() -> dict[str, Path]:
@@ -39,7 +39,7 @@ def shipped() -> dict[str, Path]:
 
 
 def search_folders(package: str = "") -> list[Path]:
-    """The folders that are looked into, first to last (the module's docstring), existing or not.
+    """The folders that are searched, first to last (the module's docstring), existing or not.
 
     Args:
         package: a Python package that brings weights; it is found, not imported.
@@ -54,7 +54,7 @@ def search_folders(package: str = "") -> list[Path]:
 
 
 def find(entry: Entry) -> Path | None:
-    """The entry's file or folder if all of it is there at the registered sizes, else None."""
+    """The entry's file or folder if it is complete, with the registered sizes, else None."""
     for root in search_folders(entry.package):
         for candidate in _candidates(root, entry.path):
             if not _problem(entry, candidate):
@@ -106,7 +106,7 @@ def fetch_line(entry: Entry) -> str:
 
 
 def by_hand(entry: Entry) -> str:
-    """Which file a person has to put where, and its licence."""
+    """Which file the user has to put where, and its licence."""
     wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
     return f"put {wanted} into {cache_folder()} or into a folder named by {VARIABLE} (licence: {entry.licence})"
 

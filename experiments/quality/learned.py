@@ -1,0 +1,153 @@
+"""Measure ``restore --learn``: mini without a reference, with it, and with a LoRA learned from pictures alone.
+
+    python experiments/quality/learned.py --root data/mini --pictures 1 --output runs/learned
+
+ROOT is the layout that ``experiments/mini/prepare.py`` makes. Of each of the test people, whom no training has
+seen and no setting was chosen on, the largest ``--pictures`` pictures are learnt from; the first ``--frames`` frames of
+clips that no learnt picture is cut from, of people without such clips other pictures, are degraded by Eq. 13 and
+restored. IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``,
+``scores.json`` and pictures. To choose settings, on people who are not reported on:
+
+    python experiments/quality/learned.py --root data/mini \\
+        --people experiments/mini/validation.yaml learn.steps=50
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import chosen_people, degraded, likeness, mean_and_interval, shrink
+from tqdm import tqdm
+
+from ipfvr.core.config import load_config
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import atomic, write_json
+from ipfvr.core.options import Config
+from ipfvr.core.pixels import resize_frames
+from ipfvr.core.provenance import provenance
+from ipfvr.data.faces import picture_side
+from ipfvr.data.layout import CLIPS, PICTURES, list_files
+from ipfvr.faces.recognise import load_recogniser
+from ipfvr.metrics.fidelity import psnr
+from ipfvr.restoration.restorer import Restorer
+from ipfvr.training.pictures import learned_lora
+from ipfvr.video.reader import read_frames, read_image
+from ipfvr.video.strips import strip
+from ipfvr.video.writer import write_picture
+
+ROWS = ("bicubic", "none", "right", "learned")
+PAIRS = (("right", "none"), ("learned", "none"), ("learned", "right"), ("learned", "bicubic"))
+Scores = dict[str, dict[str, float]]  # by the row: IDS and PSNR
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--people", type=Path, help="a YAML file that lists them; without it: the test people")
+    parser.add_argument("--output", type=Path, default=Path("runs/learned"))
+    parser.add_argument("--pictures", type=int, default=1, help="of each person, to learn from")
+    parser.add_argument("--tests", type=int, default=4, help="other pictures of each person, at most")
+    parser.add_argument("--frames", type=int, default=24, help="of each clip")
+    parser.add_argument("--limit", type=int, default=0, help="so many people, spread over the list; 0: everybody")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args(argv)
+    config = load_config(None, args.overrides)
+    people = chosen_people(args.root, args.people)
+    people = [p for p in people if len(_pictures(p)) + len(list_files([p], "train", CLIPS)) > args.pictures]
+    if not people:
+        raise UserError(f"nobody in {args.root} has more than {args.pictures} pictures and clips: give another --root")
+    if args.limit:
+        people = [people[i] for i in np.unique(np.linspace(0, len(people) - 1, args.limit).astype(int))]
+    judge, base = load_recogniser(config.weights.recogniser), Restorer(config)
+    found: dict[str, list[Scores]] = {}
+    seconds: dict[str, float] = {}
+    for person in tqdm(people, leave=False):
+        learnt = _pictures(person)[: args.pictures]
+        tests = _tests(person, learnt, args.tests, args.frames, config.video.size)
+        if not learnt or not tests:
+            continue
+        began = time.monotonic()
+        lora = learned_lora(config, person.name, learnt)
+        seconds[person.name] = time.monotonic() - began
+        restorers = {
+            "base": base,
+            "learned": Restorer(replace(config, weights=replace(config.weights, lora=str(lora)))),
+        }
+        references = [shrink(read_image(path)[None], config.video.size)[0] for path in learnt]
+        for number, (name, sharp) in enumerate(tests.items()):
+            scores, frames = _compare(sharp, references, restorers, judge, config, number)
+            found.setdefault(person.name, []).append(scores)
+            write_picture(args.output / f"{name}.png", _strip(frames, references))
+        means = {row: round(float(np.mean([s[row]["ids"] for s in found[person.name]])), 3) for row in ROWS}
+        tqdm.write(f"{person.name}: {len(tests)} tests, IDS {means}, {seconds[person.name]:.0f} s")
+    text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
+    with atomic(args.output / "table.md") as temporary:
+        temporary.write_text(text)
+    made_with = provenance(config, config.seed, base.networks.files, str(base.networks.device))
+    record = {"scores": found, "seconds": seconds, **made_with}
+    write_json(args.output / "scores.json", record)
+    print(text)
+
+
+def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: int) -> str:
+    """Means over people and 95 % intervals over people and their tests; of rows, and of the differences of pairs."""
+    tests = sum(map(len, found.values()))
+    lines = [
+        f"{len(found)} people, {tests} tests; learnt from {pictures} in {np.mean([*seconds.values()]):.0f} s each",
+        "",
+        "| | IDS | 95 % | PSNR, dB | 95 % |",
+        "|---|---|---|---|---|",
+    ]
+    for a, b in [*((row, "") for row in ROWS), *PAIRS]:
+        cells = []
+        for key, digits in (("ids", 4), ("psnr", 2)):
+            values = [(n, s[a][key] - (s[b][key] if b else 0)) for n, rows in found.items() for s in rows]
+            cells.append(mean_and_interval(values, digits))
+        lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _pictures(person: Path) -> list[Path]:
+    """The largest first."""
+    return sorted(list_files([person], "reference", PICTURES), key=lambda file: (-picture_side(file), file.name))
+
+
+def _tests(person: Path, learnt: list[Path], pictures: int, frames: int, size: int) -> dict[str, np.ndarray]:
+    """Sharp clips, by name: other pictures, and clips that nothing learnt is cut from."""
+    cut = {path.stem.rpartition("_f")[0] for path in learnt}  # a picture cut from a clip is called <clip>_f<frame>
+    clips = [file for file in list_files([person], "train", CLIPS) if file.stem not in cut]
+    tests = {file.stem: shrink(read_frames(file, 0, frames), size) for file in clips}
+    others = [] if clips else [file for file in _pictures(person) if file not in learnt][:pictures]
+    return tests | {file.stem: shrink(read_image(file)[None], size) for file in others}
+
+
+def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> tuple[Scores, dict[str, np.ndarray]]:
+    """IDS and PSNR of each row, and the frames behind them."""
+    size, low = config.video.size, degraded(sharp, config, seed)
+    frames = {"bicubic": resize_frames(low, size)}
+    for row, name in (("none", "base"), ("right", "base"), ("learned", "learned")):
+        conditions = restorers[name].conditions(references if row != "none" else ())
+        frames[row] = restorers[name].restore(low, conditions)
+    ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
+    scores = {
+        row: {"ids": ids[row], "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean())}
+        for row, picture in frames.items()
+    }
+    return scores, frames | {"truth": sharp}
+
+
+def _strip(frames: dict[str, np.ndarray], references: list[np.ndarray]) -> np.ndarray:
+    count = len(frames["truth"])
+    chosen = np.linspace(0, count - 1, min(count, 3)).astype(int).tolist()
+    return strip({"learnt from": np.repeat(references[0][None], count, 0), **frames}, chosen, 256)
+
+
+if __name__ == "__main__":
+    torch.set_flush_denormal(True)
+    raise SystemExit(run_verb(main))

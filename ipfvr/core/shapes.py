@@ -1,0 +1,17 @@
+"""Shapes and number types in annotations: ``Float[Tensor, "f 3 h w"]`` is a float tensor with four axes.
+
+An axis with one name has one length within a call. Annotations are text, so the package needs nothing for them. The
+tests read them with jaxtyping and beartype (the extra ``dev``) and check every call of the functions that have them;
+``tests/conftest.py`` names the modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from jaxtyping import Bool, Float, Shaped, UInt8
+except ImportError:
+    Bool = Float = Shaped = UInt8 = Any
+
+__all__ = ["Bool", "Float", "Shaped", "UInt8"]
