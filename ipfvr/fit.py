@@ -12,8 +12,8 @@ from ipfvr.core.errors import run_verb
 from ipfvr.core.option_list import option_list
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m ipfvr.fit",
         description=__doc__.splitlines()[0],
@@ -30,7 +30,12 @@ def main(argv: list[str] | None = None) -> None:
         "trainer.callbacks and trainer.logger take names of Lightning's callbacks and loggers.\n\n"
         f"options of trainings, with their defaults (a preset or the file may differ):\n\n{_options()}"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
+    args = make_parser().parse_args(argv)
     # Imported here and below, since this takes seconds that --help does not need.
     from ipfvr.core.config import config_to_dict, load_config
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from ipfvr.core.errors import run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.app", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--port", type=int, default=7860, help="where it listens (default: 7860)")
@@ -24,7 +24,12 @@ def main(argv: list[str] | None = None) -> None:
     add("--limit", type=int, default=4000, help="MB above which a file is refused (default: 4000)")
     add("--browser", action="store_true", help="open the browser")
     add("overrides", nargs="*", metavar="key=value", help="options of every job, such as preset=full")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.app.server import serve
     from ipfvr.app.workshop import Settings
