@@ -100,9 +100,7 @@ def _sizes(role: Role, start: int, stop: int) -> np.ndarray:
     return np.maximum(spread, 1e-6) * np.where(role.track.detected[inside], 1.0, 0.5)
 
 
-def close_up(
-    role: Role, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
-) -> tuple[slice, slice]:
+def close_up(role: Role, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of a face and a little around it.
 
     Args:
