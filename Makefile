@@ -27,7 +27,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
   $(PIP) install -q -c constraints.txt $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train-mini test docs lint format clean
+.PHONY: help setup demo app train-mini test docs lint format clean
 
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
@@ -51,6 +51,9 @@ setup: $(STAMP)  ## make .venv and install the pinned packages into it; fetch sm
 demo: $(STAMP)  ## degrade and restore a sample clip, or restore VIDEO=... REFERENCE=... as it is: writes demo/index.html
 	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.demo --output $(DEMO) $(if $(VIDEO),--video "$(VIDEO)") \
 	  $(if $(REFERENCE),--reference $(REFERENCE)) $(ARGS)
+
+app: $(STAMP)  ## the restorer's window in your browser: drop a film and a picture (ARGS="--port 7860")
+	HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.app --browser $(ARGS)
 
 $(REPRODUCE:%=reproduce-%): reproduce-%: $(STAMP)
 	$(call reproduce,experiments/$*.yaml)

@@ -12,14 +12,19 @@ from pathlib import Path
 from ipfvr.core.errors import run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.crop", description=__doc__.splitlines()[0])
     parser.add_argument("input", type=Path, help="the video")
     parser.add_argument("output", type=Path, help="OUT.mp4; OUT.json is written beside it")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as video.size=256")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
     from ipfvr.faces.crop_video import crop_video

@@ -8,8 +8,8 @@ from pathlib import Path
 from ipfvr.core.errors import run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line of the verb."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.degrade", description=__doc__.splitlines()[0])
     parser.add_argument("input", type=Path, help="a sharp video")
     parser.add_argument("output", type=Path, help="OUT.mp4, .mov or .mkv; the parameters go to OUT.json beside it")
@@ -19,7 +19,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, help="side for which sigma is scaled; default: the video's shorter side")
     parser.add_argument("--config", type=Path, help="experiment YAML")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options on top of the configuration")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line of the verb."""
+    args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
     from ipfvr.core.files import write_json

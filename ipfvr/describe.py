@@ -12,14 +12,19 @@ from pathlib import Path
 from ipfvr.core.errors import run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.describe", description=__doc__.splitlines()[0])
     parser.add_argument("references", nargs="+", metavar="PICTURE", help="pictures of one person; key=value options")
     parser.add_argument("--face", type=int, default=0, help="which face of a picture, counted from 1 on the left")
     parser.add_argument("--output", type=Path, help="write the words to this YAML file, to edit")
     parser.add_argument("--config", type=Path, help="an experiment file")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = make_parser().parse_intermixed_args(argv)
     pairs = [r for r in args.references if "=" in r and not Path(r).exists()]
     pictures = [Path(r) for r in args.references if r not in pairs]
     # Imported here: --help needs none of the seconds that this takes.

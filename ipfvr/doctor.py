@@ -53,16 +53,21 @@ class Finding:
         return f"{self.state:<6}{self.subject:<20}{self.says}" + (f"\n{'':<26}-> {self.do}" if self.do else "")
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m ipfvr.doctor", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, help="an experiment file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as preset=full, or other weights")
+    return parser
+
+
 def main(argv: list[str] | None = None) -> None:
     """The verb; the module's docstring shows its use.
 
     Raises:
         SystemExit: 1, where something is wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m ipfvr.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, help="an experiment file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as preset=full, or other weights")
-    args = parser.parse_intermixed_args(argv)
+    args = make_parser().parse_intermixed_args(argv)
     config = load_config(args.config, args.overrides)
     found = [*packages(), *extras(), *machine(config.device), *weights(config)]
     print("\n".join(map(str, found)))

@@ -17,7 +17,7 @@ from ipfvr.core.messages import show_messages
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
-    options = parse_lists(_parser(), argv, "metrics", "reference")
+    options = parse_lists(make_parser(), argv, "metrics", "reference")
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
     from ipfvr.study.evaluate import Request, evaluate_files
@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         raise NotComputedError(f"could not be computed: {named}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
     parser.add_argument(

@@ -25,14 +25,19 @@ class CellsFailed(Exception):
     """Some cells have crashed; the report says which."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its use."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would run and which files are missing, and run nothing"
     )
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; the module's docstring shows its use."""
+    args = make_parser().parse_intermixed_args(argv)
     files = [word for word in args.experiments if "=" not in word]
     pairs = [word for word in args.experiments if "=" in word]
     if not files:

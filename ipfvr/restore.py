@@ -25,7 +25,7 @@ from ipfvr.film.job import OTHERS, SCALES, Job, Person
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    args = _parser().parse_intermixed_args(argv)
+    args = make_parser().parse_intermixed_args(argv)
     # Imported here and below: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
 
@@ -91,7 +91,8 @@ def _restore_one(job: Job, config: Config, with_page: bool) -> None:
         print(f"{job.page}: before and after, to open in a browser")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.restore", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("input", type=Path, help="the video or picture; or a folder of them; or a .txt with one path a line")

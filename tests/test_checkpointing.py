@@ -122,6 +122,12 @@ def test_checkpoints_are_written_by_the_clock(
     assert written == [3 * steps]
 
 
+def test_a_trial_run_writes_no_weights(root: Path, tmp_path: Path) -> None:
+    main(command(root, tmp_path, "optimizer.steps=50", "trainer.fast_dev_run=true"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "weights").exists()
+
+
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     WholeCheckpoints().save_checkpoint({"global_step": 1}, tmp_path / "last.ckpt")
 

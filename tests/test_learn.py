@@ -21,7 +21,7 @@ from ipfvr.faces.recognise import load_recogniser
 from ipfvr.film.effect import mean_difference
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
-from ipfvr.models.lora import CARD, read_card
+from ipfvr.models.lora import CARD, WEIGHTS, read_card
 from ipfvr.training.balance import Balance
 from ipfvr.training.likeness import likeness_losses, person_loss
 from ipfvr.training.pictures import learned_folder, learned_lora
@@ -51,16 +51,17 @@ def test_losses_of_the_truth_itself_are_nothing() -> None:
     frames = torch.from_numpy(sample_clip(2, 128)).permute(0, 3, 1, 2) / 127.5 - 1
     points = np.random.default_rng(0).uniform(30, 90, (2, 5, 2))
     polish = PolishConfig(identity=1.0, features=0.5)
+    rng = np.random.default_rng(0)
     for one_person in (False, True):
-        losses = likeness_losses(judges, frames, frames, points, polish, one_person=one_person)
+        losses = likeness_losses(judges, frames, frames, points, polish, 0.01, rng, one_person=one_person)
         assert {name: share for name, (_, share) in losses.items()} == {
             "identity_dlib": 1.0,
             "identity_recogniser": 1.0,
             "features": 0.5,
         }
         assert all(abs(float(loss)) < 1e-4 for loss, _ in losses.values())
-    assert likeness_losses([], frames, frames, points, polish) == {}
-    assert likeness_losses(judges, frames, frames, points, PolishConfig()) == {}
+    assert likeness_losses([], frames, frames, points, polish, 0.01, rng) == {}
+    assert likeness_losses(judges, frames, frames, points, PolishConfig(), 0.01, rng) == {}
 
 
 def test_of_one_person_the_common_mean_stays() -> None:
@@ -92,25 +93,44 @@ def test_balance_adds_gradients_of_the_lengths_that_the_shares_say() -> None:
 
 def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
     config = load_config(None, QUICK)
-    folder = learned_lora(config, "anna", [photo], quiet=True)
+    folder = learned_lora(config, "anna", [photo])
     card = read_card(folder)
     assert (card["identity"], card["steps"]) == ("anna", 2)
     assert [reference["file"] for reference in card["references"]] == ["photo.png"]
     before = (folder / CARD).stat().st_mtime_ns
     renamed = photo.with_name("again.png")
     shutil.copy(photo, renamed)
-    assert learned_lora(config, "anna", [renamed], quiet=True) == folder
+    assert learned_lora(config, "anna", [renamed]) == folder
     assert (folder / CARD).stat().st_mtime_ns == before
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
-    for other in (["learn.steps=3"], ["image_prompt.scale=1"], ["seed=1"], ["lora.rank=4"]):
-        assert learned_folder(load_config(None, QUICK + other), [photo]) != folder
-    assert learned_folder(load_config(None, [*QUICK, "video.crf=3"]), [photo]) == folder
+    others = ["learn.steps=3", "image_prompt.scale=1", "seed=1", "lora.rank=4", "faces.detector=centerface"]
+    others += ["learn.recognisers=[mini/recogniser]", "degradation.scale_sigma=false", "faces.max_side=320"]
+    known = {learned_folder(load_config(None, [*QUICK, other]), [photo]) for other in others}
+    assert len(known | {folder}) == len(others) + 1
+    for other in ("video.crf=3", "faces.every=1", "sampler.steps=4", "degradation.level=light", "people.same=0.2"):
+        assert learned_folder(load_config(None, [*QUICK, other]), [photo]) == folder
     assert learned_folder(config, [photo], choose=1) != folder
     (photo.parent / "prompt.yaml").write_text("positive: a woman\n")
     assert learned_folder(config, [photo]) != folder
     (photo.parent / "prompt.yaml").unlink()
     write_picture(renamed, portrait()[::-1])
     assert learned_folder(config, [renamed]) != folder
+
+
+def test_learning_twice_gives_the_same_bytes(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else has drawn random numbers before."""
+    config = load_config(None, ["preset=tiny", "learn.batch=2", "learn.steps=3", "prompt.describe=false"])
+    made = []
+    for number in range(2):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{number}"))
+        np.random.seed(number)
+        torch.manual_seed(number)
+        made.append(learned_lora(config, "anna", [photo]))
+    first, second = ((folder / WEIGHTS).read_bytes() for folder in made)
+    assert first == second
+    card = read_card(made[0])
+    assert card["reward"]["kind"] == "likeness to the pictures"
+    assert set(card["reward"]["recognisers_sha256"]) == set(config.learn.recognisers)
 
 
 def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) -> None:
@@ -142,5 +162,5 @@ def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:
 def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:
     write_picture(tmp_path / "wall.png", np.full((200, 200, 3), 90, np.uint8))
     with pytest.raises(UserError, match=r"wall\.png"):
-        learned_lora(load_config(None, QUICK), "anna", [tmp_path / "wall.png"], quiet=True)
+        learned_lora(load_config(None, QUICK), "anna", [tmp_path / "wall.png"])
     assert not list((tmp_path / "cache").glob("ipfvr/learned/*"))  # nor a hidden one

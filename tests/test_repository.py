@@ -92,7 +92,7 @@ def test_every_direct_dependency_is_pinned() -> None:
 
 def test_make_alone_prints_the_targets() -> None:
     run = subprocess.run(["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True)
-    for target in ("setup", "demo", "test", "lint", "format", "clean"):
+    for target in ("setup", "demo", "app", "test", "lint", "format", "clean"):
         assert f"make {target} " in run.stdout
     for path in EXPERIMENTS:
         if loader_of(path) is load_study and path.stem != "sweep_point":
@@ -179,7 +179,7 @@ BEHIND = {
 }
 
 
-@pytest.mark.parametrize("extra", ["face", "iqa", "notebook", "emotion", "slurm"])
+@pytest.mark.parametrize("extra", ["face", "iqa", "app", "notebook", "emotion", "slurm"])
 def test_every_package_of_an_extra_is_imported(extra: str) -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")

@@ -31,10 +31,11 @@ from ipfvr.core.config import load_config
 from ipfvr.core.files import write_json
 from ipfvr.core.options import FacesConfig
 from ipfvr.core.provenance import provenance
+from ipfvr.data.layout import read_identities
 from ipfvr.faces.align import apply, crop, crop_matrix, invert
 from ipfvr.faces.detect import Face, box_overlap, make_detector, shrink
 from ipfvr.faces.landmarks import load_landmarks, patch_template
-from ipfvr.training.landmarks import box_matrix, open_cascade, read_heldout, read_landmarks
+from ipfvr.training.landmarks import box_matrix, open_cascade, read_landmarks
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.weights.registry import find, locate
 
@@ -208,7 +209,7 @@ def paint_over(image: np.ndarray, faces: list[Face]) -> np.ndarray:
 
 def landmark_errors(root: Path, find_faces: Find) -> dict[str, list[float]]:
     """Mean distance of the five points to the known ones, as found and after a look of the landmark network."""
-    network, out = load_landmarks(locate("mini/landmarks")), read_heldout(HELDOUT)
+    network, out = load_landmarks(locate("mini/landmarks")), read_identities(HELDOUT, "data.heldout")
     known = [(file, points) for file, points in read_landmarks(root).items() if Path(file).parent.name in out]
     errors: dict[str, list[float]] = {"found": [], "refined": []}
     for file, points in known[:: max(1, len(known) // PICTURES)]:

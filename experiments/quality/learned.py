@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         if not learnt or not tests:
             continue
         began = time.monotonic()
-        lora = learned_lora(config, person.name, learnt, quiet=True)
+        lora = learned_lora(config, person.name, learnt)
         seconds[person.name] = time.monotonic() - began
         restorers = {
             "base": base,

@@ -134,6 +134,35 @@ class Types(StrEnum):
     fp16 = "fp16"
 
 
+class Trainings(StrEnum):
+    """What ``python -m ipfvr.fit`` trains."""
+
+    vae = auto()
+    clip = auto()
+    base = auto()
+    adapter = auto()
+    joint = auto()
+    lora = auto()
+    landmarks = auto()
+    attributes = auto()
+    recogniser = auto()
+
+
+class TrainingTypes(StrEnum):
+    """The numbers that trainings compute in."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+class Better(StrEnum):
+    """Which values of a metric are better."""
+
+    max = auto()
+    min = auto()
+
+
 class WandbModes(StrEnum):
     """Where Weights & Biases keeps its record."""
 

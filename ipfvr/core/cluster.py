@@ -12,10 +12,10 @@ is handed one task at a time; whoever is done first is handed the next, so faste
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import pickle
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+_log = logging.getLogger(__name__)
 
 MEMORY = 4 << 30  # bytes that a worker takes while it trains a LoRA of mini
 MOST = 4  # workers that are started on a machine without GPUs, unless more are asked for
@@ -135,7 +137,7 @@ class Cluster:
                 workers = client.scheduler_info(n_workers=-1)["workers"].values()
                 if not workers and not told:
                     told = True
-                    print(f"note: nobody works for {client.scheduler.address} yet; waiting", file=sys.stderr)
+                    _log.info("note: nobody works for %s yet; waiting", client.scheduler.address)
                 free = len(workers) - len(running)
                 gpus = sum(int(worker["resources"].get("GPU", 0)) for worker in workers)
                 for task in _ready(waiting, running.values(), free, gpus):
@@ -250,8 +252,6 @@ def _silence() -> None:
 
 def _local_cluster(workers: int) -> Any:
     """A scheduler in this process and workers beside it: one thread for tasks each, a share of the cores, one GPU."""
-    import logging
-
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
 

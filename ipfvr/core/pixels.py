@@ -39,14 +39,28 @@ def resize(pixels: Float[Tensor, "n 3 h w"], size: int) -> Float[Tensor, "n 3 {s
     return functional.interpolate(pixels, (size, size), **mode).clamp(-1, 1)
 
 
-def resize_frames(frames: UInt8[np.ndarray, "f h w 3"], size: int) -> UInt8[np.ndarray, "f {size} {size} 3"]:
-    """Resize square frames (F, h, w, 3) uint8 to (F, size, size, 3) as :func:`resize` does."""
-    return frames if frames.shape[1:3] == (size, size) else to_frames(resize(to_tensor(frames), size))
+def resize_frames(
+    frames: UInt8[np.ndarray, "f h w 3"], width: int, height: int | None = None
+) -> UInt8[np.ndarray, "f h2 w2 3"]:
+    """Resize frames (F, h, w, 3) uint8: bicubic, antialiased where they shrink, rounded to 8 bits.
+
+    Args:
+        frames: any size.
+        width: of the result, pixels.
+        height: of the result, pixels; None: as ``width``.
+
+    Returns:
+        (F, height, width, 3) uint8.
+    """
+    height = width if height is None else height
+    if frames.shape[1:3] == (height, width):
+        return frames
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    shrinks = width < frames.shape[2] or height < frames.shape[1]
+    resized = functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
+    return resized.permute(0, 2, 3, 1).clamp(0, 255).round().to(torch.uint8).numpy()
 
 
 def resize_frame(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Resize a uint8 RGB (H, W, 3) frame: bicubic, antialiased where it shrinks, rounded to 8 bits."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    shrinks = width < image.shape[1] or height < image.shape[0]
-    resized = functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=shrinks)
-    return resized[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()
+    """Resize one frame (h, w, 3) uint8 as :func:`resize_frames` resizes several."""
+    return resize_frames(image[None], width, height)[0]

@@ -1,45 +1,45 @@
-"""The options of trainings, typed: data, optimizer, losses; sections of :class:`ipfvr.core.options.Config`."""
+"""The typed options of trainings; they are sections of :class:`ipfvr.core.options.Config`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ipfvr.core.choices import WandbModes
+from ipfvr.core.choices import Better, Trainings, TrainingTypes, WandbModes
 from ipfvr.core.readers import LORA, without
 
 
 @dataclass
 class DataConfig:
-    """What a training reads: ROOT/<identity>/{reference,train,test} (design notes, section 5)."""
+    """The data of a training: ROOT/<identity>/{reference,train,test}."""
 
     root: str = without(LORA, default="")
-    heldout: str = without(LORA, default="")  # a YAML file that lists the identities kept out of every training
-    # A YAML file that lists the identities whose pictures may show somebody else.
+    heldout: str = without(LORA, default="")  # a YAML file with the identities that are never trained on
+    # A YAML file with the identities whose pictures may show somebody else.
     exclude: str = without(LORA, default="")
     batch_size: int = 16
     clip_batch_size: int = 1
     clip_frames: int = 8
-    clip_every: int = 0  # every n-th batch is of clips, the others of pictures; 0: pictures only
-    moving_pictures: float = 0.0  # share of the clips' batches that are pictures seen by a moving camera
+    clip_every: int = 0  # every n-th batch has clips, the others have pictures; 0: pictures only
+    moving_pictures: float = 0.0  # share of the batches of clips that show a picture by a moving camera
     workers: int = 0
     flip: bool = True
     zoom: float = 0.05  # random zoom, shift and turn of a crop, as shares of its side
-    # Of Eq. 13, and the film faults of ipfvr.degradation.faults; a level that stands twice is drawn twice as often.
+    # Levels of Eq. 13 and film faults (ipfvr.degradation.faults); one that is listed twice is drawn twice as often.
     levels: list[str] = field(default_factory=lambda: ["heavy", "light"])
-    min_side: int = 0  # smaller pictures are references only: their detail is no truth at a larger size; 0: none is
-    face_only: list[str] = field(default_factory=list)  # name prefixes of people whose losses count the face alone
-    validation: str = ""  # a YAML file that lists the held-out people to validate on; empty: all
-    references: int = 0  # adapter: other pictures of the same person that an item carries
-    own_reference: float = 0.0  # adapter: share of pictures whose reference is themselves, as IP-Adapter has it
-    reference_variation: float = 0.0  # warp of a reference, as a share of its side, with other colours; 0: as it is
-    face_motion: float = 0.0  # moving pictures: warp of the face to and fro, as a share of the side
-    reference_zoom: float = 0.02  # as zoom, of a reference: as precisely as landmarks align it
-    on_device: bool = False  # joint: all pictures in the device's memory, batches of hundreds of frames made there
-    captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; pictures in none: the default prompt
+    min_side: int = 0  # smaller pictures serve as references only, since enlarging adds no detail; 0: no limit
+    face_only: list[str] = field(default_factory=list)  # prefixes of identities of whom the face alone counts
+    validation: str = ""  # a YAML file with the held-out identities to validate on; empty: all of them
+    references: int = 0  # adapter: number of other pictures of the same person in an item
+    own_reference: float = 0.0  # adapter: share of pictures that are their own reference, as in IP-Adapter
+    reference_variation: float = 0.0  # random warp of a reference, as a share of its side, and other colours; 0: none
+    face_motion: float = 0.0  # moving pictures: warp of the face over time, as a share of the side
+    reference_zoom: float = 0.02  # as zoom, for references: about the error of their alignment
+    on_device: bool = False  # joint: keep all pictures in the device's memory and make the batches there
+    captions: list[str] = field(default_factory=list)  # CSVs of CelebA attributes; else the default prompt
     identity: str = without(LORA, default="")  # lora: the person, a folder of root
-    variation: float = 0.0  # lora: warp of each frame, as a share of its side, with other colours; for pictures
-    scene_frames: int = 0  # lora: frames read of a scene, from its beginning; 0: all
-    same_person: float = 0.3  # lora: a lower mean cosine (weights.recogniser) of scene and references: another person
+    variation: float = 0.0  # lora: random warp of a frame, as a share of its side, and other colours
+    scene_frames: int = 0  # lora: number of frames to read of a scene, from its beginning; 0: all
+    same_person: float = 0.3  # lora: a scene with a lower mean cosine to the references shows another person
     force: bool = False  # lora: accept scenes of another person
 
 
@@ -58,41 +58,42 @@ class OptimizerConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the losses; a training ignores those that it does not use."""
+    """Weights and settings of the losses; a training ignores those that it does not use."""
 
-    highest_noise: float = 0.5  # share of training steps drawn at start_step itself
-    drop_text: float = 0.1
-    drop_image: float = 0.1  # adapter: share of samples whose image prompt is that of no picture
+    highest_noise: float = 0.5  # share of the samples at sampler.start_step
+    drop_text: float = 0.1  # share of the captions that are replaced by the default prompt
+    drop_image: float = 0.1  # adapter: share of samples without a reference
     identity: float = 0.0  # adapter: weight of 1 - cosine between the decoded estimate and the truth
-    strangers: float = 0.0  # adapter: share of samples with the references of a stranger, the identity loss's target
-    identity_jitter: float = 0.0  # adapter: standard deviation of the landmarks of its crops, as a share of the side
-    identity_from: int = 600  # adapter: lowest step whose estimate the identity loss looks at
-    # adapter, joint: the identity loss is of their mean cosine; never the one that scores afterwards
+    # adapter: share of samples with another person's references, who is then the target of the identity loss
+    strangers: float = 0.0
+    identity_jitter: float = 0.0  # standard deviation by which the landmarks of its crops move, as a share of the side
+    identity_from: int = 600  # adapter: lowest diffusion step that has an identity loss
+    # adapter, joint: the recognisers of the identity loss; never the one that judges the results afterwards.
     recognisers: list[str] = field(default_factory=lambda: ["mini/dlib"])
     high_frequency: float = 0.0  # vae: L1 on the differences between neighbouring pixels
     adversarial: float = 0.0  # vae: hinge loss against a discriminator of patches
-    adversarial_from: int = 0  # vae: steps before the discriminator counts
-    latent_noise: float = 0.0  # vae: standard deviation of noise on the latents that the decoder learns from
-    restored: float = 0.0  # vae: share of batches whose latents are the denoiser's restorations, not the truth's
-    train_encoder: bool = True  # vae: False keeps the latent space as it is
-    reward: float = 0.0  # lora: weight of Eq. 8 beside Eq. 3; 0: without the reward
-    balance: float = 0.5  # attributes: 0 weighs them as they come, 1 as if each were as often present as not
+    adversarial_from: int = 0  # vae: step from which the adversarial loss counts
+    latent_noise: float = 0.0  # vae: standard deviation of noise on the decoder's latents
+    restored: float = 0.0  # vae: share of batches with the denoiser's restored latents instead of true ones
+    train_encoder: bool = True  # vae: False keeps the latent space unchanged
+    reward: float = 0.0  # lora: weight of Eq. 8; 0: without the reward
+    balance: float = 0.5  # attributes: 0: natural frequencies, 1: as if each were as often present as absent
 
 
 @dataclass
 class PolishConfig:
-    """What the one-step estimate learns in pixels beside Eq. 3 (train.module=joint).
+    """Losses on the pixels of the one-step estimate, beside Eq. 3 (train.module=joint).
 
-    Each weight is the length of a loss's gradient at the pixels as a share of that of Eq. 3, see
-    :class:`ipfvr.training.balance.Balance`; 0: without the loss.
+    Each weight is the length of the loss's gradient at the pixels, as a share of the length of Eq. 3's, see
+    :class:`ipfvr.training.balance.Balance`; 0 turns the loss off.
     """
 
     identity: float = 0.0  # 1 - cosine of each of loss.recognisers
-    features: float = 0.0  # L1 between the maps of the last of loss.recognisers, one of this project's
+    features: float = 0.0  # L1 between the feature maps of the last of loss.recognisers, which must be an IResNet
     adversarial: float = 0.0  # hinge loss against a discriminator of patches
-    matching: float = 0.0  # L1 between what the discriminator's layers see
-    begin: float = 0.0  # share of the training before the discriminator counts
-    discriminated: int = 64  # frames of a batch that the discriminator sees
+    matching: float = 0.0  # L1 between the activations of the discriminator's layers
+    begin: float = 0.0  # share of the training before the adversarial losses count
+    discriminated: int = 64  # frames of a batch that go to the discriminator
 
 
 @dataclass
@@ -100,34 +101,33 @@ class LearnConfig:
     """``restore --learn``: a person's LoRA from reference pictures alone (:mod:`ipfvr.training.pictures`)."""
 
     steps: int = 100
-    batch: int = 8  # degraded copies of the pictures that a step sees
+    batch: int = 8  # degraded copies of the pictures in a step
     lr: float = 4e-3
-    identity: float = 1.0  # gradient of each recogniser's cosine at the pixels, as a share of Eq. 3's
-    features: float = 0.4  # of the distance in a recogniser's maps, alike
-    variation: float = 0.02  # warp of a copy, as a share of its side, with other colours
-    levels: list[str] = field(default_factory=lambda: ["heavy"])  # how the copies are degraded, see data.levels
-    recognisers: list[str] = field(
-        default_factory=lambda: ["mini/dlib", "mini/recogniser"]
-    )  # those that pull towards the person
+    identity: float = 1.0  # length of the gradient of each recogniser's cosine, as a share of Eq. 3's
+    features: float = 0.4  # length of the gradient of the distance of a recogniser's maps, likewise
+    variation: float = 0.02  # random warp of a copy, as a share of its side, and other colours
+    levels: list[str] = field(default_factory=lambda: ["heavy"])  # levels of degradation of the copies, see data.levels
+    recognisers: list[str] = field(default_factory=lambda: ["mini/dlib", "mini/recogniser"])  # of these losses
 
 
 @dataclass
 class TrainConfig:
     """``python -m ipfvr.fit``."""
 
-    module: str = "base"  # vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
-    # adapter, joint: recogniser of the validation, not of the losses. Empty: those of the identity loss.
+    # vae | clip | base | adapter | joint | lora | landmarks | attributes | recogniser
+    module: Trainings = Trainings.base
+    # adapter, joint: the recogniser whose cosines validation reports, none of the losses'. Empty: the first of these.
     judge: str = ""
     output: str = "runs/fit"
     minutes: float = 0.0  # stop after so many minutes of training, those before a resume included; 0: optimizer.steps
-    precision: str = "auto"  # auto (bf16 where the device has it) | bf16 | fp32
+    precision: TrainingTypes = TrainingTypes.auto  # auto (bf16 if the device multiplies in it) | bf16 | fp32
     accelerator: str = "auto"
     devices: int = 1
-    checkpoint_minutes: float = 5.0  # time between two checkpoints; one is written at the end and on Ctrl-C as well
-    ckpt_path: str = ""  # a checkpoint to go on from; empty: <output>/checkpoints/last.ckpt where it is there
+    checkpoint_minutes: float = 5.0  # time between two checkpoints; the end and Ctrl-C write one too
+    ckpt_path: str = ""  # the checkpoint to resume from; empty: <output>/checkpoints/last.ckpt if it exists
     # A metric of validation, such as val/psnr_restored: the weights of its best value go to <output>/best. Empty: none.
     monitor: str = ""
-    monitor_mode: str = "max"  # max | min, which values of train.monitor are better
+    monitor_mode: Better = Better.max  # max | min, which values of train.monitor are better
     log_every: int = 20
     validate_every: int = 1000
     validation_batches: int = 4

@@ -24,9 +24,9 @@ from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize, to_tensor
 from ipfvr.core.training_options import DataConfig
 from ipfvr.data.layout import CLIPS, PICTURES, list_files, list_identities, read_identities
+from ipfvr.data.threads import one_thread
 from ipfvr.data.variation import move_face, vary
-from ipfvr.degradation.faults import FAULTS, film_fault
-from ipfvr.degradation.pipeline import degrade, sample_parameters
+from ipfvr.degradation.faults import degrade_as_drawn, draw_degradation
 from ipfvr.faces.align import apply, face_template, scale_of
 from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.video.reader import read_frames, read_image
@@ -246,13 +246,8 @@ def make_pair(sharp: np.ndarray, level: str, config: Config, rng: np.random.Gene
     ``level`` is one of Eq. 13 or a film fault (:mod:`ipfvr.degradation.faults`); they differ in how small they make a
     frame.
     """
-    video = config.video
-    if level in FAULTS:
-        low = film_fault(sharp, level, rng)
-    else:
-        seed = int(rng.integers(2**31))
-        low = degrade(sharp, sample_parameters(level, video.scale, video.size, seed, config.degradation.scale_sigma))
-    return {"pixels": to_tensor(sharp), "low": resize(to_tensor(low), video.size)}
+    low = degrade_as_drawn(sharp, *draw_degradation(level, config, rng), rng)
+    return {"pixels": to_tensor(sharp), "low": resize(to_tensor(low), config.video.size)}
 
 
 class PictureAndClipSampler(Sampler):
@@ -316,6 +311,15 @@ class FaceData(pl.LightningDataModule):
         Raises:
             UserError: a data root without people, or people without pictures and clips.
         """
+        self.setup_training()
+        self.setup_validation()
+
+    def setup_training(self) -> None:
+        """List the files that are learnt from.
+
+        Raises:
+            UserError: as :meth:`setup`.
+        """
         data = self.config.data
         people = chosen_people(data)
         pictures = list_files(people, "reference", PICTURES)
@@ -329,6 +333,14 @@ class FaceData(pl.LightningDataModule):
             FaceDataset(truths, self.config, 1, True, pictures),
             FaceDataset([*clips, *moving], self.config, data.clip_frames, True, pictures),
         )
+
+    def setup_validation(self) -> None:
+        """List the files of the people held out.
+
+        Raises:
+            UserError: as :meth:`setup`.
+        """
+        data = self.config.data
         held = list_files(_validating(data), "reference", PICTURES) if data.heldout else []
         seen = [p for p in held if not data.min_side or picture_side(p) >= data.min_side]
         self.validation = FaceDataset(seen, self.config, 1, False, held)
@@ -379,9 +391,3 @@ def _is_picture(file: Path) -> bool:
 
 def _identity(file: Path) -> str:
     return file.parent.parent.name
-
-
-def one_thread(worker: int = 0) -> None:
-    """Start a process that shares the processors with others of its kind."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

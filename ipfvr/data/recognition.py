@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import to_tensor
-from ipfvr.data.faces import chosen_people, one_thread
+from ipfvr.data.faces import chosen_people
 from ipfvr.data.layout import PICTURES, list_files
+from ipfvr.data.threads import one_thread
 from ipfvr.faces.align import ARCFACE_SIZE, arcface_template, crop, face_template, similarity_transform
 from ipfvr.video.reader import read_image
 

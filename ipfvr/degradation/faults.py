@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from ipfvr.core.errors import UserError
+from ipfvr.core.options import Config
 from ipfvr.core.shapes import UInt8
-from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade
+from ipfvr.degradation.pipeline import RESIZES, Parameters, Round, degrade, sample_parameters
 
 FAULTS = ("clean", "mild", "compressed", "blurred", "chroma", "small")
 _CHROMA = (4.0, 16.0)  # standard deviation of the coloured noise, on the 0-255 scale
@@ -36,23 +37,42 @@ def film_fault(
     Raises:
         UserError: an unknown fault.
     """
-    parameters, chroma = draw_fault(fault, sharp.shape[1], rng)
+    return degrade_as_drawn(sharp, *_draw_fault(fault, sharp.shape[1], rng), rng)
+
+
+def draw_degradation(level: str, config: Config, rng: np.random.Generator) -> tuple[Parameters | None, float]:
+    """Draw what a training does to a sharp clip.
+
+    Args:
+        level: one of Eq. 13 or a film fault, see :func:`film_fault`.
+        config: ``video`` and ``degradation`` are used.
+        rng: draws it.
+
+    Returns:
+        The parameters of Eq. 13, None where the clip stays as it is, and the standard deviation, on the 0-255 scale, of
+        coloured noise that is added before.
+
+    Raises:
+        UserError: an unknown level.
+    """
+    video = config.video
+    if level in FAULTS:
+        return _draw_fault(level, video.size, rng)
+    seed = int(rng.integers(2**31))
+    return sample_parameters(level, video.scale, video.size, seed, config.degradation.scale_sigma), 0.0
+
+
+def degrade_as_drawn(
+    sharp: np.ndarray, parameters: Parameters | None, chroma: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A clip (F, S, S, 3) uint8 with what :func:`draw_degradation` drew; ``rng`` draws the coloured noise."""
     if parameters is None:
         return sharp
     return degrade(_with_coloured_noise(sharp, chroma, rng) if chroma else sharp, parameters)
 
 
-def draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
-    """Draw the strength of a fault: one round of Eq. 13 (None for ``clean``) and the spread of coloured noise.
-
-    Args:
-        fault: see :func:`film_fault`.
-        size: side of the sharp frames, pixels.
-        rng: draws it.
-
-    Raises:
-        UserError: an unknown film fault.
-    """
+def _draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
+    """As :func:`draw_degradation`, of a film fault for frames of ``size`` pixels."""
     if fault not in FAULTS:
         raise UserError(f"unknown film fault '{fault}': known ones are {', '.join(FAULTS)}")
     if fault == "clean":

@@ -15,8 +15,8 @@ from pathlib import Path
 from ipfvr.core.errors import UserError, run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its use."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="a video of your own, restored as it is")
@@ -28,7 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as sampler.steps=8")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The verb; the module's docstring shows its use."""
+    args = make_parser().parse_intermixed_args(argv)
     pairs = [str(word) for word in args.reference if "=" in str(word) and not word.exists()]
     references = [word for word in args.reference if str(word) not in pairs]
     if references and not args.video:

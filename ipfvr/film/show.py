@@ -80,7 +80,7 @@ def write_page(
         for presence in here:
             part: tuple[slice, ...] = ()
             if not square:
-                part = _close_up(presence, index, size, source.shape[1::-1], written.shape[1::-1])
+                part = close_up(presence, index, size, source.shape[1::-1], written.shape[1::-1])
             pair = Pair(title, *(_shown(picture[part], aspect, _CLOSE) for picture in (image, written)))
             faces.setdefault(presence.who, []).append((float(_sizes(presence, index, index + 1)[0]), pair))
     close = {
@@ -100,7 +100,7 @@ def _sizes(presence: Presence, start: int, stop: int) -> np.ndarray:
     return np.maximum(spread, 1e-6) * np.where(presence.track.detected[inside], 1.0, 0.5)
 
 
-def _close_up(
+def close_up(
     presence: Presence, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
 ) -> tuple[slice, slice]:
     """Rows and columns of a face and a little around it.

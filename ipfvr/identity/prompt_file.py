@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.hashes import sha256
@@ -46,10 +47,7 @@ def read_prompt(path: str | Path) -> ByHand:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no prompt file {path}; python -m ipfvr.describe PICTURE --output {path} writes one")
-    try:
-        content = OmegaConf.to_object(OmegaConf.load(path))
-    except Exception as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    content = OmegaConf.to_container(load_yaml(path, "prompt file"))
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, not a list")
     known = [f.name for f in fields(ByHand)]

@@ -14,7 +14,7 @@ from ipfvr.core.errors import run_verb
 
 def main(argv: list[str] | None = None) -> None:
     """See the module's docstring."""
-    args = _parser().parse_intermixed_args(argv)
+    args = make_parser().parse_intermixed_args(argv)
     # --reference takes all that follows it, the key=value pairs too.
     pairs = [word for word in args.reference if "=" in word and not Path(word).exists()]
     pictures = tuple(Path(word) for word in args.reference if word not in pairs)
@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.methods", description="List or run the rows of the tables.")
     parser.add_argument("method", nargs="?", help="a row's name; without it they are listed")
     parser.add_argument("clip", nargs="?", help="low-quality video or folder of frames; without it: can the row run?")

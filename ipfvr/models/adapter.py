@@ -1,9 +1,9 @@
 """Files of the image prompt's weights, in IP-Adapter's published layout.
 
 ``image_proj.*`` is the projection, ``ip_adapter.<n>.to_k_ip.weight`` and ``to_v_ip.weight`` are K and V of the n-th
-attention, counted over down blocks, up blocks and the middle; self-attentions are counted too, so n is odd. Our own
-files may have ``face_proj.*`` (a recogniser's tokens) and ``image_encoder.*`` (an encoder that learnt with them) beside
-them, and say in their header what they were made for.
+attention, counted over down blocks, up blocks and the middle. Self-attentions are counted too, so n is odd. Our own
+files can also have ``face_proj.*`` (a recogniser's tokens) and ``image_encoder.*`` (an encoder that was trained with
+them). Their header says what they were made for.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ipfvr.models.image_prompt import ImagePrompt
 from ipfvr.models.unet import VideoDenoiser
 
 HEADER = "image_prompt"  # key of our files' header
-# Options that any weights can be used with, and those that a token of every patch has no use for.
+# Options that do not have to match the weights, and options that projection=patches does not use.
 _NOT_WEIGHTS = {"references", "without", "scale", "block_scales", "step_scales"}
 _RESAMPLERS = {"tokens", "depth", "heads", "head_dim"}
 
 
 def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDict:
-    """What an adapter trains, under the names that its files have; the modules themselves, not copies.
+    """Collect the modules that an adapter trains, under the names that its files have. They are not copied.
 
     Args:
         prompt: has the projection.
@@ -45,7 +45,7 @@ def adapter_modules(prompt: ImagePrompt, denoiser: VideoDenoiser) -> nn.ModuleDi
 
 
 def load_adapter(prompt: ImagePrompt, denoiser: VideoDenoiser, path: str | Path) -> None:
-    """Load a published IP-Adapter's or our own safetensors file; every key of it is used.
+    """Load a published IP-Adapter's or our own safetensors file. Every key of it must be used.
 
     Raises:
         UserError: not a file of weights, keys missing, left over or of another shape, or a file of ours that was made
@@ -63,9 +63,9 @@ def load_adapter(prompt: ImagePrompt, denoiser: VideoDenoiser, path: str | Path)
 def load_adapter_weights(
     prompt: ImagePrompt, denoiser: VideoDenoiser, weights: Mapping[str, Tensor], source: str = "weights"
 ) -> None:
-    """Give projection and cross-attentions their weights, which keep their own type and device.
+    """Load weights into the projection and the cross-attentions, which keep their own type and device.
 
-    On the meta device the given tensors themselves are taken.
+    Modules on the meta device take the given tensors themselves.
 
     Raises:
         UserError: as :func:`load_adapter`.
@@ -77,7 +77,7 @@ def load_adapter_weights(
 
 
 def adapter_header(prompt: ImagePrompt) -> dict[str, str]:
-    """What a file of ours says it was made for: the projection, and the recogniser it reads."""
+    """Return the header of our own files: the projection and the recogniser that the weights were made for."""
     return {HEADER: json.dumps(_made_for(prompt))}
 
 

@@ -1,4 +1,4 @@
-"""How a reference looks, place by place: its own latents as a sequence that image tokens are made of (Section 3.2)."""
+"""The reference's own latents as a sequence from which image tokens are made (Section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _STRIDE = 2  # latent positions of a state on each side
 
 
 class AppearanceEncoder(nn.Module):
-    """The codec's latents of an aligned face, 2 x 2 positions a state, in order of rows.
+    """Encodes an aligned face with the codec and groups 2 x 2 latent positions into one state, row by row.
 
-    A recogniser's vector says who somebody is; these states say how the eye is drawn that lies there. As references are
-    aligned to the template of the frames, state i of a reference lies where the frame has the same part of the face.
+    A recogniser's vector says who somebody is. These states say what each part of the face looks like. References are
+    aligned to the same template as the frames, so state i of a reference shows the part of the face that the frame has
+    at the same place.
 
     Args:
         codec: of the denoiser that reads the tokens; frozen.
@@ -35,6 +36,6 @@ class AppearanceEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        """Faces (N, 3, S, S) in [-1, 1] to states (N, states, width)."""
+        """Encode faces (N, 3, S, S) in [-1, 1] as states (N, states, width)."""
         latents = self.codec.encode(resize(pixels, self.size))
         return functional.pixel_unshuffle(latents, _STRIDE).flatten(2).transpose(1, 2)

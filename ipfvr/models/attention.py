@@ -1,4 +1,4 @@
-"""Attention of the denoiser, and the place of the image prompt in it (Eq. 4)."""
+"""The denoiser's attention layers, with the image prompt's second term (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head softmax(Q K^T / sqrt(d)) V.
+    """Compute multi-head attention, softmax(Q K^T / sqrt(d)) V.
 
     Args:
         query: (B, L, heads * d).
@@ -35,7 +35,7 @@ def decoupled_cross_attention(
     scale: float | Tensor,
     heads: int,
 ) -> Tensor:
-    """Eq. 4: Z' = Attention(Q, K_t, V_t) + lambda * Attention(Q, K_i, V_i).
+    """Compute Eq. 4, Z' = Attention(Q, K_t, V_t) + lambda * Attention(Q, K_i, V_i).
 
     Args:
         query: Q, (B, L, heads * d), shared by both attentions.
@@ -51,12 +51,12 @@ def decoupled_cross_attention(
 
 
 class TextAndImage(NamedTuple):
-    """What the frames of a clip cross-attend to.
+    """The context that the frames of a clip cross-attend to.
 
     Attributes:
         text: (B, N_t, D).
         image: image tokens (B, N_i, D'), or None.
-        share: what lambda is multiplied by at this step, (B, 1, 1); None: 1.
+        share: factor of lambda at this step, (B, 1, 1); None means 1.
     """
 
     text: Tensor
@@ -67,10 +67,9 @@ class TextAndImage(NamedTuple):
 class AttentionProcessor:
     """Self-attention, or cross-attention to one context for all frames of a clip.
 
-    Keys and values of a context are computed once a clip, not once a frame: the frames of a clip are
-    laid end to end as queries. A context may be :class:`TextAndImage`, which is taken by
-    :class:`ImagePromptProcessor`; this one reads the text alone, so an image prompt changes nothing
-    until :meth:`ipfvr.models.unet.VideoUNet.add_image_prompt` has made a place for it.
+    The queries of all frames of a clip are concatenated, so the keys and values of a context are computed once a clip
+    and not once a frame. This processor reads the text of a :class:`TextAndImage` and ignores its image tokens;
+    :class:`ImagePromptProcessor`, which :meth:`ipfvr.models.unet.VideoUNet.add_image_prompt` installs, reads both.
     """
 
     def __call__(
@@ -80,7 +79,7 @@ class AttentionProcessor:
         encoder_hidden_states: Tensor | TextAndImage | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend.
+        """Compute the attention.
 
         Args:
             attn: the projections.
@@ -104,14 +103,14 @@ class AttentionProcessor:
         return attn.to_out[0](mixed)
 
     def cross(self, attn: Attention, query: Tensor, context: TextAndImage) -> Tensor:
-        """Attention of ``query`` (B, L, C) to the text; the image tokens are not read."""
+        """Attend from ``query`` (B, L, C) to the text, and ignore the image tokens."""
         return attend(query, attn.to_k(context.text), attn.to_v(context.text), attn.heads)
 
 
 class ImagePromptProcessor(AttentionProcessor, nn.Module):
     """Cross-attention with Eq. 4's second term.
 
-    V_i starts at zero, so that adding it changes nothing before it is trained.
+    V_i starts at zero, so an untrained image prompt changes nothing.
 
     Args:
         attn: the cross-attention whose processor this becomes.
@@ -127,7 +126,7 @@ class ImagePromptProcessor(AttentionProcessor, nn.Module):
         self.scale = 1.0
 
     def cross(self, attn: Attention, query: Tensor, context: TextAndImage) -> Tensor:
-        """Eq. 4, or its first term alone where there is no image prompt or lambda is 0."""
+        """Compute Eq. 4, or its first term alone if there is no image prompt or lambda is 0."""
         text, image, share = context
         if image is None or self.scale == 0:
             return super().cross(attn, query, context)
@@ -138,17 +137,17 @@ class ImagePromptProcessor(AttentionProcessor, nn.Module):
 
 
 def scale_schedule(shares: Sequence[float], first: int, last: int, timesteps: int) -> Tensor:
-    """lambda's course over the sampler's steps, as a table over the diffusion steps.
+    """Tabulate how lambda changes over the diffusion steps.
 
     Args:
-        shares: what lambda is multiplied by, at equal distances from the sampler's first step to its last; linear in
-            between. One number holds throughout.
-        first: the diffusion step that sampling starts at, the noisiest.
-        last: the one it ends at.
+        shares: factors of lambda at equal distances from the sampler's first step to its last, interpolated linearly.
+            A single number holds for all steps.
+        first: the diffusion step at which sampling starts, the noisiest.
+        last: the diffusion step at which it ends.
         timesteps: length of the table.
 
     Returns:
-        (timesteps,) float32; outside of ``last`` to ``first`` the nearest end's share.
+        (timesteps,) float32. Steps outside of ``last`` to ``first`` have the share of the nearest end.
     """
     done = (first - np.arange(timesteps)) / max(first - last, 1)
     return torch.from_numpy(np.interp(done, np.linspace(0, 1, len(shares)), shares)).float()

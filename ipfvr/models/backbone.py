@@ -1,4 +1,4 @@
-"""The frozen parts around the denoiser and the denoiser itself, built from a configuration with their weights."""
+"""Builds the denoiser and the networks around it from a configuration and loads their weights."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ipfvr.weights.registry import locate
 
 
 def make_codec(config: Config) -> LatentCodec:
-    """The autoencoder, with the weights that ``weights.vae`` names (random ones where it is empty).
+    """Build the autoencoder and load ``weights.vae``; its weights are random if that option is empty.
 
-    Frames of ``video.size`` are padded to what the denoiser takes: 720 x 720 to 720 x 768 for VEnhancer's.
+    The codec pads frames of ``video.size`` to a size that the denoiser accepts: for VEnhancer 720 x 720 to 720 x 768.
     """
     codec = LatentCodec(config.vae, frame_padding(config, pixels_per_latent(config.vae)))
     if config.weights.vae:
@@ -38,11 +38,11 @@ def make_codec(config: Config) -> LatentCodec:
 
 
 def frame_padding(config: Config, factor: int) -> tuple[int, int]:
-    """Rows and columns of pixels that a square frame of ``video.size`` lacks to latents that the denoiser takes.
+    """Return how many rows and columns of pixels a square frame must be padded by before the denoiser accepts it.
 
     Args:
         config: ``video`` and ``denoiser`` are used.
-        factor: pixels that a latent covers on a side.
+        factor: pixels that a latent position covers on a side.
     """
     size = config.video.size
     rows, columns = fitting_latent_size(config.denoiser, -(-size // factor), -(-size // factor))
@@ -50,7 +50,7 @@ def frame_padding(config: Config, factor: int) -> tuple[int, int]:
 
 
 def make_text_encoder(config: Config) -> TextEncoder:
-    """The text encoder, with the tokenizer and the weights that ``weights.tokenizer`` and ``weights.text`` name."""
+    """Build the text encoder, with ``weights.tokenizer`` and ``weights.text``."""
     name = config.weights.tokenizer
     encoder = TextEncoder(config.text, load_tokenizer(locate(name)) if name else byte_tokenizer())
     if config.weights.text:
@@ -60,7 +60,7 @@ def make_text_encoder(config: Config) -> TextEncoder:
 
 
 def make_image_encoder(config: Config) -> ImageEncoder:
-    """The reference's encoder, with the weights that ``weights.image`` names."""
+    """Build the CLIP encoder of references and load ``weights.image``."""
     encoder = ImageEncoder(config.image)
     if config.weights.image:
         load_module(encoder.clip, locate(config.weights.image))
@@ -68,20 +68,20 @@ def make_image_encoder(config: Config) -> ImageEncoder:
 
 
 def make_image_prompt(config: Config, denoiser: VideoDenoiser) -> ImagePrompt | None:
-    """The references' way into a denoiser (Eq. 4), with the weights that ``weights.adapter`` names.
+    """Build the image prompt (Eq. 4) and load ``weights.adapter``.
 
-    The denoiser is given its part: K_i and V_i of every cross-attention (V_i is zero where ``weights.adapter`` is
-    empty), and lambda.
+    This changes the denoiser: every cross-attention gets K_i and V_i (V_i is zero if ``weights.adapter`` is empty) and
+    lambda.
 
     Args:
         config: see :class:`ipfvr.core.options.ImagePromptConfig`.
-        denoiser: as :func:`make_denoiser` makes it; its device and type stay.
+        denoiser: of :func:`make_denoiser`; it keeps its device and type.
 
     Returns:
-        The encoders and the projection, or None where ``image_prompt.source`` is ``none``.
+        The encoders and the projection, or None if ``image_prompt.source`` is ``none``.
 
     Raises:
-        UserError: an option without meaning, weights that are not there or do not fit.
+        UserError: an invalid option, or weights that are missing or do not fit.
     """
     section, sampler = config.image_prompt, config.sampler
     if section.source == PromptSources.none:
@@ -114,7 +114,7 @@ def _look_encoder(config: Config) -> ImageEncoder | AppearanceEncoder:
 
 
 def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDenoiser:
-    """The denoiser, with the weights that ``weights.denoiser`` names, loaded without a second copy in memory."""
+    """Build the denoiser and load ``weights.denoiser`` without a second copy in memory."""
     if not config.weights.denoiser:
         return _frozen(build_denoiser(config.denoiser)).to(dtype)
     with torch.device("meta"):
@@ -124,7 +124,7 @@ def make_denoiser(config: Config, dtype: torch.dtype = torch.float32) -> VideoDe
 
 
 def load_module(module: nn.Module, path: Path, may_lack: tuple[str, ...] = ()) -> None:
-    """Load a safetensors file, or the one ``.safetensors`` file of a folder in diffusers' layout, key by key.
+    """Load a safetensors file, or the only one in a folder of diffusers' layout, key by key.
 
     Raises:
         UserError: keys that are missing, left over or of another shape; the line names the first.
@@ -149,7 +149,7 @@ def load_module(module: nn.Module, path: Path, may_lack: tuple[str, ...] = ()) -
 
 
 def save_module(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write weights in half precision (integers as they are), with metadata, whole or not at all."""
+    """Write weights in half precision (integers unchanged) with metadata. The file is complete or does not exist."""
     half = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v for k, v in weights.items()}
     with atomic(path) as temporary:
         save_file(half, temporary, metadata=dict(metadata))

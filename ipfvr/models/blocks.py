@@ -1,7 +1,7 @@
 """Building blocks that the video U-Net and its ControlNet share.
 
-Activations are pictures (B * F, C, h, w). Every block keeps the channels-last layout of what it is given,
-in which the changes of view between pictures, tokens and clips are free.
+Activations are pictures (B * F, C, h, w). Every block keeps the channels-last layout of its input, in which a view as
+pictures, tokens or clips costs nothing.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def zero_module(module: nn.Module) -> nn.Module:
 
 
 class FrameConvolution(nn.Conv3d):
-    """A convolution over frames alone, (3, 1, 1), run as a 2-D one over (frames, places).
+    """A (3, 1, 1) convolution over frames, computed as a 2-D convolution over (frames, places).
 
-    On a processor PyTorch runs such a 3-D convolution in single precision by ``slow_conv3d``; the numbers are the same
-    up to rounding, and so are the names and shapes of the weights.
+    On a CPU PyTorch runs the 3-D convolution in single precision with ``slow_conv3d``. The 2-D one gives the same
+    numbers up to rounding, and its weights have the same names and shapes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, F, h, w) to (B, C_out, F, h, w)."""
+        """Convolve (B, C_in, F, h, w) to (B, C_out, F, h, w)."""
         places = F.conv2d(x.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))
         return places.unflatten(3, x.shape[3:])
 
 
 class TemporalConvolution(TemporalConvLayer):
-    """diffusers' temporal convolutions of a clip, by :class:`FrameConvolution`."""
+    """diffusers' temporal convolutions of a clip, computed by :class:`FrameConvolution`."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__(channels, norm_num_groups=groups)
@@ -54,7 +54,7 @@ class TemporalConvolution(TemporalConvLayer):
 
 
 class NumberEmbedding(nn.Module):
-    """A number (a diffusion step, an upscaling factor) as a vector.
+    """Embeds a number (a diffusion step, an upscaling factor) as a vector.
 
     Args:
         width: length of its cosine and sine code.
@@ -67,19 +67,19 @@ class NumberEmbedding(nn.Module):
         self.mlp = TimestepEmbedding(width, embedding)
 
     def forward(self, number: Tensor) -> Tensor:
-        """Numbers (B,) to vectors (B, embedding)."""
+        """Embed numbers (B,) as vectors (B, embedding)."""
         return self.mlp(self.code(number).to(self.mlp.linear_1.weight.dtype))
 
 
 class Transformer(nn.Module):
-    """Normalise, project in, one transformer block, project out, add. The subclasses say over what.
+    """A residual transformer block between two projections; subclasses choose the axis it attends over.
 
     Args:
         channels: of the activations.
         heads: of the attentions.
         head_dim: channels of a head; the inner width is ``heads * head_dim``.
         groups: of the group normalisation.
-        text_width: channels of the text that the second attention reads; None: it is a self-attention.
+        text_width: channels of the text that the second attention reads. None makes it a self-attention.
     """
 
     def __init__(self, channels: int, heads: int, head_dim: int, groups: int, text_width: int | None) -> None:
@@ -96,20 +96,20 @@ class Transformer(nn.Module):
 
 
 class SpatialTransformer(Transformer):
-    """Self-attention over the places of a frame, then cross-attention to the text."""
+    """Self-attention over the positions of a frame, then cross-attention to the text."""
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Activations (B * F, C, h, w) and text (B, N, D), or text and image tokens, to (B * F, C, h, w)."""
+        """Transform activations (B * F, C, h, w), given text (B, N, D) or text and image tokens."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         tokens = self.proj_out(self.block(self.proj_in(tokens), encoder_hidden_states=context))
         return x + tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
 
 
 class TemporalTransformer(Transformer):
-    """Two self-attentions over the frames, at every place."""
+    """Two self-attentions over the frames, at every position."""
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """Activations (B * F, C, h, w) to the same; normalised over the whole clip."""
+        """Transform activations (B * F, C, h, w), which are normalised over the whole clip."""
         height, width = x.shape[-2:]
         clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, F, h, w)
         tokens = self.norm(clips).permute(0, 3, 4, 2, 1).flatten(0, 2)  # (B * h * w, F, C)
@@ -118,7 +118,7 @@ class TemporalTransformer(Transformer):
 
 
 class Downsample(nn.Module):
-    """Halve rows and columns.
+    """Halves rows and columns.
 
     Args:
         channels: of the activations.
@@ -130,12 +130,12 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=(2 if odd_sizes else 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, h / 2, w / 2), with ``odd_sizes`` (N, C, h / 2 + 1, w / 2)."""
+        """Shrink (N, C, h, w) to (N, C, h / 2, w / 2), with ``odd_sizes`` to (N, C, h / 2 + 1, w / 2)."""
         return self.conv(x)
 
 
 class Upsample(nn.Module):
-    """Double rows and columns; the inverse of :class:`Downsample` in shape."""
+    """Doubles rows and columns; in shape it inverts :class:`Downsample`."""
 
     def __init__(self, channels: int, odd_sizes: bool) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, 2h, 2w), with ``odd_sizes`` (N, C, 2h - 2, 2w)."""
+        """Enlarge (N, C, h, w) to (N, C, 2h, 2w), with ``odd_sizes`` to (N, C, 2h - 2, 2w)."""
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         return self.conv(x[..., 1:-1, :] if self.odd_sizes else x)
 
@@ -153,10 +153,10 @@ class VideoBlock(nn.Module):
 
     Args:
         config: sizes.
-        channels_in: channels of what comes.
-        channels_out: channels of what goes.
-        attention: with the transformers.
-        upsample: with an upsampling at the end.
+        channels_in: channels of the input.
+        channels_out: channels of the output.
+        attention: whether the block has transformers.
+        upsample: whether the block ends with an upsampling.
     """
 
     def __init__(
@@ -182,10 +182,10 @@ class VideoBlock(nn.Module):
 
         Args:
             x: (B * F, C_in, h, w).
-            embedding: (B * F, 4 * width), steps and what is added to them.
+            embedding: (B * F, 4 * width), of the diffusion step and, in the ControlNet, of hint and scale.
             context: text (B, N, D), or text and image tokens.
             frames: F.
-            temporal: run the temporal layers.
+            temporal: whether the temporal layers run.
 
         Returns:
             (B * F, C_out, h', w').
@@ -193,12 +193,12 @@ class VideoBlock(nn.Module):
         return self.attend(self.convolve(x, embedding, frames, temporal), context, frames, temporal)
 
     def convolve(self, x: Tensor, embedding: Tensor, frames: int, temporal: bool) -> Tensor:
-        """The block's first part, which does not see the context: (B * F, C_in, h, w) to (B * F, C_out, h, w)."""
+        """Run the part that does not read the context: (B * F, C_in, h, w) to (B * F, C_out, h, w)."""
         x = self.residual(x, embedding)
         return self.temporal_conv(x, frames) if temporal else x
 
     def attend(self, x: Tensor, context: Context, frames: int, temporal: bool) -> Tensor:
-        """The rest: (B * F, C_out, h, w) to (B * F, C_out, h', w')."""
+        """Run the rest of the block: (B * F, C_out, h, w) to (B * F, C_out, h', w')."""
         if self.spatial is not None:
             x = self.spatial(x, context)
         if self.temporal is not None and temporal:
@@ -208,11 +208,11 @@ class VideoBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Stem:
-    """What a trunk has computed before it first reads a context: the same for every text and image prompt.
+    """Activations of a trunk before it first reads a context; they are the same for every text and image prompt.
 
     Attributes:
-        features: that go across, as far as they are there, finest first.
-        x: what the first block with attentions has made of the last of them before these, (B * F, C, h, w).
+        features: the skip connections computed so far, finest first.
+        x: output of the convolutions of the first block with attention, (B * F, C, h, w).
         embedding: (B * F, 4 * width).
     """
 
@@ -221,7 +221,7 @@ class Stem:
     embedding: Tensor
 
     def repeat(self, times: int) -> Stem:
-        """That of the same clips ``times`` over, for as many contexts."""
+        """Repeat the clips ``times`` times, for as many contexts."""
         features, x, embedding = (
             [torch.cat([t] * times) for t in tensors] for tensors in (self.features, [self.x], [self.embedding])
         )
@@ -229,7 +229,7 @@ class Stem:
 
 
 class Trunk(nn.Module):
-    """The contracting half and the middle, which U-Net and ControlNet both have.
+    """The contracting half and the middle, which the U-Net and the ControlNet share.
 
     Args:
         config: sizes.
@@ -244,7 +244,7 @@ class Trunk(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
         self.temporal_in = TemporalTransformer(width, config.input_heads, config.head_dim, config.norm_groups, None)
         self.down = nn.ModuleList()
-        self.skip_channels = [width]  # channels of every feature that goes across
+        self.skip_channels = [width]  # channels of every skip connection
         for level, multiplier in enumerate(config.multipliers):
             channels = width * multiplier
             for _ in range(config.res_blocks):
@@ -260,22 +260,22 @@ class Trunk(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """The type of the weights."""
         return self.conv_in.weight.dtype
 
     def pictures(self, clip: Tensor) -> Tensor:
-        """Latents (B, C, F, h, w) to pictures (B * F, C, h, w), laid out channels last on a CPU."""
+        """Reshape latents (B, C, F, h, w) to pictures (B * F, C, h, w), in channels-last layout on a CPU."""
         pictures = clip.to(self.dtype).transpose(1, 2).flatten(0, 1)
         return pictures.contiguous(memory_format=torch.channels_last) if pictures.device.type == "cpu" else pictures
 
     def run(self, block: Callable[..., Tensor], *args: object) -> Tensor:
-        """Run a block or a part of one, without keeping its activations where gradient checkpointing is on."""
+        """Run a block or a part of one. With gradient checkpointing its activations are not kept."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
     def stem(self, x: Tensor, embedding: Tensor, frames: int) -> Stem:
-        """From the first convolution's output to the first attention that reads a context.
+        """Compute from the first convolution's output up to the first attention that reads a context.
 
         Args:
             x: (B * F, width, h, w).
@@ -285,7 +285,7 @@ class Trunk(nn.Module):
         temporal = self.runs_temporal(frames)
         x = self.run(self.temporal_in, x, frames) if temporal else x
         features = [x]
-        for block in [*self.down, *self.middle]:  # the middle has attentions always
+        for block in [*self.down, *self.middle]:  # the middle always has attention
             if isinstance(block, Downsample):
                 x = block(x)
             else:
@@ -296,19 +296,19 @@ class Trunk(nn.Module):
         return Stem(features, x, embedding)
 
     def contract(self, stem: Stem, context: Context, frames: int) -> tuple[list[Tensor], Tensor]:
-        """From there to the middle.
+        """Compute from a stem to the middle block.
 
         Args:
-            stem: of as many clips as the context.
+            stem: of as many clips as the context has.
             context: see :class:`VideoBlock`.
             frames: F.
 
         Returns:
-            the features that go across, finest first, and the middle's output.
+            The skip connections, finest first, and the output of the middle.
         """
         temporal = self.runs_temporal(frames)
         features, x = [*stem.features], stem.x
-        begun = len(features) - 1  # the block whose first part the stem has done
+        begun = len(features) - 1  # the block whose convolutions are part of the stem
         for number, block in enumerate([*self.down, *self.middle][begun:], begun):
             if number == begun:
                 x = self.run(block.attend, x, context, frames, temporal)
@@ -321,5 +321,5 @@ class Trunk(nn.Module):
         return features, x
 
     def runs_temporal(self, frames: int) -> bool:
-        """Whether the temporal layers are run for so many frames."""
+        """Return whether the temporal layers run for this number of frames."""
         return frames > 1 or self.config.temporal_on_pictures

@@ -1,8 +1,8 @@
 """Weights of the denoiser: VEnhancer's official files and our own.
 
 Official files (``venhancer_paper.pt``, ``venhancer_v2.pt``, or the same as safetensors) have names of their own, which
-:func:`official_names` translates. Our own files are safetensors with our modules' names. Which of the two a file is,
-its names tell. Either is used in place: a file that is mapped into memory is not read twice.
+:func:`official_names` translates. Our own files are safetensors with our modules' names. The names in a file tell which
+of the two it is. Files are mapped into memory, so that loading needs no second copy.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _TEMPORAL_PROJECTION = re.compile(r"\.temporal(_in)?\.proj_(in|out)\.weight$")
 
 
 def official_names(denoiser: VideoDenoiser) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Our name of each weight -> its name and its shape in an official file.
+    """Map our name of each weight to its name and shape in an official file.
 
-    The image prompt's weights are not part of such a file and are left out.
+    Official files have no image prompt, so its weights are left out.
     """
     return {
         name: (_official_name(denoiser, name), _official_shape(name, weight))
@@ -63,12 +63,12 @@ def official_names(denoiser: VideoDenoiser) -> dict[str, tuple[str, tuple[int, .
 
 
 def own_weights(denoiser: VideoDenoiser) -> dict[str, Tensor]:
-    """The weights of U-Net and ControlNet by our names, without those of the image prompt."""
+    """Return the weights of U-Net and ControlNet by our names, without those of the image prompt."""
     return {k: v for k, v in denoiser.state_dict(keep_vars=True).items() if ".processor." not in k}
 
 
 def to_official(denoiser: VideoDenoiser) -> dict[str, Tensor]:
-    """The weights by the official names, in the official shapes; views, not copies."""
+    """Return the weights by the official names and in the official shapes, as views."""
     weights = own_weights(denoiser)
     return {name: weights[own].detach().reshape(shape) for own, (name, shape) in official_names(denoiser).items()}
 
@@ -76,16 +76,16 @@ def to_official(denoiser: VideoDenoiser) -> dict[str, Tensor]:
 def load_weights(
     denoiser: VideoDenoiser, weights: Mapping[str, Tensor], source: str = "weights", dtype: torch.dtype | None = None
 ) -> None:
-    """Give a denoiser its weights, official or our own.
+    """Load official weights or our own into a denoiser.
 
-    A denoiser on the meta device takes the given tensors themselves (in ``dtype``, else as they are); another one
-    copies them into its own, keeping their type and device.
+    A denoiser on the meta device takes the given tensors themselves, cast to ``dtype`` if that is given. Any other
+    denoiser copies them into its own tensors, which keep their type and device.
 
     Args:
-        denoiser: what is filled.
-        weights: name -> tensor; every one is used.
-        source: what an error names.
-        dtype: type that the tensors are cast to, one by one.
+        denoiser: the network to fill.
+        weights: tensors by name; every one must be used.
+        source: how error messages call the weights.
+        dtype: type to which the tensors are cast, one by one.
 
     Raises:
         UserError: a name is missing, left over, or has another shape; the line names the first few.
@@ -105,10 +105,10 @@ def load_denoiser(denoiser: VideoDenoiser, path: str | Path, dtype: torch.dtype 
     """Load an official ``.pt`` or safetensors file, or one of :func:`save_denoiser`.
 
     The file is mapped into memory: a denoiser built under ``torch.device("meta")`` then needs no more memory than the
-    file has bytes (with ``dtype`` None). The file must stay where it is while the denoiser is used.
+    file has bytes (if ``dtype`` is None). Do not move the file while the denoiser is in use.
 
     Args:
-        denoiser: what is filled; see :func:`load_weights`.
+        denoiser: the network to fill, see :func:`load_weights`.
         path: the file.
         dtype: as in :func:`load_weights`.
 
@@ -122,12 +122,12 @@ def load_denoiser(denoiser: VideoDenoiser, path: str | Path, dtype: torch.dtype 
 
 
 def save_denoiser(denoiser: VideoDenoiser, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write U-Net and ControlNet as safetensors under our own names, whole or not at all.
+    """Write U-Net and ControlNet as safetensors under our own names. The file is complete or does not exist.
 
     Args:
-        denoiser: whose weights.
+        denoiser: the network whose weights are written.
         path: the file.
-        metadata: what is written beside them.
+        metadata: for the header of the file.
 
     Raises:
         UserError: the file cannot be written.
@@ -138,7 +138,7 @@ def save_denoiser(denoiser: VideoDenoiser, path: str | Path, metadata: Mapping[s
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or a ``.pt`` file, mapped into memory where that is possible.
+    """Read the tensors of a safetensors or a ``.pt`` file, mapped into memory if possible.
 
     Raises:
         UserError: not a file of weights.
@@ -163,13 +163,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def check_weights(
     expected: Iterable[tuple[str, tuple[int, ...]]], weights: Mapping[str, Tensor], source: str, network: str
 ) -> None:
-    """See that a file has the names and shapes of a network, no more and no less.
+    """Check that a file has exactly the names and shapes of a network.
 
     Args:
         expected: (name, shape) of each weight.
-        weights: what the file holds.
-        source: what an error calls the file.
-        network: what it calls the network.
+        weights: the content of the file.
+        source: how error messages call the file.
+        network: how they call the network.
 
     Raises:
         UserError: a name is missing, left over, or has another shape; the line names the first few.

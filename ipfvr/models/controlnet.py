@@ -1,4 +1,4 @@
-"""The video ControlNet: low-quality key frames into the U-Net (VEnhancer)."""
+"""The video ControlNet, which feeds low-quality key frames to the U-Net (VEnhancer)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class VideoControlNet(Trunk):
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__(config)
         embedding = 4 * config.width
-        # The branch is silent at first through its output convolutions alone; were the hint's own layers zero
-        # as well (as in VEnhancer, which starts from a trained network), they would learn one step later.
+        # Zero output convolutions alone silence the untrained branch. VEnhancer, which starts from a trained network,
+        # sets the hint's own layers to zero as well; they would then start to learn one step later.
         self.hint_conv = nn.Conv2d(config.in_channels, config.width, 3, padding=1)
         self.hint_step = nn.Linear(embedding, embedding)
         self.scale_embedding = NumberEmbedding(config.width, embedding)
@@ -27,7 +27,7 @@ class VideoControlNet(Trunk):
         self.zero_conv_middle = zero_module(nn.Conv2d(self.skip_channels[-1], self.skip_channels[-1], 1))
 
     def begin(self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor) -> Stem:
-        """What all texts share.
+        """Compute the part that does not depend on the text.
 
         Args:
             x: noisy latent (B, C, F, h, w).
@@ -55,14 +55,14 @@ class VideoControlNet(Trunk):
         return self.stem(features, embedding.flatten(0, 1), frames)
 
     def forward(self, stem: Stem, text: Tensor) -> list[Tensor]:
-        """What is added to the U-Net's skip connections, finest first, and to its middle's output, last.
+        """Compute the features that are added to the U-Net's skip connections and, last, to the output of its middle.
 
         Args:
             stem: of :meth:`begin`.
             text: text embedding (B, L, D).
 
         Returns:
-            features (B * F, C_i, h_i, w_i).
+            Features (B * F, C_i, h_i, w_i), finest first.
         """
         skips, middle = self.contract(stem, text, len(stem.x) // len(text))
         return [conv(skip) for conv, skip in zip(self.zero_convs, skips, strict=True)] + [self.zero_conv_middle(middle)]

@@ -1,4 +1,4 @@
-"""A reference picture to vectors: CLIP's vision model, the visual encoder of Section 3.2."""
+"""CLIP's vision model, the visual encoder of Section 3.2."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class ImageEncoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Channels of a hidden state."""
+        """The number of channels of a hidden state."""
         return self.config.width
 
     @property
     def states(self) -> int:
-        """Hidden states of a picture: one a patch, and one of the whole."""
+        """The number of hidden states of a picture: one for each patch and one for the whole."""
         return 1 + (self.config.size // self.config.patch_size) ** 2
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Frames (N, 3, H, W) in [-1, 1] resized (bicubic, antialiased) and normalised as CLIP wants them."""
+        """Resize (bicubic, antialiased) and normalise frames (N, 3, H, W) in [-1, 1] for CLIP."""
         size = (self.config.size, self.config.size)
         if pixels.shape[-2:] != size:
             pixels = functional.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
         return (pixels.clamp(-1, 1) / 2 + 0.5 - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Penultimate hidden states (N, 1 + patches, width): what a resampler of image tokens reads."""
+        """Return the penultimate hidden states (N, 1 + patches, width), which a resampler of image tokens reads."""
         return self.clip(self.prepare(pixels), output_hidden_states=True).hidden_states[-2]
 
     def project(self, pixels: Tensor) -> Tensor:
-        """One vector a picture (N, projection), in the space shared with the text encoder."""
+        """Return one vector for each picture, (N, projection), in the space that the text encoder shares."""
         return self.clip(self.prepare(pixels)).image_embeds

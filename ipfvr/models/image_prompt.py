@@ -1,19 +1,18 @@
-"""References to image tokens: the visual encoder's part of Section 3.2.
+"""Image tokens of reference pictures: the visual encoder of Section 3.2.
 
-Two projections are those of IP-Adapter (Ye et al. 2023), with the names its files have: ``linear`` makes tokens of one
-vector a picture, ``resampler`` (plus, plus-face) lets learned queries read a sequence of features. ``patches`` makes a
-token of every patch: nothing is summed up, so that a cross-attention can look up how this person's eye is drawn where
-the eye is. With ``train_encoder`` the encoder itself learns to say what a restoration needs, as mini's does, which has
-no pretrained one.
+Two projections are those of IP-Adapter (Ye et al. 2023), with the names of its files: ``linear`` makes tokens of one
+vector for each picture, ``resampler`` (plus, plus-face) lets learned queries read a sequence of features. ``patches``
+makes one token of every patch. Nothing is averaged, so a cross-attention can look up what this person's eye looks like
+at the place of the eye. With ``train_encoder`` the encoder itself is trained, for presets that have no pretrained one.
 
-A recogniser's embedding says who it is and little else, CLIP's hidden states say how the face looks, tattoos and all.
-With ``source: appearance`` the hidden states are the reference's own latents (:mod:`ipfvr.models.appearance`), with
-learned places, beside a recogniser's vector: how the face looks, and who it is.
-With ``source: both`` the linear projection reads the two vectors as one, while the resampler reads CLIP's states alone
-and the embedding becomes image tokens of its own beside the resampler's. It must not be read through the resampler:
-there a few tokens drown among CLIP's many. Measured on mini's training people before any training, nearest neighbours
-by image tokens are of one person in 0.95 of the cases by the embedding's own tokens and in 0.06 by the resampler's that
-had read both; training did not bring it back. The resampler keeps plus-face's names and shapes.
+A recogniser's embedding describes the identity and little else. CLIP's hidden states describe what the face looks like,
+tattoos included. With ``source: appearance`` the reference's own latents (:mod:`ipfvr.models.appearance`) with learned
+positions take the place of CLIP's states, beside a recogniser's vector. With ``source: both`` the linear projection
+reads the two vectors as one; the resampler reads CLIP's states alone, and the embedding becomes image tokens of its own
+beside the resampler's. The resampler must not read the embedding, since a few tokens are lost among CLIP's many: before
+any training, on mini's training people, nearest neighbours by image tokens show the same person in 0.95 of the cases
+for the embedding's own tokens, and in 0.06 for those of a resampler that had read both. Training did not change that.
+The resampler keeps plus-face's names and shapes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from ipfvr.models.attention import attend
 from ipfvr.models.image import ImageEncoder
 
 _PLACE_LAYERS = 2  # residual layers of a place projection
-# Whether a source has an encoder of the picture's look (CLIP's model, or latents), and whether it has a recogniser.
+# Whether a source has an encoder of appearance (CLIP's model or latents), and whether it has a recogniser.
 SOURCES = {
     PromptSources.none: (False, False),
     PromptSources.clip: (True, False),
@@ -45,7 +44,7 @@ SOURCES = {
 
 
 class LinearProjection(nn.Module):
-    """IP-Adapter's projection of one vector a picture to tokens.
+    """IP-Adapter's projection of one vector for each picture to tokens.
 
     Args:
         features: length of the vector.
@@ -60,12 +59,12 @@ class LinearProjection(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(N, features) to (N, tokens, width)."""
+        """Project (N, features) to (N, tokens, width)."""
         return self.norm(self.proj(vectors).unflatten(1, (self.tokens, -1)))
 
 
 class PatchProjection(nn.Module):
-    """A token of every hidden state, which says itself where in the picture it lies.
+    """Makes one token of every hidden state; CLIP's states already encode their position.
 
     Args:
         features: channels of the sequence.
@@ -78,20 +77,20 @@ class PatchProjection(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """(N, L, features) to (N, L, width)."""
+        """Project (N, L, features) to (N, L, width)."""
         return self.norm(self.proj(sequence))
 
 
 class PlaceProjection(nn.Module):
-    """A token of every place of a reference's latents: what is drawn there and about it, and where that is.
+    """Makes one token of every position of a reference's latents.
 
-    Convolutions over the square of states let a token tell an eyelid from a fold of a shirt; each place has a learned
-    vector of its own, as the latents do not say where they lie.
+    Convolutions over the square of states give a token its surroundings, so that it can tell an eyelid from a fold of a
+    shirt. A learned vector is added at each position, since latents do not encode where they lie.
 
     Args:
         features: channels of the sequence.
         width: channels of a token.
-        places: length of the sequence, a square.
+        places: length of the sequence, a square number.
     """
 
     def __init__(self, features: int, width: int, places: int) -> None:
@@ -113,7 +112,7 @@ class PlaceProjection(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """(N, places, features), in order of rows, to (N, places, width)."""
+        """Project (N, places, features), row by row, to (N, places, width)."""
         x = self.proj(sequence.transpose(1, 2).unflatten(2, (self.side, self.side)))
         for layer in self.layers:
             x = x + layer(x)
@@ -121,7 +120,7 @@ class PlaceProjection(nn.Module):
 
 
 class Resampler(nn.Module):
-    """IP-Adapter plus's projection of a sequence: learned queries attend to it and to each other, layer by layer.
+    """IP-Adapter plus's projection: in each layer, learned queries attend to the sequence and to each other.
 
     Args:
         features: channels of the sequence.
@@ -141,7 +140,7 @@ class Resampler(nn.Module):
         )
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """(N, L, features) to (N, tokens, width)."""
+        """Project (N, L, features) to (N, tokens, width)."""
         sequence = self.proj_in(sequence)
         latents = self.latents.expand(len(sequence), -1, -1)
         for attention, feed_forward in self.layers:
@@ -151,11 +150,11 @@ class Resampler(nn.Module):
 
 
 class FaceTokens(nn.Module):
-    """A recogniser's embedding as tokens: a network of two layers, as in IP-Adapter FaceID.
+    """Makes tokens of a recogniser's embedding with two layers, as in IP-Adapter FaceID.
 
     Args:
         features: length of the embedding.
-        tokens: how many.
+        tokens: number of tokens.
         width: channels of a token.
     """
 
@@ -166,20 +165,20 @@ class FaceTokens(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """(N, features) to (N, tokens, width)."""
+        """Project (N, features) to (N, tokens, width)."""
         return self.norm(self.proj(embedding).unflatten(1, (self.tokens, -1)))
 
 
 class ImagePrompt(nn.Module):
-    """Reference faces to image tokens: frozen encoders and the projection that is trained.
+    """Makes image tokens of reference faces: frozen encoders and a trained projection.
 
     Args:
-        config: which encoders, which projection.
-        image: CLIP's vision model or an :class:`AppearanceEncoder`, where ``config.source`` has one.
-        recogniser: a face recogniser, where ``config.source`` has it.
+        config: the encoders and the projection to use.
+        image: CLIP's vision model or an :class:`AppearanceEncoder`, if ``config.source`` has one.
+        recogniser: a face recogniser, if ``config.source`` has one.
 
     Raises:
-        UserError: an option without meaning.
+        UserError: an invalid option.
     """
 
     def __init__(
@@ -213,22 +212,22 @@ class ImagePrompt(nn.Module):
 
     @property
     def count(self) -> int:
-        """Image tokens of one reference."""
+        """The number of image tokens of one reference."""
         beside = self.config.face_tokens if self.face_proj is not None else 0
         if isinstance(self.image_proj, PatchProjection | PlaceProjection):
             return beside + self.image.states
         return beside + (self.config.tokens if self.image_proj is not None else 0)
 
     def features(self, faces: Tensor) -> list[Tensor]:
-        """What the encoders see; with a gradient to CLIP's model alone, where ``train_encoder`` has it learn.
+        """Compute the encoders' features. Only CLIP's model gets a gradient, and only with ``train_encoder``.
 
         Args:
             faces: (N, 3, S, S) in [-1, 1], aligned to the five-point template of :mod:`ipfvr.faces.align`.
 
         Returns:
-            CLIP's projected vectors (N, D), for a resampler and patches its hidden states (N, L, D), then the
-            recogniser's embeddings (N, D'), of length sqrt(D') so that their elements are of the size that layers
-            expect; those that ``source`` has.
+            The features that ``source`` has: CLIP's projected vectors (N, D), or its hidden states (N, L, D) for
+            resampler and patches, then the recogniser's embeddings (N, D'), scaled to length sqrt(D') so that their
+            elements have about unit size.
         """
         found = []
         if self.image is not None:
@@ -244,10 +243,10 @@ class ImagePrompt(nn.Module):
         return found
 
     def tokens(self, features: Sequence[Tensor], references: int) -> Tensor:
-        """Image tokens of features.
+        """Make image tokens of features.
 
         Args:
-            features: of :meth:`features`, for B * ``references`` faces; zeros are the features of no picture.
+            features: of :meth:`features`, for B * ``references`` faces; zeros stand for no picture.
             references: R, faces of one person.
 
         Returns:
@@ -262,13 +261,13 @@ class ImagePrompt(nn.Module):
         return people.mean(1) if self.config.references == SeveralReferences.mean else people.flatten(1, 2)
 
     def nobody(self) -> Tensor:
-        """Image tokens of no picture, (1, N, width): what the projection makes of features that are zero."""
+        """Make the image tokens of no picture, (1, N, width): the projection of zero features."""
         device = next(self.parameters()).device
         features = self.features(torch.zeros(1, 3, ARCFACE_SIZE, ARCFACE_SIZE, device=device))
         return self.tokens([torch.zeros_like(f) for f in features], 1)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Image tokens of references.
+        """Make image tokens of references.
 
         Args:
             faces: (R, 3, S, S) of one person or (B, R, 3, S, S), see :meth:`features`.

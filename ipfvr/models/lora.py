@@ -1,8 +1,8 @@
-"""LoRA of one person: low-rank adapters on the U-Net's attentions, by peft, in peft's own layout.
+"""LoRA of one person: low-rank adapters of the U-Net's attentions, made and stored by peft.
 
-What is adapted: queries, keys, values and outputs (``lora.targets``) of every attention in the spatial and temporal
-transformers of the U-Net (``lora.layers``), the paper's "spatial and temporal layers". The ControlNet, the
-convolutions and the image prompt's K_i and V_i stay as they are.
+The adapters change queries, keys, values and outputs (``lora.targets``) of every attention in the spatial and temporal
+transformers of the U-Net (``lora.layers``), the paper's "spatial and temporal layers". They do not change the
+ControlNet, the convolutions or the image prompt's K_i and V_i.
 
 A folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, which ``peft.PeftModel.from_pretrained``
 loads onto a denoiser's ``unet``, and a card: ``card.json``, with the base it belongs to, and ``README.md`` for readers.
@@ -16,8 +16,10 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import peft
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -28,9 +30,6 @@ from ipfvr.core.options import Config, LoraConfig
 from ipfvr.models.unet import VideoDenoiser, VideoUNet
 from ipfvr.weights.registry import locate
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
 SETTINGS, WEIGHTS, CARD, README = "adapter_config.json", "adapter_model.safetensors", "card.json", "README.md"
 LAYERS = {"spatial": "spatial", "temporal": "temporal(_in)?"}
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -38,7 +37,7 @@ _PREFIX, _PART = "base_model.model.", re.compile(r"\.lora_([AB])\.weight$")
 
 
 def target_pattern(config: LoraConfig) -> str:
-    """The regular expression of the layers' names that are adapted.
+    """Return the regular expression that matches the names of the adapted layers.
 
     Raises:
         UserError: an unknown layer or target, or none.
@@ -52,14 +51,13 @@ def target_pattern(config: LoraConfig) -> str:
 
 
 def add_lora(unet: VideoUNet, config: LoraConfig) -> PeftModel:
-    """The U-Net with fresh adapters, B = 0, so that it computes what it did; they alone require gradients.
+    """Add new adapters to the U-Net. Only they require gradients; since B = 0, the outputs do not change yet.
 
     Raises:
-        UserError: settings without meaning, or peft is not installed.
+        UserError: invalid settings.
     """
     if config.rank < 1 or not 0 <= config.dropout < 1:
         raise UserError(f"lora.rank {config.rank} must be at least 1 and lora.dropout {config.dropout} in [0, 1)")
-    peft = _peft()
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -71,7 +69,7 @@ def add_lora(unet: VideoUNet, config: LoraConfig) -> PeftModel:
 
 
 def base_record(config: Config) -> dict[str, str]:
-    """The denoiser that a LoRA belongs to: its name and its file's SHA-256."""
+    """Return the name and the SHA-256 of the base weights that a LoRA belongs to."""
     name = config.weights.denoiser
     if not name:
         return {"weights": "", "sha256": f"random weights, preset {config.preset}, seed {config.seed}"}
@@ -79,12 +77,12 @@ def base_record(config: Config) -> dict[str, str]:
 
 
 def save_lora(model: PeftModel, folder: Path, card: Mapping[str, Any]) -> list[Path]:
-    """Write adapters and card; a folder that a kill left half-written is refused by :func:`read_card`.
+    """Write adapters and card. :func:`read_card` rejects a folder that was only partly written.
 
     Args:
         model: of :func:`add_lora`.
-        folder: is made.
-        card: what made them; ``base`` is :func:`base_record`'s.
+        folder: created if it does not exist.
+        card: what made the adapters; its ``base`` comes from :func:`base_record`.
 
     Returns:
         The files.
@@ -102,10 +100,10 @@ def save_lora(model: PeftModel, folder: Path, card: Mapping[str, Any]) -> list[P
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a whole LoRA folder.
+    """Read the card of a LoRA folder and check that the folder is complete.
 
     Raises:
-        UserError: no folder, a file that is missing or cannot be read, weights that are not those of the card.
+        UserError: there is no folder, a file is missing or unreadable, or the weights are not those of the card.
     """
     if not folder.is_dir():
         raise UserError(f"no LoRA folder {folder}: give the one that holds {SETTINGS}, as fit prints it")
@@ -127,10 +125,10 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def load_lora(denoiser: VideoDenoiser, folder: Path, config: Config) -> dict[str, Any]:
-    """Merge a person's LoRA into a denoiser, which then costs what it did.
+    """Merge a person's LoRA into a denoiser, which then costs no more than before.
 
     Args:
-        denoiser: with the weights that ``config`` names; changed in place.
+        denoiser: has the weights that ``config`` names; it is changed in place.
         folder: of :func:`save_lora`.
         config: of the denoiser.
 
@@ -138,7 +136,7 @@ def load_lora(denoiser: VideoDenoiser, folder: Path, config: Config) -> dict[str
         The card.
 
     Raises:
-        UserError: a broken folder, or a LoRA of another base.
+        UserError: the folder is broken, or the LoRA was trained on another base.
     """
     card, base = read_card(folder), base_record(config)
     if card["base"] != base and card["base"].get("sha256") != base["sha256"]:
@@ -149,13 +147,13 @@ def load_lora(denoiser: VideoDenoiser, folder: Path, config: Config) -> dict[str
             f"({mine['sha256'][:12]}): give weights.denoiser that it was trained on, or train it anew"
         )
     _check_shapes(denoiser.unet, folder)
-    model = _peft().PeftModel.from_pretrained(denoiser.unet, str(folder))
+    model = PeftModel.from_pretrained(denoiser.unet, str(folder))
     denoiser.unet = model.merge_and_unload().requires_grad_(False)
     return card
 
 
 def _check_shapes(unet: VideoUNet, folder: Path) -> None:
-    """Refuse adapters that do not fit the network's layers."""
+    """Reject adapters that do not fit the network's layers."""
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not iterable)
@@ -173,7 +171,7 @@ def _check_shapes(unet: VideoUNet, folder: Path) -> None:
 
 
 def _readme(card: Mapping[str, Any]) -> str:
-    """The card in words."""
+    """Write the card as Markdown for readers."""
     lines = [
         f"# LoRA of {card.get('identity', 'a person')}",
         "",
@@ -190,11 +188,3 @@ def _readme(card: Mapping[str, Any]) -> str:
         else:
             lines.append(f"- {key}: {value}")
     return "\n".join(lines) + "\n"
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ModuleNotFoundError:
-        raise UserError("LoRA needs the package peft: pip install peft") from None
-    return peft

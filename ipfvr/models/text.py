@@ -1,4 +1,4 @@
-"""Words to the vectors that the denoiser's text cross-attention reads: tokenizer and CLIP text model."""
+"""Tokenizer and CLIP text model, whose vectors the denoiser's cross-attentions read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -16,7 +18,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class TextEncoder(nn.Module):
-    """A CLIP text model read at a hidden layer, followed by its final norm (VEnhancer: the penultimate layer)."""
+    """A CLIP text model whose output is a hidden layer after the final norm (VEnhancer takes the penultimate)."""
 
     def __init__(self, config: TextConfig, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -39,27 +41,27 @@ class TextEncoder(nn.Module):
         )
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """Token numbers (B, max_length), padded, cut at CLIP's length."""
+        """Return token numbers (B, max_length), padded or cut to CLIP's length."""
         tokens = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=self.config.max_length, return_tensors="pt"
         )
         return tokens.input_ids.to(self.clip.device)
 
     def forward(self, texts: list[str]) -> Tensor:
-        """Text embeddings (B, max_length, width) at the layer ``skip_last`` from the end, normed."""
+        """Return text embeddings (B, max_length, width) of the layer ``skip_last`` from the end, normalised."""
         output = self.clip(self.tokenize(texts), output_hidden_states=True)
         return self.clip.text_model.final_layer_norm(output.hidden_states[-1 - self.config.skip_last])
 
     def project(self, texts: list[str]) -> Tensor:
-        """One vector a text (B, projection), in the space shared with the image encoder."""
+        """Return one vector for each text, (B, projection), in the space that the image encoder shares."""
         return self.clip(self.tokenize(texts)).text_embeds
 
 
 def load_tokenizer(folder: str | Path) -> CLIPTokenizer:
-    """A CLIP tokenizer from a folder with ``vocab.json`` and ``merges.txt``.
+    """Load a CLIP tokenizer from a folder with ``vocab.json`` and ``merges.txt``.
 
     Raises:
-        UserError: the files are not there.
+        UserError: a file is missing.
     """
     folder = Path(folder)
     if not (folder / "vocab.json").is_file() or not (folder / "merges.txt").is_file():
@@ -74,17 +76,15 @@ def load_tokenizer(folder: str | Path) -> CLIPTokenizer:
 
 
 def byte_tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer without any merges: one token a byte. For networks that know no words (preset tiny)."""
+    """Make CLIP's tokenizer without merges, one token for each byte, for networks that know no words (preset tiny)."""
     return CLIPTokenizer(vocab=_byte_vocabulary(), merges=[])
 
 
 def train_tokenizer(texts: Iterable[str], size: int, folder: str | Path) -> CLIPTokenizer:
     """Learn a byte-pair vocabulary of at most ``size`` tokens in CLIP's layout and write it to ``folder``.
 
-    Any text can be encoded: what the vocabulary does not hold falls back to bytes.
+    Any text can be encoded, since text that is not in the vocabulary is encoded as bytes.
     """
-    from tokenizers import Tokenizer, models, trainers
-
     base = byte_tokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = base.backend_tokenizer.normalizer
@@ -108,8 +108,6 @@ def train_tokenizer(texts: Iterable[str], size: int, folder: str | Path) -> CLIP
 
 
 def _byte_vocabulary(end: bool = True) -> dict[str, int]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
     alphabet = sorted(ByteLevel.alphabet())
     tokens = alphabet + [symbol + "</w>" for symbol in alphabet] + ([START, END] if end else [])
     return {token: number for number, token in enumerate(tokens)}

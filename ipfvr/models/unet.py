@@ -42,15 +42,15 @@ class VideoUNet(Trunk):
         self.conv_out = zero_module(nn.Conv2d(channels, config.in_channels, 3, padding=1))
 
     def cross_attentions(self) -> list[Attention]:
-        """Every spatial cross-attention: of the contracting half, of the expanding half, of the middle.
+        """Return the spatial cross-attentions of the contracting half, of the expanding half, and of the middle.
 
-        This is the order in which IP-Adapter files number them.
+        IP-Adapter files number them in this order.
         """
         blocks = [*self.down, *self.up, *self.middle]
         return [b.spatial.block.attn2 for b in blocks if isinstance(b, VideoBlock) and b.spatial is not None]
 
     def add_image_prompt(self, width: int) -> None:
-        """Give every cross-attention Eq. 4's second term, with V_i zero.
+        """Add Eq. 4's second term to every cross-attention, with V_i zero.
 
         Args:
             width: channels of an image token.
@@ -59,15 +59,15 @@ class VideoUNet(Trunk):
             attention.set_processor(ImagePromptProcessor(attention, width))
 
     def set_image_scale(self, scale: float | Sequence[float], shares: Tensor | None = None) -> None:
-        """Set lambda of Eq. 4; without :meth:`add_image_prompt` there is nothing to set.
+        """Set lambda of Eq. 4. Without :meth:`add_image_prompt` this changes nothing.
 
         Args:
-            scale: lambda everywhere, or one for each of :meth:`cross_attentions`.
-            shares: what lambda is multiplied by at each diffusion step, (timesteps,), see
-                :func:`ipfvr.models.attention.scale_schedule`; None: 1.
+            scale: one lambda for all, or one for each of :meth:`cross_attentions`.
+            shares: factor of lambda at each diffusion step, (timesteps,), see
+                :func:`ipfvr.models.attention.scale_schedule`; None means 1.
 
         Raises:
-            UserError: another number of lambdas than of cross-attentions.
+            UserError: the numbers of lambdas and of cross-attentions differ.
         """
         attentions = self.cross_attentions()
         scales = [*scale] if isinstance(scale, Sequence) else [scale] * len(attentions)
@@ -82,7 +82,7 @@ class VideoUNet(Trunk):
         self.image_shares = shares if shares is None else shares.to(self.conv_in.weight.device)
 
     def begin(self, x: Tensor, t: Tensor) -> Stem:
-        """What all texts and image prompts share; x (B, C, F, h, w) noisy latent, t (B,) its step."""
+        """Compute what depends on no text or image prompt, for noisy latents x (B, C, F, h, w) at steps t (B,)."""
         frames = x.shape[2]
         return self.stem(self.conv_in(self.pictures(x)), self.step_embedding(t).repeat_interleave(frames, 0), frames)
 
@@ -101,9 +101,9 @@ class VideoUNet(Trunk):
             x: noisy latent (B, C, F, h, w).
             t: step (B,).
             text: text embedding (B, L, D).
-            control: the ControlNet's features, see :meth:`VideoControlNet.forward`; left as they are.
+            control: the ControlNet's features, see :meth:`VideoControlNet.forward`; they are not changed.
             image_tokens: image prompt (B, N, D'), or None.
-            stem: what :meth:`begin` gave for the same x and t; None: it is run here.
+            stem: result of :meth:`begin` for the same x and t; None computes it here.
 
         Returns:
             v (B, C, F, h, w), of the type of ``x``.
@@ -124,14 +124,14 @@ class VideoUNet(Trunk):
 
 
 class Stems(NamedTuple):
-    """What all branches of a step share, of U-Net and ControlNet."""
+    """The parts of U-Net and ControlNet that all branches of a step share."""
 
     unet: Stem
     controlnet: Stem
 
 
 class VideoDenoiser(PretrainedNetwork):
-    """U-Net and ControlNet together: v of a noisy latent, given its low-quality key frames.
+    """U-Net and ControlNet together; they predict v of a noisy latent, given its low-quality key frames.
 
     Args:
         config: sizes.
@@ -150,26 +150,26 @@ class VideoDenoiser(PretrainedNetwork):
 
     @classmethod
     def of_config(cls, sizes: DenoiserConfig, values: dict[str, Any]) -> Self:
-        """The denoiser of these sizes, with the image prompt's layers where it was saved with them."""
+        """Build the denoiser, with the image prompt's layers if it was saved with them."""
         denoiser = cls(sizes)
         if values.get("image_prompt_width"):
             denoiser.add_image_prompt(values["image_prompt_width"])
         return denoiser
 
     def add_image_prompt(self, width: int) -> None:
-        """Give the U-Net Eq. 4's second term; see :meth:`VideoUNet.add_image_prompt`."""
+        """Add Eq. 4's second term to the U-Net, see :meth:`VideoUNet.add_image_prompt`."""
         self.unet.add_image_prompt(width)
         self.register_to_config(image_prompt_width=width)
 
     def set_image_scale(self, scale: float | Sequence[float], shares: Tensor | None = None) -> None:
-        """Set lambda of Eq. 4; see :meth:`VideoUNet.set_image_scale`."""
+        """Set lambda of Eq. 4, see :meth:`VideoUNet.set_image_scale`."""
         self.unet.set_image_scale(scale, shares)
 
     def begin(self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor) -> Stems:
-        """What branches of any text and image prompt share; see :meth:`forward`.
+        """Compute the parts that depend on no text or image prompt; for the arguments see :meth:`forward`.
 
         Raises:
-            UserError: a size of latents that the network's halvings do not allow.
+            UserError: a size of latents that cannot be halved and doubled as often as the network does it.
         """
         check_latent_size(self.config, *x.shape[-2:])
         return Stems(self.unet.begin(x, t), self.controlnet.begin(x, t, hint, t_hint, up_scale, mask_cond))
@@ -185,11 +185,14 @@ class VideoDenoiser(PretrainedNetwork):
         mask_cond: Tensor,
         stem: Stem | None = None,
     ) -> list[Tensor]:
-        """The ControlNet's features, which branches of equal text can share; see :meth:`VideoControlNet.forward`.
+        """Compute the ControlNet's features, which branches with the same text can share.
 
         Args:
             x, t, text, hint, t_hint, up_scale, mask_cond: see :meth:`forward`.
-            stem: the ControlNet's of :meth:`begin`; None: it is run here.
+            stem: the ControlNet's part of :meth:`begin`; None computes it here.
+
+        Returns:
+            See :meth:`VideoControlNet.forward`.
 
         Raises:
             UserError: as :meth:`begin`.
@@ -223,8 +226,8 @@ class VideoDenoiser(PretrainedNetwork):
             up_scale: upscaling factor (B,).
             mask_cond: (B, F), 0 at a key frame (it has a hint), 1 where a frame is to be interpolated.
             image_tokens: image prompt (B, N, D'), or None.
-            control: what :meth:`control` gave for the same inputs; None: it is run here.
-            stem: the U-Net's of :meth:`begin` for the same inputs; None: it is run here.
+            control: result of :meth:`control` for the same inputs; None computes it here.
+            stem: the U-Net's part of :meth:`begin` for the same inputs; None computes it here.
 
         Returns:
             v (B, C, F, h, w), of the type of ``x``.
@@ -235,17 +238,17 @@ class VideoDenoiser(PretrainedNetwork):
 
 
 def fitting_latent_size(config: DenoiserConfig, height: int, width: int) -> tuple[int, int]:
-    """The least rows and columns, at least these, that halving and doubling bring back: VEnhancer's are 8k-6 and 8k."""
+    """Return the next larger size that halving and doubling reproduce: 8k-6 rows and 8k columns for VEnhancer."""
     unit = 2 ** (len(config.multipliers) - 1)
     less = unit - 2 if config.odd_sizes else 0
     return max(unit, unit * -(-(height + less) // unit)) - less, max(unit, unit * -(-width // unit))
 
 
 def check_latent_size(config: DenoiserConfig, height: int, width: int) -> None:
-    """Check that halving and doubling bring a latent's rows and columns back.
+    """Check that halving and doubling reproduce a latent's rows and columns.
 
     Raises:
-        UserError: they do not; the line names the next that fit.
+        UserError: they do not; the message names the next larger size that fits.
     """
     rows, columns = fitting_latent_size(config, height, width)
     if (rows, columns) != (height, width):
@@ -253,5 +256,5 @@ def check_latent_size(config: DenoiserConfig, height: int, width: int) -> None:
 
 
 def build_denoiser(config: DenoiserConfig) -> VideoDenoiser:
-    """The denoiser with random weights; under ``torch.device("meta")`` without memory for them."""
+    """Build the denoiser with random weights; under ``torch.device("meta")`` they take no memory."""
     return VideoDenoiser(config)

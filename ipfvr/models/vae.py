@@ -18,14 +18,14 @@ from ipfvr.models.pretrained import PretrainedNetwork
 class LatentCodec(PretrainedNetwork):
     """Pixels (F, 3, H, W) in [-1, 1] to scaled latents (F, C, h, w) and back.
 
-    ``patch_size`` p > 1 rearranges p x p pixels into channels before the network and back after it
-    (space to depth), so that a small network need not work at full resolution.
-    Frames are coded in chunks of ``frames_per_chunk``, which bounds the memory.
+    A ``patch_size`` p > 1 rearranges p x p pixels into channels before the network and back after it (space to depth),
+    so that a small network does not work at full resolution. The codec processes ``frames_per_chunk`` frames at a time,
+    which bounds the memory.
 
     Args:
         config: sizes.
-        padding: rows and columns of pixels by which frames are made larger below and at the right, their edge
-            repeated, before they are encoded, and which are cut off what is decoded: the sizes that the denoiser takes.
+        padding: rows and columns of pixels that the codec adds at the bottom and at the right before it encodes, by
+            repeating the edge, and removes after it decodes. They make a size that the denoiser accepts.
     """
 
     section = VAEConfig
@@ -57,28 +57,28 @@ class LatentCodec(PretrainedNetwork):
 
     @classmethod
     def of_config(cls, sizes: VAEConfig, values: dict[str, Any]) -> Self:
-        """The codec of these sizes and the padding that it was saved with."""
+        """Build the codec with the padding that it was saved with."""
         return cls(sizes, tuple(values["padding"]))
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Rows and columns that frames are padded by, see the class."""
+        """Rows and columns of the padding, see the class."""
         return tuple(self.config.padding)
 
     @property
     def factor(self) -> int:
-        """How many pixels one latent position covers on a side."""
+        """Pixels that one latent position covers on a side."""
         return pixels_per_latent(self.config)
 
     def encode(self, pixels: Tensor, noise: float = 0.0) -> Tensor:
-        """Latents of frames: the posterior's mean, scaled.
+        """Encode frames: the scaled mean of the posterior.
 
         Args:
             pixels: (F, 3, H, W) in [-1, 1], H and W with the padding multiples of :attr:`factor`.
             noise: standard deviation of Gaussian noise added to the scaled latents (training only).
 
         Returns:
-            (F, C, h, w): H and W with the padding, over the factor.
+            Latents (F, C, h, w), where h and w are H and W with the padding, divided by :attr:`factor`.
         """
         if any(self.padding):
             pixels = functional.pad(pixels, (0, self.padding[1], 0, self.padding[0]), mode="replicate")
@@ -91,7 +91,7 @@ class LatentCodec(PretrainedNetwork):
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Frames of scaled latents (F, C, h, w): (F, 3, H, W), about [-1, 1], not clipped."""
+        """Decode scaled latents (F, C, h, w) to frames (F, 3, H, W) of about [-1, 1], which are not clipped."""
         latents = latents / self.config.scaling_factor
         if self.config.kind == Autoencoders.temporal:
             parts = [self.vae.decode(p, num_frames=len(p)).sample for p in latents.split(self.config.frames_per_chunk)]
@@ -105,18 +105,18 @@ class LatentCodec(PretrainedNetwork):
 
 
 def pixels_per_latent(config: VAEConfig) -> int:
-    """How many pixels one latent position covers on a side."""
+    """Return how many pixels one latent position covers on a side."""
     return config.patch_size * 2 ** (len(config.block_out_channels) - 1)
 
 
 def start_from_principal_components(codec: LatentCodec, pictures: Tensor) -> None:
-    """Initialise a patch autoencoder as the linear one: project each patch on its principal components.
+    """Initialise a patch autoencoder as the projection of each patch on its principal components.
 
-    The residual blocks' last convolutions are set to zero, so that the network is exactly the linear
-    solution, the best that a linear map of patches can do; training goes on from there.
+    This sets the last convolutions of the residual blocks to zero, so that the network is exactly the best linear map
+    of patches. Training starts from there.
 
     Args:
-        codec: with one block, ``output_norm`` off and a block at least as wide as the latent.
+        codec: has one block, no ``output_norm``, and a block at least as wide as the latent.
         pictures: (N, 3, H, W) in [-1, 1].
 
     Raises:
@@ -146,7 +146,7 @@ def start_from_principal_components(codec: LatentCodec, pictures: Tensor) -> Non
 
 
 def _set_pointwise(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None:
-    """Make ``conv`` the linear map ``matrix`` at every position; outputs and inputs beyond it are zero."""
+    """Set ``conv`` to the linear map ``matrix`` at every position; further inputs and outputs become zero."""
     conv.weight.zero_()
     conv.bias.zero_()
     centre = conv.kernel_size[0] // 2

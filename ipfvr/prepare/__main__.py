@@ -15,8 +15,8 @@ from pathlib import Path
 from ipfvr.core.errors import run_verb
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.prepare", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--videos", type=Path, required=True, help="a folder that holds one folder of videos for each person"
@@ -28,7 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--people", help="only these identities, separated by commas")
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as prepare.size=160")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.core.config import load_config
     from ipfvr.prepare.people import prepare_people

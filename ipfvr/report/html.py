@@ -39,9 +39,25 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"png": _png, "jpeg": _jpeg, "mp4": _mp4}
+    environment.filters |= {"png": _png, "jpeg": jpeg, "mp4": _mp4}
     environment.globals["static"] = lambda name: (_FOLDER / name).read_text()
     return environment
+
+
+def before_and_after(number: int, caption: str, before: np.ndarray, after: np.ndarray) -> str:
+    """Two pictures over one another with a slider between them, for a page that has :func:`style_and_script`.
+
+    Args:
+        number: tells the sliders of a page apart.
+        caption: above it.
+        before, after: (H, W, 3) uint8 RGB, of one size.
+    """
+    return str(_environment().get_template("parts.html").module.before_and_after(number, caption, before, after))
+
+
+def style_and_script() -> tuple[str, str]:
+    """What every page's style and script are; another page's figures need them, too."""
+    return (_FOLDER / "style.css").read_text(), (_FOLDER / "compare.js").read_text()
 
 
 def _png(image: np.ndarray) -> str:
@@ -51,7 +67,7 @@ def _png(image: np.ndarray) -> str:
     return _uri(content.tobytes(), "image/png")
 
 
-def _jpeg(image: np.ndarray) -> str:
+def jpeg(image: np.ndarray) -> str:
     """The address of a picture that holds it, as a JPEG."""
     done, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done, "OpenCV writes JPEG"

@@ -1,4 +1,4 @@
-"""Training of the image prompt (Section 3.2): the base is frozen, the projection and Eq. 4's K_i and V_i learn."""
+"""Training of the image prompt (Section 3.2): the projection and Eq. 4's K_i and V_i, on top of a frozen base."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ipfvr.training.common import mean_psnr
 
 
 class AdapterTraining(BaseTraining):
-    """Eq. 3 with references of the same person as the image prompt.
+    """Minimises Eq. 3 with references of the same person as the image prompt.
 
-    The text is dropped as in the base's training. The image prompt is dropped by setting the encoders' features to
-    zero, as IP-Adapter does: what the projection makes of zeros is then the image prompt of nobody, which restore
-    shows where there is no reference. ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step
-    estimate and the truth, for samples at ``loss.identity_from`` or above, where what the face looks like is decided;
-    for dropped ones as well, so that a reference is not what tells whether a face is drawn for a recogniser. A share
-    ``loss.strangers`` of the samples is shown another person's references and its identity loss wants that person: a
-    few hundred people make as many pairs as there are pictures squared, and what is learnt is to do as the reference
-    says, not to know who was in the training.
+    The training drops the text as the base's does. It drops the image prompt by setting the encoders' features to zero,
+    as IP-Adapter does; the projection of zeros then is the prompt that a restoration without reference uses.
+
+    ``loss.identity`` adds 1 - cosine of a recogniser between the decoded one-step estimate and the truth, for samples
+    at step ``loss.identity_from`` or above, where the appearance of the face is decided. The loss includes samples
+    without image prompt; otherwise the network could tell by the prompt whether a recogniser looks at the face. A share
+    ``loss.strangers`` of the samples gets another person's references, and their identity loss asks for that person.
+    This multiplies the pairs, and teaches the network to follow the reference instead of remembering people.
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,7 +44,7 @@ class AdapterTraining(BaseTraining):
         self.validator = load_recogniser(config.train.judge) if config.train.judge else own
 
     def build(self) -> None:
-        """The frozen denoiser and the parts of its image prompt, which are ``self.network``."""
+        """Build the frozen denoiser and the parts of its image prompt, which are ``self.network``."""
         self.denoiser = make_denoiser(self.config)
         prompt = make_image_prompt(self.config, self.denoiser)
         if prompt is None:
@@ -53,11 +53,11 @@ class AdapterTraining(BaseTraining):
         self.network = adapter_modules(prompt, self.denoiser).requires_grad_(True)
 
     def recogniser_names(self) -> list[str]:
-        """Whose cosines the identity loss takes; nobody's where it has no weight."""
+        """Return the recognisers of the identity loss; none if it has no weight."""
         return self.config.loss.recognisers if self.config.loss.identity else []
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """One batch of pictures or clips."""
+        """Compute the loss of one batch of pictures or clips."""
         z_hq, z_lq = self.latents(batch)
         text = self.embed(self.drop_text(batch["text"]))
         step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
@@ -79,7 +79,7 @@ class AdapterTraining(BaseTraining):
         return loss
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """The average on people held out: with right references, with nobody's, with those of another one."""
+        """Validate the average on held-out people: with their references, with none, and with another person's."""
         z_hq, z_lq = self.latents(batch)
         noise = torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(number)).to(z_hq)
         step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
@@ -106,17 +106,17 @@ class AdapterTraining(BaseTraining):
         self.log_dict(metrics, batch_size=len(z_hq))
 
     def export(self, folder: Path) -> list[Path]:
-        """``adapter.safetensors``, in IP-Adapter's layout."""
+        """Write ``adapter.safetensors`` in IP-Adapter's layout."""
         file = folder / "adapter.safetensors"
         save_module(self.ema.state_dict(), file, self.metadata() | adapter_header(self.prompt))
         return [file]
 
     def show(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Choose what a batch is shown: some items see another person's references, some nobody's.
+        """Choose the references of a batch: some items get another person's, some none.
 
         Returns:
-            Image tokens (B, N, D) or None, the references (B, R, 3, S, S) that were shown, and (B,) bool, which items
-            have another person's.
+            Image tokens (B, N, D) or None, the chosen references (B, R, 3, S, S), and (B,) bool, which items have
+            another person's.
         """
         references = batch["reference"]
         kept = torch.rand(len(references), device=references.device) >= self.config.loss.drop_image
@@ -124,11 +124,11 @@ class AdapterTraining(BaseTraining):
         return self.image_tokens(shown, kept), shown, strange
 
     def nobody(self, references: Tensor) -> Tensor | None:
-        """Image tokens of items that have no reference, for validation."""
+        """Make the image tokens of items without a reference, for validation."""
         return self.image_tokens(references, torch.zeros(len(references), dtype=torch.bool, device=references.device))
 
     def image_tokens(self, references: Tensor, kept: Tensor) -> Tensor:
-        """Image tokens (B, N, D) of references (B, R, 3, S, S); of nobody where ``kept`` (B,) is False."""
+        """Make image tokens (B, N, D) of references (B, R, 3, S, S), or of none where ``kept`` (B,) is False."""
         count = references.shape[1]
         features = self.prompt.features(references.flatten(0, 1))
         share = kept.repeat_interleave(count).to(references)
@@ -136,13 +136,14 @@ class AdapterTraining(BaseTraining):
 
     @torch.no_grad()
     def wanted(self, judge: Recogniser, batch: dict[str, Any], shown: Tensor, strange: Tensor) -> Tensor:
-        """Whom the identity loss wants to see, (B, F, D): the truth, or where ``strange`` (B,) the person ``shown``.
+        """Return the embeddings (B, F, D) that the identity loss asks for: the truth's, or the strangers'.
 
         Args:
             judge: phi.
             batch: has ``pixels`` (B, F, 3, S, S) and ``landmarks`` (B, 5, 2).
-            shown: references (B, R, 3, S', S'), aligned to the template; the mean of their embeddings is wanted.
-            strange: which items have another person's references.
+            shown: references (B, R, 3, S', S'), aligned to the template.
+            strange: (B,) bool, which items have another person's references. Their target is the mean embedding of
+                ``shown``.
         """
         frames, references = batch["pixels"].shape[1], shown.shape[1]
         landmarks = batch["landmarks"].repeat_interleave(frames, 0)
@@ -154,7 +155,7 @@ class AdapterTraining(BaseTraining):
         return wanted
 
     def similarity(self, judge: Recogniser, latents: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
-        """Cosines (B, F) of Eq. 5 between decoded latents and embeddings.
+        """Compute the cosines (B, F) of Eq. 5 between decoded latents and embeddings.
 
         Args:
             judge: phi.
@@ -166,16 +167,16 @@ class AdapterTraining(BaseTraining):
         return self.cosines(judge, restored, landmarks, wanted)
 
     def cosines(self, judge: Recogniser, pixels: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
-        """As :meth:`similarity`, of frames (B * F, 3, S, S) in [-1, 1]."""
+        """Compute :meth:`similarity` of frames (B * F, 3, S, S) in [-1, 1]."""
         found = judge.embed(warp_faces(pixels, landmarks.repeat_interleave(wanted.shape[1], 0))).float()
         return functional.cosine_similarity(found.unflatten(0, wanted.shape[:2]), wanted, dim=-1)
 
 
 def misplaced(landmarks: Tensor, spread: float) -> Tensor:
-    """Landmarks (B, 5, 2) shifted at random, each point by a Gaussian of ``spread`` pixels.
+    """Shift each of the landmarks (B, 5, 2) at random, with a standard deviation of ``spread`` pixels.
 
-    A recogniser that always sees the same crop can be pleased by a pattern that no other recogniser sees a face in;
-    such a pattern does not survive a crop that is turned, shifted and scaled a little.
+    Against a recogniser that always sees the same crop, the network could learn a pattern in which no other recogniser
+    sees a face. Such a pattern does not survive crops that are turned, shifted and scaled a little.
     """
     return landmarks + spread * torch.randn_like(landmarks) if spread else landmarks
 
@@ -185,12 +186,12 @@ def exchange_references(references: Tensor, kept: Tensor, share: float) -> tuple
 
     Args:
         references: (B, R, ...).
-        kept: (B,) bool, the items whose references are shown at all; only these are exchanged.
-        share: the chance of each.
+        kept: (B,) bool, the items whose references are used at all; only these are exchanged.
+        share: probability that an item is exchanged.
 
     Returns:
-        The references as shown, and (B,) bool, who has another's. Those chosen pass theirs on in a circle; one alone
-        keeps its own.
+        The references after the exchange, and (B,) bool, which items have another one's. The chosen items pass theirs
+        on in a circle; a single one keeps its own.
     """
     chosen = torch.nonzero(kept & (torch.rand(len(kept), device=kept.device) < share)).flatten()
     strange = torch.zeros_like(kept)
@@ -204,7 +205,7 @@ def exchange_references(references: Tensor, kept: Tensor, share: float) -> tuple
 
 @contextmanager
 def exchanged(network: nn.Module, average: nn.Module) -> Iterator[None]:
-    """Inside the block ``network`` has the parameters of its average, and the other way round."""
+    """Exchange the parameters of a network and of its average inside the block."""
     pairs = list(zip(network.parameters(), average.parameters(), strict=True))
 
     def exchange() -> None:
@@ -219,5 +220,5 @@ def exchanged(network: nn.Module, average: nn.Module) -> Iterator[None]:
 
 
 def make_adapter_training(config: Config) -> tuple[AdapterTraining, FaceData]:
-    """The training, and pictures and clips of many people."""
+    """Make the training, and its data: pictures and clips of many people."""
     return AdapterTraining(config), FaceData(config)

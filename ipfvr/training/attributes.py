@@ -27,23 +27,23 @@ _LEAST_SHARE = 1e-3  # an attribute that nobody (or everybody) of the training h
 
 
 def positive_shares(labels: Tensor) -> Tensor:
-    """Share of faces with each attribute: labels (N, 40) of 1 and -1 to (40,), never 0 or 1."""
+    """Return the share of faces with each attribute, (40,), never 0 or 1, for labels (N, 40) of 1 and -1."""
     return (labels > 0).double().mean(dim=0).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).float()
 
 
 def target_shares(source: Tensor, balance: float) -> Tensor:
-    """The domain that the training is weighted for: log-odds ``(1 - balance)`` times the source's.
+    """Return the shares of the target domain, whose log-odds are ``(1 - balance)`` times the source's.
 
-    ``balance`` 0 is the source itself, 1 is every attribute as often present as not.
+    A ``balance`` of 0 gives the source itself; with 1 every attribute is as often present as absent.
     """
     return torch.sigmoid((1 - balance) * source.logit())
 
 
 def moon_weights(source: Tensor, target: Tensor) -> Tensor:
-    """MOON's domain-adapted weights, Eq. (2) there.
+    """Compute MOON's domain-adapted weights, Eq. (2) there.
 
-    ``p(i | +1) = 1 if T_i+ > S_i+ else S_i- T_i+ / (S_i+ T_i-)`` and the same with signs exchanged: the ratios of
-    the classes' shares in the target and the source domain, scaled so that the larger one is 1.
+    ``p(i | +1) = 1 if T_i+ > S_i+ else S_i- T_i+ / (S_i+ T_i-)`` and the same with signs exchanged. These are the
+    ratios of the classes' shares in the target and the source domain, scaled so that the larger one is 1.
 
     Args:
         source: (40,) shares S+ of faces with the attribute in the training set, in (0, 1).
@@ -57,7 +57,7 @@ def moon_weights(source: Tensor, target: Tensor) -> Tensor:
 
 
 def moon_loss(outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """MOON's mixed objective, Eq. (3) there: ``sum_i p(i | y_i) (f_i(x) - y_i)^2``, the mean over faces and attributes.
+    """Compute MOON's mixed objective, Eq. (3) there, ``sum_i p(i | y_i) (f_i(x) - y_i)^2``, as a mean.
 
     Args:
         outputs: (N, 40).
@@ -69,17 +69,17 @@ def moon_loss(outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 
 def labelled_pictures(config: Config, held: bool) -> tuple[Tensor, Tensor, list[Path]]:
-    """Pictures of ``data.root`` whose attributes the tables of ``data.captions`` know.
+    """Read the pictures of ``data.root`` whose attributes are in the tables of ``data.captions``.
 
     Args:
-        config: its ``data`` section.
-        held: those of the people held out instead of the others.
+        config: its ``data`` section is used.
+        held: take the held-out people instead of the others.
 
     Returns:
         (N, 3, 112, 112) uint8 RGB, (N, 40) float32 of 1 and -1, and the files.
 
     Raises:
-        UserError: no such picture.
+        UserError: there is no such picture.
     """
     known = {key: row for path in config.data.captions for key, row in read_attributes(path).items()}
     people = list_identities(config.data.root, config.data.heldout, held)
@@ -96,11 +96,11 @@ def labelled_pictures(config: Config, held: bool) -> tuple[Tensor, Tensor, list[
 
 
 def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
-    """Turns, zooms, shifts, mirrors, light, colour, loss of resolution, noise and something in front.
+    """Augment faces: turn, zoom, shift, mirror, light, colour, loss of resolution, noise and an occluding block.
 
     Args:
         pixels: (N, 3, H, W) in [-1, 1].
-        random: all that is random.
+        random: draws everything that is random.
 
     Returns:
         (N, 3, 96, 96) in [-1, 1].
@@ -135,7 +135,7 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
 
 
 class Batches(IterableDataset):
-    """Endless batches of augmented faces; batch n depends on the seed and n alone."""
+    """Yields endless batches of augmented faces; batch n depends on the seed and n alone."""
 
     def __init__(self, pictures: Tensor, labels: Tensor, size: int, seed: int, start: int = 0) -> None:
         self.pictures, self.labels, self.size, self.seed, self.start = pictures, labels, size, seed, start
@@ -151,7 +151,7 @@ class Batches(IterableDataset):
 
 
 class AttributeData(pl.LightningDataModule):
-    """The labelled pictures of ``data.root``; validation is on all of those of the people held out."""
+    """The labelled pictures of ``data.root``; validation uses all pictures of the held-out people."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -164,13 +164,13 @@ class AttributeData(pl.LightningDataModule):
         self.unseen = labelled_pictures(self.config, held=True)[:2] if self.config.data.heldout else None
 
     def train_dataloader(self) -> DataLoader:
-        """Endless batches."""
+        """Return a loader of endless batches."""
         data = self.config.data
         batches = Batches(self.pictures, self.labels, data.batch_size, self.config.seed, self.start)
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Every held-out picture once, as it is, in one batch."""
+        """Return one batch with every held-out picture once, not augmented."""
         if self.unseen is None:
             return []
         pictures, labels = self.unseen
@@ -178,12 +178,12 @@ class AttributeData(pl.LightningDataModule):
 
 
 def plain(pictures: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) uint8 as the network takes them: (N, 3, 96, 96) in [-1, 1]."""
+    """Convert pictures (N, 3, H, W) uint8 to the network's input, (N, 3, 96, 96) in [-1, 1]."""
     return functional.interpolate(pictures.float() / 127.5 - 1, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
 class AttributeTraining(Trained):
-    """MOON's objective; the shares of the source domain are those of the training pictures."""
+    """Minimises MOON's objective; the training pictures give the shares of the source domain."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -200,13 +200,13 @@ class AttributeTraining(Trained):
         self.weights = moon_weights(source, target).to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
-        """One batch of :class:`Batches`."""
+        """Compute the loss of one batch of :class:`Batches`."""
         loss = moon_loss(self.network(batch["faces"]).float(), batch["labels"], self.weights)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
-        """Means over the attributes: accuracy, that of the training's majority, balanced accuracy."""
+        """Log means over the attributes: accuracy, accuracy of the majority answer, balanced accuracy."""
         outputs, labels = self.ema(batch["faces"]).float(), batch["labels"]
         said = self.ema.probabilities(outputs) > 0.5
         scores = {
@@ -217,7 +217,7 @@ class AttributeTraining(Trained):
         self.log_dict(scores, prog_bar=True, batch_size=len(labels))
 
     def export(self, folder: Path) -> list[Path]:
-        """``attributes.safetensors``, in half precision."""
+        """Write ``attributes.safetensors`` in half precision."""
         file = folder / "attributes.safetensors"
         state = {name: value for name, value in self.ema.state_dict().items() if value.is_floating_point()}
         save_module(state, file, self.metadata())
@@ -225,12 +225,12 @@ class AttributeTraining(Trained):
 
 
 def accuracy(said: Tensor, labels: Tensor) -> Tensor:
-    """Share of right answers for each attribute: said (N, 40) bool, labels (N, 40) of 1 and -1, to (40,)."""
+    """Return the share of right answers for each attribute, (40,); said (N, 40) bool, labels (N, 40) of 1 and -1."""
     return (said == (labels > 0)).float().mean(dim=0)
 
 
 def balanced_accuracy(said: Tensor, labels: Tensor) -> Tensor:
-    """Mean of the shares of right answers among present and among absent, (40,); NaN where one is never seen."""
+    """Return the mean accuracy on present and on absent attributes, (40,); NaN where one class never occurs."""
     true = labels > 0
     present = (said & true).sum(dim=0) / true.sum(dim=0)
     absent = (~said & ~true).sum(dim=0) / (~true).sum(dim=0)
@@ -238,5 +238,5 @@ def balanced_accuracy(said: Tensor, labels: Tensor) -> Tensor:
 
 
 def make_attribute_training(config: Config) -> tuple[AttributeTraining, AttributeData]:
-    """What ``train.module=attributes`` trains and on what."""
+    """Make the training of ``train.module=attributes`` and its data."""
     return AttributeTraining(config), AttributeData(config)

@@ -1,4 +1,4 @@
-"""Several losses on pixels, each with a say of its own: what counts is the length of its gradient, not its scale."""
+"""Combines several losses on pixels by the lengths of their gradients instead of by weights."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 Losses = Mapping[str, tuple[Tensor, float]]  # by name: the loss, a scalar, and its share
-_SMOOTHING = 0.99  # of the lengths of the gradients
+_SMOOTHING = 0.99  # of the running mean of the gradients' lengths
 
 
 class Balance:
-    """Gradients of several losses at one tensor, made as long as their shares say and added up.
+    """Scales the gradients of several losses at one tensor to given lengths and adds them up.
 
-    A loss through a recogniser and one through a discriminator are of other sizes than Eq. 3's, and their sizes change
-    as training goes on; weights that fit its beginning do not fit its end. So each gradient g_i is scaled to the length
-    share_i |g_0|, by a running mean of |g_i|, where |g_0| is the length of Eq. 3's own (Defossez et al. 2022, "High
-    Fidelity Neural Audio Compression", Section 3.4, balance their losses so).
+    Losses of a recogniser and of a discriminator have other scales than Eq. 3, and the scales change during training,
+    so fixed weights do not fit throughout. This class scales each gradient g_i to the length share_i |g_0|, by a
+    running mean of |g_i|, where |g_0| is the length of Eq. 3's gradient (Defossez et al. 2022, "High Fidelity Neural
+    Audio Compression", Section 3.4).
     """
 
     def __init__(self) -> None:
@@ -30,16 +30,17 @@ class Balance:
         real: Tensor,
         losses_of: Callable[[Tensor], Losses],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 3's loss with the losses on pixels beside it.
+        """Add the losses on pixels to Eq. 3's loss.
 
         Args:
-            loss: Eq. 3's, a scalar.
+            loss: Eq. 3's loss, a scalar.
             drawn: pixels of its estimate (N, 3, S, S), with a graph.
-            real: the truth, alike.
-            losses_of: pixels to the losses on them, by name, each with its share; none: ``loss`` comes back as it is.
+            real: the true pixels (N, 3, S, S).
+            losses_of: computes the losses of given pixels, by name, each with its share. If it returns none, ``loss``
+                is returned unchanged.
 
         Returns:
-            A scalar to take the gradient of, and the values of the losses on pixels.
+            A scalar to differentiate, and the values of the losses on pixels.
         """
         leaf = drawn.detach().requires_grad_()
         losses = losses_of(leaf)
@@ -51,15 +52,15 @@ class Balance:
         return joined, {name: value.detach() for name, (value, _) in losses.items()}
 
     def __call__(self, at: Tensor, losses: Losses, anchor: Tensor) -> Tensor:
-        """The sum of the scaled gradients.
+        """Sum the scaled gradients.
 
         Args:
-            at: what the losses were computed of; a leaf that requires a gradient.
-            losses: name: the loss, a scalar, and its share.
+            at: the tensor that the losses were computed from, a leaf that requires a gradient.
+            losses: by name the loss, a scalar, and its share.
             anchor: |g_0|, a scalar.
 
         Returns:
-            like ``at``, without a graph.
+            A tensor like ``at``, without a graph.
         """
         total = torch.zeros_like(at)
         for name, (loss, share) in losses.items():

@@ -1,4 +1,4 @@
-"""Training of the base: the denoiser by Eq. 3, from pictures and clips."""
+"""Training of the base: the denoiser learns by Eq. 3 from pictures and clips."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ipfvr.training.common import Trained, mean_psnr
 
 
 class BaseTraining(Trained):
-    """The v-prediction loss of Eq. 3 with the low-quality latent as the ControlNet's hint.
+    """Minimises the v-prediction loss of Eq. 3 with the low-quality latent as the ControlNet's hint.
 
-    A share ``loss.highest_noise`` of the samples is drawn at ``sampler.start_step``, where sampling starts;
-    the others uniformly below it.
+    A share ``loss.highest_noise`` of the samples is at step ``sampler.start_step``, where sampling starts. The steps of
+    the others are uniform from 0 to it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -35,11 +35,11 @@ class BaseTraining(Trained):
         self.average()
 
     def build(self) -> None:
-        """Make ``self.network``, what is trained."""
+        """Make ``self.network``, which is trained."""
         self.network = make_denoiser(self.config).requires_grad_(True).train()
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """One batch of pictures or clips."""
+        """Compute the loss of one batch of pictures or clips."""
         z_hq, z_lq = self.latents(batch)
         text = self.embed(self.drop_text(batch["text"]))
         noise = correlated_noise(z_hq, self.config.sampler.noise_correlation)
@@ -49,7 +49,7 @@ class BaseTraining(Trained):
         return loss
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """The average's loss and its one-step estimate's PSNR, on people held out."""
+        """Log the average's loss and the PSNR of its one-step estimate, on held-out people."""
         z_hq, z_lq = self.latents(batch)
         generator = torch.Generator().manual_seed(number)
         noise = torch.randn(z_hq.shape, generator=generator).to(z_hq)
@@ -64,28 +64,28 @@ class BaseTraining(Trained):
         self.log_dict(metrics, batch_size=len(z_hq))
 
     def export(self, folder: Path) -> list[Path]:
-        """``denoiser.safetensors``."""
+        """Write ``denoiser.safetensors`` in half precision."""
         file = folder / "denoiser.safetensors"
         save_denoiser(copy.deepcopy(self.ema).half(), file, self.metadata())
         return [file]
 
     @torch.no_grad()
     def latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Latents (B, C, F, h, w) of the sharp frames and of the low-quality ones."""
+        """Encode the sharp frames and the low-quality ones as latents (B, C, F, h, w)."""
         count = batch["pixels"].shape[1]
         frames = torch.cat([batch[kind].flatten(0, 1) for kind in ("pixels", "low")])
-        with torch.autocast(frames.device.type, enabled=False):  # small differences of latents are what is learnt
+        with torch.autocast(frames.device.type, enabled=False):  # the training is about small differences of latents
             z = self.codec.encode(frames).float()
         z_hq, z_lq = z.unflatten(0, (-1, count)).transpose(1, 2).chunk(2)
         return z_hq, z_lq
 
     def drawn(self, latents: Tensor) -> Tensor:
-        """Decoded latents (B, C, F, h, w): (B * F, 3, S, S), in single precision."""
+        """Decode latents (B, C, F, h, w) to (B * F, 3, S, S), in single precision."""
         with torch.autocast(latents.device.type, enabled=False):
             return self.codec.decode(latents.float().transpose(1, 2).flatten(0, 1))
 
     def embed(self, texts: list[str]) -> Tensor:
-        """Text embeddings (B, L, D); the encoder is frozen, so each sentence is run once."""
+        """Embed texts as (B, L, D). The encoder is frozen, so each sentence is encoded once."""
         new = sorted(set(texts) - set(self._words))
         if new:
             with torch.no_grad():
@@ -93,12 +93,12 @@ class BaseTraining(Trained):
         return torch.stack([self._words[text] for text in texts]).to(self.device)
 
     def drop_text(self, texts: list[str]) -> list[str]:
-        """The captions, a share ``loss.drop_text`` of them replaced by the default prompt."""
+        """Replace a share ``loss.drop_text`` of the captions by the default prompt."""
         dropped = torch.rand(len(texts)) < self.config.loss.drop_text
         return [self.config.prompt.positive if gone else text for text, gone in zip(texts, dropped, strict=True)]
 
     def draw_steps(self, count: int) -> Tensor:
-        """Random diffusion steps (count,), see the class."""
+        """Draw diffusion steps (count,), see the class."""
         start = self.config.sampler.start_step
         steps = torch.randint(0, start + 1, (count,), device=self.device)
         highest = torch.rand(count, device=self.device) < self.config.loss.highest_noise
@@ -115,20 +115,20 @@ class BaseTraining(Trained):
         image_tokens: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Eq. 3's loss and the one-step estimate of the restored latents.
+        """Compute Eq. 3's loss and the one-step estimate of the restored latents.
 
         Args:
             network: the denoiser.
             text: (B, L, D).
             z_hq: latents of the truth (B, C, F, h, w).
-            z_lq: of the low-quality frames.
+            z_lq: latents of the low-quality frames (B, C, F, h, w).
             step: (B,).
-            noise: like ``z_hq``.
+            noise: (B, C, F, h, w).
             image_tokens: (B, N, D'), or None.
-            weight: of places in the loss, see :func:`latent_weight`; None: all alike.
+            weight: weights of positions in the loss, see :func:`latent_weight`; None weighs all alike.
 
         Returns:
-            a scalar, and (B, C, F, h, w).
+            The loss, a scalar, and the estimate (B, C, F, h, w).
         """
         x = self.target.encode(z_hq, z_lq)
         z_t = self.schedule.add_noise(x, noise, step)
@@ -148,21 +148,21 @@ class BaseTraining(Trained):
 
 
 def latent_weight(batch: dict[str, Any], latents: Tensor) -> Tensor | None:
-    """How much each place of a batch's latents counts, (B, 1, 1, h, w); None where a batch does not say."""
+    """Return the weight of each latent position, (B, 1, 1, h, w), or None if the batch has no weights."""
     if "weight" not in batch:
         return None
     return functional.adaptive_avg_pool2d(batch["weight"], latents.shape[-2:])[:, :, None]
 
 
 def correlated_noise(like: Tensor, correlation: float) -> Tensor:
-    """Gaussian noise (B, C, F, h, w) of unit variance, of which a share is common to a clip's frames.
+    """Draw Gaussian noise (B, C, F, h, w) of unit variance, of which the frames of a clip share a part.
 
-    The distribution of :func:`ipfvr.diffusion.noise.frame_noise`, for training.
+    It has the distribution of :func:`ipfvr.diffusion.noise.frame_noise`.
     """
     own, common = torch.randn_like(like), torch.randn_like(like[:, :, :1])
     return (1 - correlation) ** 0.5 * own + correlation**0.5 * common
 
 
 def make_base_training(config: Config) -> tuple[BaseTraining, FaceData]:
-    """The training, and pictures and clips of many people."""
+    """Make the training, and its data: pictures and clips of many people."""
     return BaseTraining(config), FaceData(config)

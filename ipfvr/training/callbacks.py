@@ -58,8 +58,9 @@ class RegularCheckpoint(ModelCheckpoint):
             self.saved_at = time.monotonic()
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Save the last step."""
-        trainer.save_checkpoint(self.path)
+        """Save the last step, unless ``trainer.fast_dev_run`` only tries the code out."""
+        if not trainer.fast_dev_run:
+            trainer.save_checkpoint(self.path)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Save what the training would lose, see the class."""

@@ -1,4 +1,4 @@
-"""Contrastive training of a small text and image encoder: pictures against the sentences of their attributes."""
+"""Contrastive training of a small text and image encoder on pictures and the sentences of their attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipfvr.training.common import Trained
 
 
 class ClipTraining(Trained):
-    """CLIP's symmetric cross-entropy between pictures and captions of a batch."""
+    """Minimises CLIP's symmetric cross-entropy between the pictures and captions of a batch."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -28,18 +28,18 @@ class ClipTraining(Trained):
         self.average()
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """One batch."""
+        """Compute the loss of one batch."""
         loss, accuracy = self._loss(self.network, batch)
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """The average's loss, and how often a picture finds its own sentence among the batch's."""
+        """Log the average's loss, and how often a picture's best sentence of the batch is its own."""
         loss, accuracy = self._loss(self.ema, batch)
         self.log_dict({"val/loss": loss, "val/accuracy": accuracy}, batch_size=len(batch["text"]))
 
     def export(self, folder: Path) -> list[Path]:
-        """``text.safetensors`` and ``image.safetensors``."""
+        """Write ``text.safetensors`` and ``image.safetensors``."""
         files = [folder / "text.safetensors", folder / "image.safetensors"]
         for part, file in zip(("text", "image"), files, strict=True):
             save_module(self.ema[part].clip.state_dict(), file, self.metadata())
@@ -49,7 +49,7 @@ class ClipTraining(Trained):
         words = functional.normalize(network["text"].project(batch["text"]), dim=-1)
         pictures = functional.normalize(network["image"].project(batch["pixels"][:, 0]), dim=-1)
         scores = network.log_scale.exp().clamp(max=100) * pictures @ words.T
-        # Equal sentences in one batch are all right answers.
+        # All sentences of a batch that equal the right one count as right.
         same = torch.tensor([[a == b for b in batch["text"]] for a in batch["text"]], device=scores.device).float()
         target = same / same.sum(1, keepdim=True)
         loss = (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2
@@ -67,5 +67,5 @@ def make_tokenizer(config: Config, folder: Path) -> None:
 
 
 def make_clip_training(config: Config) -> tuple[ClipTraining, FaceData]:
-    """The training, and pictures and clips of many people."""
+    """Make the training, and its data: pictures and clips of many people."""
     return ClipTraining(config), FaceData(config)

@@ -1,4 +1,4 @@
-"""The discriminator of patches that makes what is drawn look like a photograph, and its loss."""
+"""A patch discriminator, which makes restored faces look like photographs, and its loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of each 34 x 34 patch whether it is of a photograph: (N, 3, H, W) to (N, 1, H / 8, W / 8), unbounded."""
+    """Scores each 34 x 34 patch: (N, 3, H, W) to (N, 1, H / 8, W / 8), unbounded, higher for photographs."""
 
     def __init__(self, width: int = 48) -> None:
         super().__init__()
@@ -21,11 +21,11 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, norm(nn.Conv2d(sizes[-1], 1, 3, padding=1)))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Scores; higher is more like a photograph."""
+        """Compute the scores."""
         return self.layers(pixels)
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
-        """What the layers before the score see, finest first, and the score."""
+        """Return the activations of the hidden layers, finest first, and the scores."""
         found = []
         for layer in self.layers:
             pixels = layer(pixels)
@@ -35,5 +35,5 @@ class PatchDiscriminator(nn.Module):
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss, max(0, 1 - D(real)) + max(0, 1 + D(fake)), the mean over all patches."""
+    """Compute the discriminator's loss, max(0, 1 - D(real)) + max(0, 1 + D(fake)), as a mean over patches."""
     return (functional.relu(1 - real) + functional.relu(1 + fake)).mean()

@@ -1,4 +1,4 @@
-"""Scoring under Lightning's ``Trainer.test``: clips over one process or several, the same numbers."""
+"""Scores clips under Lightning's ``Trainer.test``, with the same numbers for any number of processes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Evaluation(pl.LightningModule):
     """Scores clips; run it by :func:`evaluate_items`.
 
     Attributes:
-        scorer: of this process, once the test has begun.
-        rows: every clip's scores in the items' order, on each process, once the test has ended.
-        failure: why the first of the clips that cannot be scored cannot be.
-        means: what the metrics themselves, synchronised, say the mean over clips is, by key.
+        scorer: of this process, from the start of the test on.
+        rows: every clip's scores in the items' order, on each process, from the end of the test on.
+        failure: why the first clip that could not be scored failed.
+        means: the mean of each metric over all clips and processes, by key, as torchmetrics computes it.
 
     Args:
         make: makes the scorer on this process's device.
         resize: resize predictions to the ground truth's size.
-        choose: which face of a reference picture is meant, from the left, from 1.
+        choose: number of the face in a reference picture, counted from the left, from 1.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class Evaluation(pl.LightningModule):
         self._embeddings: dict[tuple[Path, ...], Tensor | None] = {}
 
     def on_test_start(self) -> None:
-        """Load the networks on the device that this process was given."""
+        """Load the networks on this process's device."""
         self.scorer = self.make(self.device)
         self.metrics = nn.ModuleDict(self.scorer.metrics())
         self._done, self._embeddings = [], {}
         self._bar = progress_bar(None, "scoring", "frame", shown=self.trainer.is_global_zero)
 
     def test_step(self, item: Item, number: int) -> None:
-        """Score one clip. What a user can put right is kept, so that no process waits for one that has gone."""
+        """Score one clip. A user's error is raised later, since a process that stops leaves the others waiting."""
         try:
             self._done.append((item.index, self._score(item)))
         except UserError as error:
             self._done.append((item.index, str(error)))
 
     def on_test_epoch_end(self) -> None:
-        """Bring all processes' rows together, and let the metrics add up their sums."""
+        """Gather the rows of all processes and synchronise the metrics."""
         self._bar.close()
         parts = [self._done]
         if distributed.is_available() and distributed.is_initialized():
@@ -71,7 +71,7 @@ class Evaluation(pl.LightningModule):
         self.failure = next((row for _, row in done if isinstance(row, str)), None)
         self.rows = [row for _, row in done if not isinstance(row, str)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a metric without a clip of its own is told to be computed all the same
+            warnings.simplefilter("ignore")  # torchmetrics warns about a metric that had no clip
             self.means = {key: float(metric.compute()) for key, metric in self.metrics.items()}
 
     def _score(self, item: Item) -> ClipScores:
@@ -103,20 +103,20 @@ def evaluate_items(
 ) -> Evaluation:
     """Score clips by ``Trainer.test``.
 
-    With several processes Lightning starts this program anew for each, and every one of them returns.
+    With several processes Lightning starts this program again for each of them, and all of them return.
 
     Args:
         items: the clips.
         make: makes the scorer on a device.
-        device: of one process; of several, its kind.
-        devices: processes; no more are started than there are clips.
+        device: of a single process; several processes use devices of its type.
+        devices: number of processes; there are never more than clips.
         resize, choose: as of :class:`Evaluation`.
 
     Returns:
-        The module with its rows and means; ``trainer.is_global_zero`` says which process is to print them.
+        The module with its rows and means; the process with ``trainer.is_global_zero`` should print them.
 
     Raises:
-        UserError: a clip that cannot be scored, or fewer devices than asked for.
+        UserError: a clip cannot be scored, or there are fewer devices than requested.
     """
     count = max(1, min(devices, len(items)))
     if device.type == "cuda" and count > torch.cuda.device_count():
@@ -136,7 +136,7 @@ def evaluate_items(
             inference_mode=False,  # the metrics keep the clip's last frames: ordinary tensors, without a graph
         )
         trainer.test(module, ScoringData(items), verbose=False)
-    # Once, and after the test: a process that ends in the middle of it would leave the others waiting.
+    # Raised after the test: a process that ended in the middle of it would leave the others waiting.
     if module.failure is not None and trainer.is_global_zero:
         raise UserError(module.failure)
     return module

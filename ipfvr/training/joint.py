@@ -1,4 +1,4 @@
-"""Training of the denoiser and its image prompt together, from the start."""
+"""Training of the denoiser together with its image prompt."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ipfvr.training.likeness import likeness_losses
 
 
 class JointTraining(AdapterTraining):
-    """Eq. 3 for U-Net, ControlNet and image prompt together, and what the one-step estimate learns in pixels.
+    """Minimises Eq. 3 for U-Net, ControlNet and image prompt together, with losses on the pixels of the estimate.
 
-    A base that learns without references learns to do without them, and a prompt that is added to it afterwards can
-    only correct what it makes. Here the base learns to look at the reference. A share ``loss.drop_image`` of the
-    batches has no image prompt at all, which is how a face without a reference is restored. Of a stranger's references
-    (``loss.strangers``) all losses want the truth all the same, so that the network learns not to copy them.
+    A base that is trained without references learns to do without them, and an image prompt that is trained afterwards
+    can only correct its output. Here the base itself learns to use the reference. A share ``loss.drop_image`` of the
+    batches has no image prompt, as a face that is restored without reference. With a stranger's references
+    (``loss.strangers``) all losses still ask for the truth, so that the network learns not to copy them.
 
-    The estimate of one step is what the sampler of one step shows. Eq. 3 alone makes it the mean of all faces that fit,
-    which is blurred and nobody's; ``polish`` weighs what the pixels must be besides: of the same person for each of
-    ``loss.recognisers``, like the truth in a recogniser's maps, and in the end like a photograph for a discriminator.
-    Where the truth is none (``data.face_only``) the pixels are the truth's own.
+    A sampler of one step outputs the one-step estimate. Eq. 3 alone makes it the mean of all faces that fit, which is
+    blurred and resembles nobody. ``polish`` adds losses on its pixels: the identity for each of ``loss.recognisers``,
+    the feature maps of a recogniser, and towards the end a discriminator's score. Pixels that are no truth
+    (``data.face_only``) are replaced by those of the truth, so that they have no loss.
     """
 
     def __init__(self, config: Config) -> None:
@@ -47,17 +47,17 @@ class JointTraining(AdapterTraining):
         self.steps_a_batch = 1 if self.discriminator is None else 2
 
     def build(self) -> None:
-        """Make ``self.network``: the adapter's modules, some of which the denoiser has too, and the denoiser."""
+        """Make ``self.network`` of the denoiser and the adapter's modules, some of which belong to both."""
         super().build()
         self.denoiser.requires_grad_(True).train()
         self.network = nn.ModuleDict({"adapter": self.network, "denoiser": self.denoiser})
 
     def recogniser_names(self) -> list[str]:
-        """Those that ``polish`` looks through."""
+        """Return the recognisers that the losses of ``polish`` use."""
         return self.config.loss.recognisers if self.config.polish.identity or self.config.polish.features else []
 
     def configure_optimizers(self) -> list:
-        """AdamW for the networks, as every training's, and for the discriminator, without momentum."""
+        """Make AdamW for the networks, as in every training, and AdamW without momentum for the discriminator."""
         optimizers = [super().configure_optimizers()["optimizer"]]
         if self.discriminator is not None:
             rate = 2 * self.config.optimizer.lr
@@ -65,7 +65,7 @@ class JointTraining(AdapterTraining):
         return optimizers
 
     def training_step(self, batch: dict[str, Any], number: int) -> None:
-        """One batch of pictures or clips: the networks' step, then the discriminator's."""
+        """Train on one batch of pictures or clips: a step of the networks, then one of the discriminator."""
         settings, done = self.config.optimizer, self.done()
         rate = settings.lr * learning_rate(self.global_step // self.steps_a_batch, done, settings)
         optimizers = self.optimizers()
@@ -97,7 +97,7 @@ class JointTraining(AdapterTraining):
         self.log("done", done, prog_bar=True)
 
     def _pixels(self, batch: dict[str, Any], restored: Tensor) -> tuple[Tensor, Tensor]:
-        """What the losses on pixels see, (B * F, 3, S, S) each: the decoded estimate, and the truth."""
+        """Return the decoded estimate and the truth for the losses on pixels, (B * F, 3, S, S) each."""
         real, drawn = batch["pixels"].flatten(0, 1), self.drawn(restored)
         if "weight" in batch:
             weight = batch["weight"].repeat_interleave(restored.shape[2], 0)
@@ -107,10 +107,11 @@ class JointTraining(AdapterTraining):
     def _losses(
         self, drawn: Tensor, real: Tensor, batch: dict[str, Any], done: float
     ) -> dict[str, tuple[Tensor, float]]:
-        """The losses of ``polish`` that are on, each with its share."""
+        """Compute the losses of ``polish`` that have a share, each with its share."""
         polish = self.config.polish
         points = np.asarray(batch["landmarks"]).repeat(len(real) // len(batch["landmarks"]), 0)
-        losses = likeness_losses(self.recognisers, drawn, real, points, polish, self.config.loss.identity_jitter)
+        rng = np.random.default_rng([self.config.seed, self.global_rank, self.global_step])  # the same after a resume
+        losses = likeness_losses(self.recognisers, drawn, real, points, polish, self.config.loss.identity_jitter, rng)
         if self.discriminator is not None and done >= polish.begin:
             count = polish.discriminated
             maps = self.discriminator.maps(drawn[:count])
@@ -123,18 +124,20 @@ class JointTraining(AdapterTraining):
         return losses
 
     def show(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
-        """As the adapter's, but a batch goes without an image prompt as a whole."""
+        """Choose as the adapter's training does, but drop the image prompt of a whole batch or of none of it."""
         if torch.rand(()) < self.config.loss.drop_image:
             return None, batch["reference"], torch.zeros(len(batch["reference"]), dtype=torch.bool)
-        everyone = torch.ones(len(batch["reference"]), dtype=torch.bool)  # where a choice needs no waiting for a GPU
+        everyone = torch.ones(
+            len(batch["reference"]), dtype=torch.bool
+        )  # on the CPU, where indexing does not wait for a GPU
         shown, strange = exchange_references(batch["reference"], everyone, self.config.loss.strangers)
         return self.image_tokens(shown, everyone), shown, strange
 
     def nobody(self, references: Tensor) -> None:
-        """No image tokens."""
+        """Return None: a face without reference has no image tokens here."""
 
     def export(self, folder: Path) -> list[Path]:
-        """``denoiser.safetensors`` and ``adapter.safetensors``, which belong together."""
+        """Write ``denoiser.safetensors`` and ``adapter.safetensors``, which belong together."""
         files = [folder / "denoiser.safetensors", folder / "adapter.safetensors"]
         save_denoiser(copy.deepcopy(self.ema["denoiser"]).half(), files[0], self.metadata())
         save_module(self.ema["adapter"].state_dict(), files[1], self.metadata() | adapter_header(self.prompt))
@@ -142,5 +145,5 @@ class JointTraining(AdapterTraining):
 
 
 def make_joint_training(config: Config) -> tuple[JointTraining, FaceData]:
-    """The training, and pictures and clips of many people; with ``data.on_device`` batches are made on the GPU."""
+    """Make the training, and its data; with ``data.on_device`` the batches are made on the training's device."""
     return JointTraining(config), DeviceFaceData(config) if config.data.on_device else FaceData(config)

@@ -1,8 +1,7 @@
-"""Training of the landmark network: faces under every blur, noise and compression, and what is not a face.
+"""Training of the landmark network on degraded faces and on patches that show no face.
 
-Where the data's ``manifest.json`` has landmarks they are the truth; the other pictures and the clips are labelled by
-YuNet, the median over sizes and mirror images, because one of its answers alone is several percent of the eyes'
-distance off.
+Landmarks of the data's ``manifest.json`` are the truth. YuNet labels the other pictures and the clips: the median over
+sizes and mirror images, since a single answer is off by several percent of the eyes' distance.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import numpy as np
 import pytorch_lightning as pl
 import skimage.data
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, FacesConfig
+from ipfvr.data.layout import read_identities
 from ipfvr.faces.align import apply, crop, similarity_transform
 from ipfvr.faces.detect import Detector, box_overlap, make_detector, shrink
 from ipfvr.faces.landmarks import PATCH, SPREAD, UNIT, LandmarkNet, patch_template
@@ -46,10 +45,10 @@ _NO_FACES = ("brick", "clock", "coins", "grass", "gravel", "hubble_deep_field", 
 
 @dataclass
 class LandmarkSet:
-    """What is learnt from.
+    """The data of the training.
 
     Attributes:
-        faces: (N, 160, 160) uint8 grey squares, the face upright in the middle.
+        faces: (N, 160, 160) uint8 grey squares with the face upright in the middle.
         landmarks: (N, 5, 2) float64, pixels of the squares.
         others: (M, 64, 64) uint8 grey patches in which OpenCV's cascade saw a face and there is none.
     """
@@ -60,7 +59,7 @@ class LandmarkSet:
 
 
 def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
-    """Faces of every person who is not held out.
+    """Read the faces of every person who is not held out.
 
     Args:
         root: a folder with ``manifest.json`` (entries with ``file``, ``identity`` and, where known,
@@ -68,9 +67,9 @@ def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
         heldout: a YAML file with the list ``identities``.
 
     Raises:
-        UserError: no such file, or YuNet's file missing.
+        UserError: a file is missing, or YuNet's is.
     """
-    root, out = Path(root), read_heldout(heldout)
+    root, out = Path(root), read_identities(heldout, "data.heldout")
     known = read_landmarks(root)
     detector = make_detector(FacesConfig(detector="yunet"))
     squares, points, others = [], [], []
@@ -101,15 +100,8 @@ def landmark_data(root: str | Path, heldout: str | Path) -> LandmarkSet:
     return LandmarkSet(np.stack(squares), np.stack(points), np.stack(others))
 
 
-def read_heldout(path: str | Path) -> set[str]:
-    """The identities kept out of every training."""
-    if not Path(path).is_file():
-        raise UserError(f"data.heldout '{path}' is not a file")
-    return set(OmegaConf.to_object(OmegaConf.load(path))["identities"])
-
-
 def read_landmarks(root: Path) -> dict[str, np.ndarray]:
-    """Landmarks (5, 2) of the manifest's 256 pixel pictures, by file."""
+    """Read the landmarks (5, 2) of the manifest's 256 pixel pictures, by file."""
     manifest = root / "manifest.json"
     if not manifest.is_file():
         raise UserError(f"data.root '{root}' has no manifest.json")
@@ -118,7 +110,7 @@ def read_landmarks(root: Path) -> dict[str, np.ndarray]:
 
 
 def label(image: np.ndarray, detector: Detector) -> np.ndarray | None:
-    """Landmarks (5, 2) of the only face, the median of what the detector says at two sizes and mirrored; else None."""
+    """Return landmarks (5, 2) of the only face, the median over two sizes and mirror images, or None."""
     height, width = image.shape[:2]
     answers = []
     for side in (max(224, round(0.6 * max(height, width))), max(height, width)):
@@ -137,7 +129,7 @@ def label(image: np.ndarray, detector: Detector) -> np.ndarray | None:
 
 
 def false_alarms(image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
-    """Patches where an over-eager cascade sees a face and none of the boxes ``faces`` is."""
+    """Return patches in which a lenient cascade detects a face that none of the boxes ``faces`` overlaps."""
     grey = cv2.cvtColor(shrink(image, 480)[0], cv2.COLOR_RGB2GRAY)
     ratio = image.shape[1] / grey.shape[1]
     found = open_cascade().detectMultiScale(grey, 1.2, 0, minSize=(24, 24))
@@ -150,7 +142,7 @@ def false_alarms(image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]
 
 
 def open_cascade() -> cv2.CascadeClassifier:
-    """The frontal face cascade that is part of OpenCV 4.
+    """Open the frontal face cascade of OpenCV 4.
 
     Raises:
         UserError: an OpenCV without cascades (5 and later).
@@ -161,7 +153,7 @@ def open_cascade() -> cv2.CascadeClassifier:
 
 
 def box_matrix(box: np.ndarray) -> np.ndarray:
-    """The transform from the frame to the upright patch of a cascade's box (x, y, w, h): (2, 3)."""
+    """Return the transform (2, 3) from the frame to the upright patch of a cascade's box (x, y, w, h)."""
     x, y, w, h = np.asarray(box, dtype=np.float64)
     scale = SPREAD * _CASCADE_SIDE / w
     centre = np.array([x + w / 2, y + h / 2 + _CASCADE_LOWER * h])
@@ -176,7 +168,7 @@ def _keep(image: np.ndarray, landmarks: np.ndarray, squares: list[np.ndarray], p
 
 
 class Patches(IterableDataset):
-    """Endless batches: ``patches`` (B, 1, 64, 64) float, ``shift`` (B, 5, 2), ``face`` (B,) 1 or 0."""
+    """Yields endless batches: ``patches`` (B, 1, 64, 64) float, ``shift`` (B, 5, 2), ``face`` (B,) 1 or 0."""
 
     def __init__(self, data: LandmarkSet, batch_size: int, seed: int, start: int = 0) -> None:
         self.data, self.batch_size, self.seed, self.start = data, batch_size, seed, start
@@ -189,7 +181,7 @@ class Patches(IterableDataset):
             number += 1
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        """One patch, the points' displacements from the template in the network's unit, and 1.0 for a face."""
+        """Draw a patch, the points' displacements from the template in the network's unit, and 1.0 for a face."""
         kind = rng.random()
         none = np.zeros((5, 2))
         if kind < _NEGATIVES / 2:
@@ -211,7 +203,7 @@ class Patches(IterableDataset):
 
 
 def to_batch(items: list[tuple[np.ndarray, np.ndarray, float]]) -> dict[str, Tensor]:
-    """Patches, displacements and verdicts as tensors: see :class:`Patches`."""
+    """Collate patches, displacements and labels into tensors, see :class:`Patches`."""
     patches, shifts, faces = (np.stack(column) for column in zip(*items, strict=True))
     return {
         "patches": torch.from_numpy(patches)[:, None].float(),
@@ -221,14 +213,14 @@ def to_batch(items: list[tuple[np.ndarray, np.ndarray, float]]) -> dict[str, Ten
 
 
 def _jitter(rng: np.random.Generator, scale: float, angle: float, shift: float, side: int) -> np.ndarray:
-    """A transform from the middle of a square to a patch: log-normal scale, normal turn (degrees), shift (pixels)."""
+    """Draw a transform from a square to a patch: log-normal scale, normal turn (degrees) and shift (pixels)."""
     zoom = np.exp(rng.normal(0, scale)) / (_STORE_SCALE if side == STORE else 1)
     turn = np.deg2rad(rng.normal(0, angle))
     return _about_centre(zoom, turn, rng.normal(0, shift, 2), side)
 
 
 def _far_off(rng: np.random.Generator) -> np.ndarray:
-    """A transform that misses the face of a square: beside it, much too near or much too far."""
+    """Draw a transform that misses the face of a square: beside it, much too near or much too far."""
     zoom, shift = np.exp(rng.normal(0, 0.3)), np.zeros(2)
     if rng.random() < 0.6:
         direction = rng.uniform(0, 2 * np.pi)
@@ -246,7 +238,7 @@ def _about_centre(zoom: float, turn: float, shift: np.ndarray, side: int) -> np.
 
 
 def degrade_patch(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, blur, loss of resolution, something in front, noise and JPEG, each with its chance: (64, 64) uint8."""
+    """Change light, blur, shrink, occlude, add noise and compress, each with its probability: (64, 64) uint8."""
     x = patch.astype(np.float32)
     x = (x - x.mean()) * rng.uniform(0.5, 1.4) + x.mean() + rng.uniform(-30, 30)
     if rng.random() < 0.3:  # light from one side
@@ -273,7 +265,7 @@ def degrade_patch(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class LandmarkData(pl.LightningDataModule):
-    """The faces of ``data.root``; validation is on the pictures with known landmarks of the people held out."""
+    """The faces of ``data.root``; validation uses the held-out people's pictures with known landmarks."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -281,17 +273,17 @@ class LandmarkData(pl.LightningDataModule):
         self.start = 0  # batches already seen: set before resuming
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and label the faces: a few minutes."""
+        """Read and label the faces, which takes a few minutes."""
         self.faces = landmark_data(self.config.data.root, self.config.data.heldout)
         self.unseen = heldout_data(self.config.data.root, self.config.data.heldout)
 
     def train_dataloader(self) -> DataLoader:
-        """Endless batches; batch n depends on the seed and n alone."""
+        """Return a loader of endless batches; batch n depends on the seed and n alone."""
         batches = Patches(self.faces, self.config.data.batch_size, self.config.seed, self.start)
         return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Every held-out face once, roughly placed, undegraded."""
+        """Return one batch with every held-out face once, roughly placed and not degraded."""
         rng = np.random.default_rng(self.config.seed)
         items = []
         for square, landmarks in self.unseen:
@@ -302,8 +294,8 @@ class LandmarkData(pl.LightningDataModule):
 
 
 def heldout_data(root: str | Path, heldout: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Squares and landmarks of the people held out, where the manifest knows the landmarks."""
-    root, out = Path(root), read_heldout(heldout)
+    """Return squares and landmarks of the held-out people whose landmarks are in the manifest."""
+    root, out = Path(root), read_identities(heldout, "data.heldout")
     squares: list[np.ndarray] = []
     points: list[np.ndarray] = []
     for file, landmarks in read_landmarks(root).items():
@@ -313,7 +305,7 @@ def heldout_data(root: str | Path, heldout: str | Path) -> list[tuple[np.ndarray
 
 
 class LandmarkTraining(Trained):
-    """Smooth L1 on the points of faces plus cross-entropy on face or not."""
+    """Minimises smooth L1 on the points of faces plus cross-entropy on whether there is a face."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -321,7 +313,7 @@ class LandmarkTraining(Trained):
         self.average()
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
-        """One batch of :class:`Patches`."""
+        """Compute the loss of one batch of :class:`Patches`."""
         shift, logit = self.network(batch["patches"])
         face = batch["face"]
         distance = functional.smooth_l1_loss(shift, batch["shift"], beta=0.05, reduction="none").mean(dim=(1, 2))
@@ -331,7 +323,7 @@ class LandmarkTraining(Trained):
         return points + 0.1 * verdict
 
     def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
-        """Mean distance of the points after one look, as a share of the distance of the eyes."""
+        """Log the mean distance of the points, as a share of the distance between the eyes."""
         shift, _ = self.ema(batch["patches"])
         eyes = (batch["shift"] + torch.from_numpy(patch_template()).to(batch["shift"]) / UNIT)[:, :2]
         apart = (eyes[:, 0] - eyes[:, 1]).norm(dim=-1)
@@ -339,7 +331,7 @@ class LandmarkTraining(Trained):
         self.log("val/error", error, prog_bar=True, batch_size=len(shift))
 
     def export(self, folder: Path) -> list[Path]:
-        """``landmarks.safetensors``, in half precision."""
+        """Write ``landmarks.safetensors`` in half precision."""
         file = folder / "landmarks.safetensors"
         state = {name: value for name, value in self.ema.state_dict().items() if value.is_floating_point()}
         save_module(state, file, self.metadata())
@@ -347,5 +339,5 @@ class LandmarkTraining(Trained):
 
 
 def make_landmark_training(config: Config) -> tuple[LandmarkTraining, LandmarkData]:
-    """What ``train.module=landmarks`` trains and on what."""
+    """Make the training of ``train.module=landmarks`` and its data."""
     return LandmarkTraining(config), LandmarkData(config)

@@ -1,4 +1,4 @@
-"""What the pixels of an estimate must be beside Eq. 3, to face recognisers: of the same person, and drawn alike."""
+"""Losses of face recognisers on the pixels of an estimate: on its identity and on their feature maps."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ def likeness_losses(
     real: Tensor,
     landmarks: np.ndarray,
     polish: PolishConfig,
-    jitter: float = 0.0,
+    jitter: float,
+    rng: np.random.Generator,
     one_person: bool = False,
 ) -> dict[str, tuple[Tensor, float]]:
-    """The losses of ``polish`` that look through recognisers, each with its share.
+    """Compute the losses of ``polish`` that use recognisers, each with its share.
 
     Args:
-        recognisers: whose vectors are compared; the maps are the last one's.
+        recognisers: all of them compare vectors, the last one compares maps as well.
         drawn: the estimate (N, 3, S, S) in [-1, 1].
-        real: the truth, alike.
+        real: the truth (N, 3, S, S) in [-1, 1].
         landmarks: (N, 5, 2) pixels of both.
-        polish: which losses there are.
-        jitter: each point is moved at random by this standard deviation, as a share of the side, so that no pattern
-            pleases a recogniser that another crop would not show.
-        one_person: all frames show one person.
+        polish: the shares of the losses.
+        jitter: standard deviation, as a share of the side, by which each point is moved at random. The network could
+            otherwise learn a pattern that only works in one crop.
+        rng: draws the moves.
+        one_person: whether all frames show one person.
 
     Returns:
-        name: the loss, a scalar, and its share.
+        By name the loss, a scalar, and its share.
 
     Raises:
         UserError: as :func:`map_loss`.
@@ -47,7 +49,7 @@ def likeness_losses(
     judges, losses = list(recognisers), {}
     if not judges:
         return losses
-    points = landmarks + jitter * real.shape[-1] * np.random.standard_normal(landmarks.shape)
+    points = landmarks + jitter * real.shape[-1] * rng.standard_normal(landmarks.shape)
     found, wanted = (warp_faces(pixels, points) for pixels in (drawn.clamp(-1, 1), real))
     for judge in judges if polish.identity else []:
         name = f"identity_{Path(judge.name).name}"
@@ -58,11 +60,11 @@ def likeness_losses(
 
 
 def person_loss(judge: Recogniser, found: Tensor, wanted: Tensor, one_person: bool = False) -> Tensor:
-    """1 - the mean cosine of a recogniser's vectors of two lists of crops (N, 3, 112, 112).
+    """Return 1 - the mean cosine of a recogniser's vectors of two lists of crops (N, 3, 112, 112).
 
-    The cosine is about the common mean of many people: dlib's vectors all point one way (two people's cosine is 0.84),
-    so without the mean, which is nobody's, most of the cosine would say only that both are faces. Of ``one_person``
-    the mean would be what is looked for; there it stays.
+    The mean vector of the batch is subtracted first. dlib's vectors all point in about one direction (the cosine of two
+    people is 0.84), so most of the cosine would only say that both pictures show a face. If all crops show
+    ``one_person``, the mean is that person's vector, so it is not subtracted.
     """
     with torch.no_grad():
         truth = judge.embed(wanted).float()
@@ -71,12 +73,12 @@ def person_loss(judge: Recogniser, found: Tensor, wanted: Tensor, one_person: bo
 
 
 def map_loss(judge: Recogniser, found: Tensor, wanted: Tensor) -> Tensor:
-    """The mean over the stages but the last of an IResNet's L1 distance between the maps of two lists of crops.
+    """Return the L1 distance between an IResNet's feature maps of two lists of crops, as a mean over the stages.
 
-    Each stage's is relative to the mean size of what it says of ``wanted``.
+    The last stage is left out. The distance of a stage is relative to the mean absolute value of its map of ``wanted``.
 
     Raises:
-        UserError: a recogniser of another kind, whose stages have no names.
+        UserError: the recogniser is no IResNet.
     """
     if not isinstance(judge.net, IResNet):
         raise UserError(f"polish.features needs an IResNet as the last of loss.recognisers, not {judge.name}")

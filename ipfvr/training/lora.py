@@ -1,7 +1,8 @@
-"""LoRA of one person (Section 3.2) with the feedback reward (Section 3.3): L_rec + weight * L_id_reward."""
+"""Training of one person's LoRA (Section 3.2) with the feedback reward (Section 3.3): L_rec + weight * L_id_reward."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from ipfvr.models.lora import add_lora, base_record, save_lora
 from ipfvr.training.base import BaseTraining, correlated_noise
 from ipfvr.training.lora_report import LoraReport
 
+log = logging.getLogger(__name__)
+
 
 class Given(NamedTuple):
     """The arguments of :meth:`BaseTraining.estimate` beside the network."""
@@ -40,24 +43,25 @@ class Given(NamedTuple):
 
 
 class LoraTraining(BaseTraining):
-    """Eq. 3 on one person's scenes, and Eq. 8 on the decoded one-step estimate of the same pass.
+    """Minimises Eq. 3 on one person's scenes, and Eq. 8 on the decoded one-step estimate of the same forward pass.
 
-    The reward is given at steps up to ``reward.max_step`` alone. A hundred steps have no moving average.
+    Only samples at steps up to ``reward.max_step`` get a reward. There is no moving average, since a LoRA is trained
+    for about a hundred steps.
     """
 
     def __init__(
         self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any] | None = None
     ) -> None:
-        """Put the parts together.
+        """Build the networks and the reward.
 
         Args:
-            config: its prompts are what the person is described by.
-            person: whose references the reward compares with.
+            config: its prompts describe the person.
+            person: the reward compares with this person's references.
             recogniser: phi of Eq. 5.
-            words: how the prompts came about, for the card.
+            words: how the prompts were made, for the card.
 
         Raises:
-            UserError: an option without meaning.
+            UserError: an invalid option.
         """
         if config.loss.reward < 0 or not 0 <= config.reward.max_step < config.schedule.timesteps:
             raise UserError(
@@ -74,30 +78,30 @@ class LoraTraining(BaseTraining):
         self._tokens: Tensor | None = None
 
     def build(self) -> None:
-        """The frozen denoiser with adapters, and the image prompt where there are weights for one."""
+        """Build the frozen denoiser with adapters, and the image prompt if there are weights for it."""
         self.network = make_denoiser(self.config)
         self.prompt = make_image_prompt(self.config, self.network) if self.config.weights.adapter else None
         self.network.unet = add_lora(self.network.unet, self.config.lora)
 
     def average(self) -> None:
-        """None is kept."""
+        """Keep no average, see the class."""
 
     def on_train_batch_end(self, *_: object) -> None:
-        """See :meth:`average`."""
+        """Update no average, see the class."""
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """The report of a clip before and after."""
+        """Return the report, which shows a clip before and after."""
         return [LoraReport(Path(self.config.train.output))]
 
     def given(self, batch: dict[str, Any]) -> Given:
-        """What the network is given of a batch: random steps and noise, the words, the person's image tokens."""
+        """Return the denoiser's inputs for a batch: random steps and noise, the words, the person's image tokens."""
         z_hq, z_lq = self.latents(batch)
         step, noise = self.draw_steps(len(z_hq)), correlated_noise(z_hq, self.config.sampler.noise_correlation)
         text, tokens = self.embed(self.drop_text(batch["text"])), self.image_tokens()
         return Given(text, z_hq, z_lq, step, noise, None if tokens is None else tokens.expand(len(z_hq), -1, -1))
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """One batch of clips."""
+        """Compute the loss of one batch of clips."""
         given = self.given(batch)
         count, step = len(given.z_hq), given.step
         loss, restored = self.estimate(self.network, **given._asdict())
@@ -118,8 +122,8 @@ class LoraTraining(BaseTraining):
         return loss
 
     def feedback(self, restored: Tensor, landmarks: Tensor) -> Feedback:
-        """Eq. 5 to 8 of one clip's estimate (C, F, h, w) with the truth's landmarks (F, 5, 2), f drawn uniformly."""
-        # Half precision has three digits: too few for the differences between neighbouring frames.
+        """Compute Eq. 5 to 8 for a clip's estimate (C, F, h, w) and the truth's landmarks (F, 5, 2); f is random."""
+        # Half precision has three digits, too few for the differences between neighbouring frames.
         with torch.autocast(restored.device.type, enabled=False):
             return clip_feedback(
                 restored.float().transpose(0, 1),
@@ -132,27 +136,27 @@ class LoraTraining(BaseTraining):
 
     @torch.no_grad()
     def image_tokens(self) -> Tensor | None:
-        """The references' image tokens (1, N, D), made once, as nothing that makes them learns; None without any."""
+        """Return the references' image tokens (1, N, D), or None. They are made once, since they do not change."""
         if self._tokens is None and self.prompt is not None:
             faces = to_tensor(np.stack([r.face for r in self.person.references]))
             self._tokens = self.prompt(faces.to(self.device))
         return self._tokens
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The adapters and what was logged; everything else is frozen and has files of its own."""
+        """Keep only the adapters and the log; everything else is frozen and has files of its own."""
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if ".lora_" in k}
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the log."""
+        """Take up the log again."""
         self.history = checkpoint["history"]
 
     def export(self, folder: Path) -> list[Path]:
-        """A LoRA folder, see :mod:`ipfvr.models.lora`."""
+        """Write a LoRA folder, see :mod:`ipfvr.models.lora`."""
         return save_lora(self.network.unet, folder, self.card())
 
     def card(self) -> dict[str, Any]:
-        """What made the adapters."""
+        """Return what made the adapters, see :func:`ipfvr.models.lora.save_lora`."""
         config, person, recogniser = self.config, self.person, self.face_rewards.recogniser
         reward = {**vars(config.reward), "weight": config.loss.reward, "recogniser_sha256": recogniser.sha256}
         return {
@@ -185,7 +189,7 @@ class LoraTraining(BaseTraining):
 
 
 def described(found: list[Feedback]) -> dict[str, Tensor]:
-    """Numbers to log: the mean r_f and R_f of the batch, their drift over a clip, and r_f of every frame."""
+    """Return numbers to log: mean r_f and R_f of the batch, their drift over a clip, and r_f of every frame."""
     rewards = torch.stack([f.rewards for f in found])
     values = {
         "reward/r": rewards.mean(),
@@ -197,28 +201,29 @@ def described(found: list[Feedback]) -> dict[str, Tensor]:
 
 
 def make_lora_training(config: Config) -> tuple[LoraTraining, SceneData]:
-    """The training and the data of ``data.identity``.
+    """Make the training and the data of ``data.identity``.
 
     Raises:
         UserError: see :func:`ipfvr.data.scenes.load_person`.
     """
     person, recogniser = checked_person(config), load_recogniser(config.reward.recogniser)
     for remark in person.remarks:
-        print(f"note: {remark}")
+        log.info("note: %s", remark)
     config, words = speaking_of(config, person)
     return LoraTraining(config, person, recogniser, words), SceneData(config, person)
 
 
 def speaking_of(config: Config, person: Person) -> tuple[Config, dict[str, Any]]:
-    """The configuration with the words that restore says of the person's references, and how they came about."""
+    """Return the configuration with the prompts that restore uses for the person, and how they were made."""
     by_hand = read_by_hand([r.path for r in person.references], config)
     return with_words(config, [r.face for r in person.references], by_hand)
 
 
 def checked_person(config: Config) -> Person:
-    """The person of ``data.identity``; who is who is judged by ``weights.recogniser``, else by the reward's.
+    """Read the person of ``data.identity`` and check that all scenes and references show one person.
 
-    The former, where it is there, tells strangers apart more surely than mini's own.
+    ``weights.recogniser`` decides that if its file is there, since it tells strangers apart more reliably than mini's
+    own recognisers; otherwise ``reward.recogniser`` does.
 
     Raises:
         UserError: see :func:`ipfvr.data.scenes.load_person`.

@@ -1,32 +1,32 @@
-"""A LoRA of one person from reference pictures alone (``restore --learn``): a few minutes, no scenes needed.
+"""Trains a LoRA of one person on reference pictures alone (``restore --learn``), in a few minutes.
 
-The paper's LoRA learns from scenes (:mod:`ipfvr.training.lora`). Most people who bring an old clip have a few pictures.
-Each of them is a scene of one frame here, shown in warps and colours of another moment, and face recognisers want the
-person back from its degraded copies, which is what the reward of Eq. 5 wants of a clip. What is learnt is kept in the
-cache folder, by the hash of all that it depends on, and taken from there the next time.
+The paper's LoRA learns from scenes (:mod:`ipfvr.training.lora`), but most people who bring an old clip have a few
+pictures only. Here each picture is a scene of one frame. The training shows degraded copies of it, with random warps
+and colours, and face recognisers compare the restored copies with the picture, as Eq. 5 does for a clip. The LoRA is
+kept in the cache folder under the hash of everything it depends on, and the next job takes it from there.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.files import whole_folder
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import digest, sha256
-from ipfvr.core.options import Config
+from ipfvr.core.messages import progress_bar, quiet_lightning
+from ipfvr.core.options import Config, FacesConfig
+from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.scenes import Person, SceneData, load_picture
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
@@ -35,21 +35,22 @@ from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
-from ipfvr.weights.needs import needed_parts, weight_files
+from ipfvr.weights.needs import WORDS, absent, needed_parts, weight_files
+from ipfvr.weights.registry import locate
+
+log = logging.getLogger(__name__)
 
 _ZOOM = 0.03  # of a copy, as in experiments/lora.yaml
 _WARMUP, _FINAL_LR = 5, 0.1
 _JITTER = 0.01  # of the recognisers' crops, as in the joint training
-# What is learnt depends on these sections of a configuration, beside the weights and the pictures.
-_SECTIONS = ("seed", "dtype", "image_prompt", "schedule", "sampler", "prompt", "degradation", "lora", "learn")
 
 
 class PictureLoraTraining(LoraTraining):
-    """The estimate of one step stays near the base's own but for what makes it the person's.
+    """Moves the one-step estimate towards the person and otherwise keeps it near the base's estimate.
 
-    Eq. 3 towards one picture would teach that picture: its light, its expression, and the mean of all faces that fit,
-    which is blurred. So what is held to the truth are the vectors and maps of ``learn.recognisers``, each with its
-    share of the length that Eq. 3's gradient has, and the squared error is that to the base's estimate of the copy.
+    Eq. 3 with a single picture would teach that picture: its light, its expression, and a blurred mean of all faces
+    that fit. So the losses compare only vectors and maps of ``learn.recognisers`` with the truth, each with its share
+    of the length of Eq. 3's gradient, and the squared error is taken against the base's estimate of the same copy.
     """
 
     def __init__(self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any]) -> None:
@@ -58,7 +59,7 @@ class PictureLoraTraining(LoraTraining):
         self.balance = Balance()
 
     def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """One batch of degraded copies."""
+        """Compute the loss of one batch of degraded copies."""
         given = self.given(batch)
         with torch.no_grad(), self.network.unet.disable_adapter():
             _, base = self.estimate(self.network, **given._asdict())
@@ -66,74 +67,100 @@ class PictureLoraTraining(LoraTraining):
         real, points = batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1).cpu().numpy()
         drawn = self.drawn(restored)
 
+        rng = np.random.default_rng([self.config.seed, self.global_step])
+
         def losses(pixels: Tensor) -> Losses:
-            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, one_person=True)
+            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, rng, one_person=True)
 
         joined, values = self.balance.add(loss, drawn, real, losses)
-        # All copies are at one step, where Eq. 3 is so many times the squared error of the latents.
+        # All copies are at one step, where Eq. 3 is this multiple of the squared error of the latents.
         units = (loss / (restored - given.z_hq).square().mean()).detach()
         kept = units * (restored - base).square().mean()
         self.history.append({"step": self.global_step, **{f"loss/{k}": round(float(v), 5) for k, v in values.items()}})
         return joined - loss + kept
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """None."""
+        """Return no callbacks: there is no clip to show before and after."""
         return []
 
+    def card(self) -> dict[str, Any]:
+        """Return what made the adapters; ``reward`` describes the losses that take its place."""
+        judges = {judge.name: judge.sha256 for judge in self.judges}
+        return super().card() | {
+            "reward": {"kind": "likeness to the pictures", **vars(self.config.learn)} | {"recognisers_sha256": judges}
+        }
 
-def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose: int = 0, quiet: bool = False) -> Path:
-    """The folder of the LoRA that these pictures make, learnt now if it is not there.
+
+def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose: int = 0) -> Path:
+    """Return the folder of the LoRA of these pictures, and train it first if it does not exist.
 
     Args:
-        config: what restores; ``learn`` says how it is learnt.
-        identity: the person's name, for the card and the bar.
-        pictures: of the person, any pictures with the face.
-        choose: which face of each is meant, counted from the left, from 1; 0: there must be only one.
-        quiet: without a bar.
+        config: of the restoration; ``learn`` has the options of the training.
+        identity: the person's name, for the card and the progress bar.
+        pictures: any pictures of the person's face.
+        choose: number of the face in each picture, counted from the left, from 1; 0 requires a single face.
 
     Returns:
         A folder for ``restore --lora``.
 
     Raises:
-        UserError: a picture without one clear face; weights that are not there; a cache folder that cannot be written.
+        UserError: a picture has no single clear face, weights are missing, or the cache folder is not writable.
     """
     folder = learned_folder(config, pictures, choose)
     if not is_learned(folder):
         began = time.monotonic()
         with whole_folder(folder) as partial:
-            learn(learning(config, identity), pictures, partial, choose, quiet)
-        if not quiet:
-            seconds, count = time.monotonic() - began, f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
-            print(f"note: learnt {_whose(identity)} from {count} in {seconds:.0f} s; kept in {folder}", file=sys.stderr)
+            learn(learning(config, identity), pictures, partial, choose)
+        count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+        log.info(
+            "note: learnt %s from %s in %.0f s; kept in %s", _whose(identity), count, time.monotonic() - began, folder
+        )
     return folder
 
 
 def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
-    """Where the LoRA of these pictures lies, learnt or not."""
-    sections = asdict(config)
+    """Return the folder of the LoRA of these pictures, which need not exist; its name hashes all that it depends on.
+
+    The LoRA depends on the options that its training reads (:mod:`ipfvr.core.readers`) as :func:`learning` sets them,
+    on ``learn``, the pictures, the words that somebody wrote for the person, and on the files of all networks, those of
+    the detector and the recognisers included.
+
+    Raises:
+        UserError: a picture or a file of weights is missing.
+    """
+    training = learning(config, "")
+    words = [part for part in WORDS if not absent(config, (part,))]
+    files = weight_files(config, [*needed_parts(training), *words])
+    files |= make_detector(config.faces).weights | {name: locate(name) for name in config.learn.recognisers}
     depends = {
-        "configuration": {name: sections[name] for name in _SECTIONS},
-        "video": [config.video.size, config.video.scale],
+        "configuration": read_by(LORA, training),
+        "learn": asdict(config.learn),
+        "scale_sigma": config.degradation.scale_sigma,
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),
-        "base": base_record(config),
-        "weights": [sha256(path) for path in weight_files(config, needed_parts(config)).values()],
+        "base": base_record(training),
+        "weights": {part: sha256(path) for part, path in files.items()},
     }
     return cache_folder() / "learned" / digest(depends)[:32]
 
 
 def is_learned(folder: Path) -> bool:
-    """Whether a folder of :func:`learned_folder` is there and whole."""
+    """Return whether a folder of :func:`learned_folder` exists and is complete."""
     return (folder / CARD).is_file()
 
 
 def learning(config: Config, identity: str) -> Config:
-    """The configuration of the training: that of the restoration, with what ``learn`` says."""
-    learn = config.learn
+    """Return the configuration of the training: that of the restoration with the options of ``learn``.
+
+    Options that a single picture does not use, such as how faces are followed, get their defaults.
+    """
+    learn, faces = config.learn, config.faces
     return replace(
         config,
-        video=replace(config.video, clip_frames=1),
+        video=replace(config.video, clip_frames=1, overlap=0),
+        faces=FacesConfig(faces.detector, faces.refine, faces.min_confidence, faces.max_side),
+        train=replace(config.train, minutes=0.0),
         weights=replace(config.weights, lora=""),
         data=replace(
             config.data,
@@ -163,28 +190,26 @@ def learning(config: Config, identity: str) -> Config:
     )
 
 
-def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 0, quiet: bool = False) -> None:
+def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 0) -> None:
     """Train the LoRA of ``config.data.identity`` and write it to ``folder``.
 
     Args:
         config: of :func:`learning`.
-        pictures, choose, quiet: as of :func:`learned_lora`.
-        folder: is there.
+        pictures, choose: see :func:`learned_lora`.
+        folder: must exist.
 
     Raises:
-        UserError: as :func:`learned_lora`.
+        UserError: see :func:`learned_lora`.
     """
     size = config.video.size
     detector, recogniser = make_detector(config.faces), load_recogniser(config.reward.recogniser)
     found = [load_picture(path, detector, recogniser, size, choose) for path in pictures]
-    likeness = {scene.path.name: 1.0 for _, scene in found}  # a picture is like itself
+    likeness = {scene.path.name: 1.0 for _, scene in found}  # each picture is its own reference
     person = Person(config.data.identity, [ref for ref, _ in found], [scene for _, scene in found], [], likeness)
     config, words = speaking_of(config, person)
     device = choose_device(config.device)
     bf16 = choose_dtype(config.dtype, device) != torch.float32
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice is for whoever wrote this
+    with torch.random.fork_rng(), quiet_lightning(warn=False):
         torch.manual_seed(config.seed)
         module = PictureLoraTraining(config, person, recogniser, words)
         trainer = pl.Trainer(
@@ -193,7 +218,7 @@ def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision="bf16-mixed" if bf16 else "32-true",
             gradient_clip_val=config.optimizer.clip_norm,
-            callbacks=[_Bar(config.data.identity, config.optimizer.steps, quiet)],
+            callbacks=[_Bar(config.data.identity, config.optimizer.steps)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -204,17 +229,17 @@ def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 
 
 
 class _Bar(pl.Callback):
-    """Steps, and the time that is left."""
+    """Shows steps and the remaining time."""
 
-    def __init__(self, identity: str, steps: int, quiet: bool) -> None:
-        self.bar = tqdm(total=steps, desc=f"learning {_whose(identity)}", unit="step", disable=quiet, leave=False)
+    def __init__(self, identity: str, steps: int) -> None:
+        self.bar = progress_bar(steps, f"learning {_whose(identity)}", "step")
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """One more."""
+        """Count one step."""
         self.bar.update()
 
     def on_train_end(self, *_: Any) -> None:
-        """All of them."""
+        """Remove the bar."""
         self.bar.close()
 
 

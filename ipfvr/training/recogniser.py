@@ -1,7 +1,7 @@
-"""Training of mini's own recogniser: an IResNet with an additive cosine margin, from scratch.
+"""Training of mini's own recogniser, an IResNet with an additive cosine margin, from scratch.
 
-It is not distilled from MobileFaceNet, nor is MobileFaceNet asked anything else while it learns: MobileFaceNet
-judges what is trained with this recogniser (the reward's phi), and a pupil's errors would be its teacher's.
+MobileFaceNet has no part in it. It judges what is trained with this recogniser (the reward's phi), and a recogniser
+distilled from it would share its errors.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ipfvr.metrics.verification import verification
 from ipfvr.models.backbone import save_module
 from ipfvr.training.common import Trained
 
-_AT_ONCE = 64  # pictures embedded at once in validation
+_AT_ONCE = 64  # pictures that validation embeds at a time
 
 
 def margin_logits(cosines: Tensor, person: Tensor, margin: float, scale: float) -> Tensor:
-    """CosFace's logits (Wang et al., CVPR 2018, Eq. 4): ``s (cos theta_j - m [j is the right person])``.
+    """Compute CosFace's logits (Wang et al., CVPR 2018, Eq. 4), ``s (cos theta_j - m [j is the right person])``.
 
     Args:
-        cosines: (B, C) of each vector with each person's direction.
-        person: (B,) the right ones.
+        cosines: (B, C), between each vector and each person's direction.
+        person: (B,) numbers of the right people.
         margin: m.
         scale: s.
 
@@ -40,7 +40,7 @@ def margin_logits(cosines: Tensor, person: Tensor, margin: float, scale: float) 
 
 
 class RecogniserTraining(Trained):
-    """Cross-entropy of CosFace's logits over the people of the training."""
+    """Minimises the cross-entropy of CosFace's logits over the people of the training."""
 
     def __init__(self, config: Config, people: int) -> None:
         super().__init__(config)
@@ -52,7 +52,7 @@ class RecogniserTraining(Trained):
         self.average()
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
-        """One batch; the margin grows from 0 over the warm-up."""
+        """Compute the loss of one batch; the margin grows from 0 during the warm-up."""
         settings = self.config.recogniser
         vectors = self.network["net"](batch["pixels"].contiguous(memory_format=torch.channels_last)).float()
         with torch.autocast(vectors.device.type, enabled=False):
@@ -66,14 +66,14 @@ class RecogniserTraining(Trained):
         return loss
 
     def validation_step(self, batch: dict, number: int) -> None:
-        """The average's verification scores on all pairs of the people held out."""
+        """Log the average's verification scores on all pairs of pictures of the held-out people."""
         pixels = batch["pixels"].contiguous(memory_format=torch.channels_last)
         vectors = torch.cat([self.ema["net"](part) for part in pixels.split(_AT_ONCE)]).float()
         scores = verification(functional.normalize(vectors, dim=1), batch["people"])
         self.log_dict({f"val/{name}": value for name, value in scores.items()}, batch_size=len(vectors))
 
     def export(self, folder: Path) -> list[Path]:
-        """``recogniser.safetensors``, in half precision, its size in the header, without the people's directions."""
+        """Write ``recogniser.safetensors`` in half precision, with its sizes in the header, without directions."""
         file = folder / "recogniser.safetensors"
         net = self.ema["net"]
         state = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
@@ -82,6 +82,6 @@ class RecogniserTraining(Trained):
 
 
 def make_recogniser_training(config: Config) -> tuple[RecogniserTraining, RecognitionData]:
-    """What ``train.module=recogniser`` trains and on what."""
+    """Make the training of ``train.module=recogniser`` and its data."""
     data = RecognitionData(config)
     return RecogniserTraining(config, len(data.people)), data

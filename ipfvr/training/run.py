@@ -1,4 +1,4 @@
-"""A training from its configuration: made, taken up where it stopped, logged, its weights written."""
+"""Runs a training from its configuration: resumes it, logs it, and writes its weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from ipfvr.core.choices import Trainings, TrainingTypes
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.devices import multiplies_bf16
 from ipfvr.core.errors import UserError
@@ -28,17 +29,17 @@ from ipfvr.training.extensions import extensions
 
 tell = rank_zero_only(logging.getLogger(__name__).info)  # of several processes one speaks
 
-# train.module: the module of this package, and its function that makes the training and its data of a configuration.
+# By train.module: the module of this package, and its function that makes the training and its data.
 MODULES = {
-    "vae": ("vae", "make_codec_training"),
-    "clip": ("clip", "make_clip_training"),
-    "base": ("base", "make_base_training"),
-    "adapter": ("adapter", "make_adapter_training"),
-    "joint": ("joint", "make_joint_training"),
-    "lora": ("lora", "make_lora_training"),
-    "landmarks": ("landmarks", "make_landmark_training"),
-    "attributes": ("attributes", "make_attribute_training"),
-    "recogniser": ("recogniser", "make_recogniser_training"),
+    Trainings.vae: ("vae", "make_codec_training"),
+    Trainings.clip: ("clip", "make_clip_training"),
+    Trainings.base: ("base", "make_base_training"),
+    Trainings.adapter: ("adapter", "make_adapter_training"),
+    Trainings.joint: ("joint", "make_joint_training"),
+    Trainings.lora: ("lora", "make_lora_training"),
+    Trainings.landmarks: ("landmarks", "make_landmark_training"),
+    Trainings.attributes: ("attributes", "make_attribute_training"),
+    Trainings.recogniser: ("recogniser", "make_recogniser_training"),
 }
 
 
@@ -59,8 +60,8 @@ def fit(config: Config, restart: bool = False) -> Path:
     """
     output = Path(config.train.output)
     pl.seed_everything(config.seed, verbose=False)
-    torch.set_flush_denormal(True)  # moments that fade to denormal numbers would slow a processor many times
-    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; a processor has not
+    torch.set_flush_denormal(True)  # a CPU is many times slower with the denormal numbers of fading moments
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     module, data = make_training(config)
     start = None if restart else find_checkpoint(config)
     step = 0
@@ -82,17 +83,17 @@ def fit(config: Config, restart: bool = False) -> Path:
             raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt("stopped; the same command goes on from here") from None
-    tell("weights: %s", ", ".join(str(file) for file in sorted((output / "weights").iterdir())))
+    tell("weights: %s", ", ".join(str(file) for file in sorted((output / "weights").glob("*"))))
     return output / "weights"
 
 
 def checkpoints(config: Config) -> Path:
-    """The folder of a training's checkpoints."""
+    """Return the folder of a training's checkpoints."""
     return Path(config.train.output) / "checkpoints"
 
 
 def find_checkpoint(config: Config) -> Path | None:
-    """The checkpoint that a training goes on from: ``train.ckpt_path``, else its own last one; None: from the start.
+    """Return the checkpoint to resume from, ``train.ckpt_path`` or the output's own last one, or None.
 
     Raises:
         UserError: ``train.ckpt_path`` is not a file.
@@ -123,12 +124,12 @@ def export_best(config: Config, module: Trained) -> None:
 
 
 def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
-    """Lightning's ``Trainer`` with the options of ``train``, ``optimizer`` and ``trainer``.
+    """Make Lightning's ``Trainer`` from the options of ``train``, ``optimizer`` and ``trainer``.
 
     Args:
         config: of the training.
-        module: what is trained.
-        start: batches already seen.
+        module: the training.
+        start: number of batches already seen.
 
     Raises:
         UserError: as :func:`trainer_options` and :func:`~ipfvr.training.extensions.extensions`; options that Lightning
@@ -138,7 +139,7 @@ def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
     given = trainer_options(config)
     callbacks = [RegularCheckpoint(folder, train.checkpoint_minutes), ExportWeights(Path(train.output) / "weights")]
     if train.monitor:
-        callbacks.append(best_checkpoint(folder, train.monitor, train.monitor_mode))
+        callbacks.append(best_checkpoint(folder, train.monitor, str(train.monitor_mode)))
     own = dict(
         max_steps=config.optimizer.steps * module.steps_a_batch,
         max_time=timedelta(minutes=train.minutes) if train.minutes else None,
@@ -163,20 +164,20 @@ def make_trainer(config: Config, module: Trained, start: int) -> pl.Trainer:
         raise UserError(f"Lightning: {str(error).splitlines()[0]}") from None
 
 
-# What the program sets by options of its own, or must set as it does.
+# Arguments of the Trainer that options of this project set.
 _SET = {"max_steps": "optimizer.steps", "gradient_clip_val": "optimizer.clip_norm", "max_time": "train.minutes"}
 _SET |= {name: f"train.{name}" for name in ("accelerator", "devices", "precision")}
 _SET |= {"enable_checkpointing": "train.checkpoint_minutes"}
 
 
 def trainer_options(config: Config) -> dict[str, Any]:
-    """``trainer.<option>``, which goes to Lightning's ``Trainer``, such as ``trainer.strategy=ddp``.
+    """Check and return the options ``trainer.<option>`` for Lightning's ``Trainer``, such as ``trainer.strategy=ddp``.
 
     ``trainer.callbacks`` and ``trainer.logger`` are added to the project's own, see :mod:`ipfvr.training.extensions`;
     the others go as they are.
 
     Raises:
-        UserError: an option that the ``Trainer`` has not, or that another option of this project sets.
+        UserError: an option that the ``Trainer`` does not have, or that another option of this project sets.
     """
     known = [name for name in inspect.signature(pl.Trainer).parameters if name not in _SET]
     for name in config.trainer:
@@ -189,35 +190,28 @@ def trainer_options(config: Config) -> dict[str, Any]:
 
 
 def make_training(config: Config) -> tuple[Trained, pl.LightningDataModule]:
-    """What ``train.module`` names, and its data.
+    """Make the training that ``train.module`` names, and its data.
 
     Raises:
-        UserError: an unknown name.
+        UserError: as the function of that training.
     """
-    name = config.train.module
-    if name not in MODULES:
-        raise UserError(f"train.module '{name}' is unknown: use {', '.join(MODULES)}")
-    module, function = MODULES[name]
+    module, function = MODULES[config.train.module]
     return getattr(importlib.import_module(f"ipfvr.training.{module}"), function)(config)
 
 
 def precision(config: Config) -> str:
-    """Lightning's name of ``train.precision``; ``auto`` is bf16 where the device computes in it.
-
-    Raises:
-        UserError: an unknown name.
-    """
+    """Return Lightning's name of ``train.precision``; ``auto`` is bf16 if the device multiplies in it."""
     name = config.train.precision
-    if name == "auto":
+    if name == TrainingTypes.auto:
         gpu = torch.cuda.is_available() and config.train.accelerator in ("auto", "gpu", "cuda")
-        name = "bf16" if multiplies_bf16(torch.device("cuda" if gpu else "cpu")) else "fp32"
-    if name not in ("bf16", "fp32"):
-        raise UserError(f"train.precision '{name}' is unknown: use auto, bf16 or fp32")
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
+        bf16 = multiplies_bf16(torch.device("cuda" if gpu else "cpu"))
+    else:
+        bf16 = name == TrainingTypes.bf16
+    return "bf16-mixed" if bf16 else "32-true"
 
 
 def make_loggers(config: Config, start: int) -> list:
-    """A table always, one folder each time a training is resumed; W&B too unless ``train.wandb=disabled``."""
+    """Make the loggers: a CSV table for each start of the training, and W&B unless ``train.wandb=disabled``."""
     output = Path(config.train.output)
     loggers: list = [CSVLogger(output, name="log", version=f"from_{start}")]
     if config.train.wandb != "disabled":

@@ -1,4 +1,4 @@
-"""Training of the codec: sharp frames back from latents, true ones and restored ones."""
+"""Training of the codec, which reconstructs sharp frames from true latents and from restored ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ipfvr.training.discriminator import PatchDiscriminator, hinge_loss
 
 
 class CodecTraining(Trained):
-    """L1 on pixels and on their differences, and a hinge loss against a discriminator of patches.
+    """Minimises L1 on pixels and on their differences, and a hinge loss against a discriminator of patches.
 
-    A share ``loss.restored`` of the batches is decoded from the denoiser's one-step restorations instead of the
-    truth's latents, so that the decoder learns what the sampler will give it; texture that no latent foretells
-    is then the decoder's, the same in every frame that has the same latent.
+    A share ``loss.restored`` of the batches decodes the denoiser's one-step restorations instead of the truth's
+    latents, so that the decoder learns on what the sampler will give it. The decoder then adds texture that the latents
+    do not determine, and adds the same in every frame with the same latent.
     """
 
     def __init__(self, config: Config) -> None:
@@ -46,7 +46,7 @@ class CodecTraining(Trained):
         self.average()
 
     def on_fit_start(self) -> None:
-        """Without weights to go on from, start as the linear codec of the data's patches (design notes, mini)."""
+        """Initialise as the principal components of the data's patches, unless there are weights to start from."""
         if self.config.weights.vae or self.trainer.ckpt_path:
             return
         batches = islice(self.trainer.datamodule.train_dataloader(), 40)
@@ -55,12 +55,12 @@ class CodecTraining(Trained):
         self.average()
 
     def configure_optimizers(self) -> list:
-        """AdamW for the codec, as every training's; AdamW without momentum for the discriminator."""
+        """Make AdamW for the codec, as in every training, and AdamW without momentum for the discriminator."""
         critic = torch.optim.AdamW(self.discriminator.parameters(), 2 * self.config.optimizer.lr, betas=(0.0, 0.9))
         return [super().configure_optimizers()["optimizer"], critic]
 
     def training_step(self, batch: dict[str, Any], number: int) -> None:
-        """One batch: the codec's step, then the discriminator's."""
+        """Train on one batch: a step of the codec, then one of the discriminator."""
         loss, step = self.config.loss, self.global_step // self.steps_a_batch
         optimizer, critic = self.optimizers()
         for one, share in ((optimizer, 1), (critic, 2)):
@@ -88,7 +88,7 @@ class CodecTraining(Trained):
         self.log_dict({f"{kind}/{name}": value for name, value in terms.items()}, batch_size=len(real))
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """PSNR of the average's round trip on people held out, and of decoded restorations."""
+        """Log the PSNR of the average's round trip on held-out people, and of decoded restorations."""
         real = batch["pixels"].flatten(0, 1)
         latents = {"true": self.ema.encode(real)}
         if self.config.loss.restored:
@@ -97,7 +97,7 @@ class CodecTraining(Trained):
             self.log(f"val/psnr_{name}", mean_psnr(self.ema.decode(z), real), batch_size=len(real))
 
     def export(self, folder: Path) -> list[Path]:
-        """``vae.safetensors``."""
+        """Write ``vae.safetensors`` in half precision."""
         file = folder / "vae.safetensors"
         save_module(self.ema.vae.state_dict(), file, self.metadata())
         return [file]
@@ -108,7 +108,7 @@ class CodecTraining(Trained):
 
     @torch.no_grad()
     def _restored(self, batch: dict[str, Any]) -> Tensor:
-        """The denoiser's one-step estimate from pure noise level ``sampler.start_step``: (N, C, h, w)."""
+        """Return the denoiser's one-step estimate at ``sampler.start_step``, (N, C, h, w)."""
         frames, start = batch["low"].shape[1], self.config.sampler.start_step
         z_lq = self.network.encode(batch["low"].flatten(0, 1)).unflatten(0, (-1, frames)).transpose(1, 2)
         count = len(z_lq)
@@ -123,11 +123,11 @@ class CodecTraining(Trained):
 
 
 def high_frequency_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute error of the differences between neighbouring pixels, across and down."""
+    """Return the mean absolute error of the differences between neighbouring pixels, horizontal and vertical."""
     across = functional.l1_loss(fake.diff(dim=-1), real.diff(dim=-1))
     return across + functional.l1_loss(fake.diff(dim=-2), real.diff(dim=-2))
 
 
 def make_codec_training(config: Config) -> tuple[CodecTraining, FaceData]:
-    """The training, and pictures and clips of many people."""
+    """Make the training, and its data: pictures and clips of many people."""
     return CodecTraining(config), FaceData(config)

@@ -21,8 +21,8 @@ from ipfvr.weights.entry import readable_size
 from ipfvr.weights.fetch import fetch, fetch_if_possible
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its uses."""
+def make_parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.weights", description="List and fetch weights.")
     parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file that is there")
     verbs = parser.add_subparsers(dest="verb", metavar="fetch")
@@ -30,7 +30,12 @@ def main(argv: list[str] | None = None) -> None:
     fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
     fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
     fetch_parser.add_argument("--if-possible", action="store_true", help="go on without a file that cannot be fetched")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; the module's docstring shows its uses."""
+    arguments = make_parser().parse_args(argv)
     if arguments.verb == "fetch" and arguments.if_possible:
         fetch_if_possible(arguments.names)
         return

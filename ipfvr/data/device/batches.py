@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize
-from ipfvr.data.device.encode import encode_clips, one_thread
+from ipfvr.data.device.encode import encode_clips
 from ipfvr.data.device.soften import soften_all
 from ipfvr.data.device.store import Store, read_store
 from ipfvr.data.device.warps import blur, displacements, recolour, similarities, warp
 from ipfvr.data.faces import FaceData, camera_path, chosen_people, face_ellipse, moved_template
-from ipfvr.degradation.faults import FAULTS, draw_fault
-from ipfvr.degradation.pipeline import Parameters, sample_parameters
+from ipfvr.data.threads import one_thread
+from ipfvr.degradation.faults import draw_degradation
 
 _AHEAD = 6  # batches whose H.264 is under way
 _READY = 3  # finished ones that wait for the training
@@ -147,7 +147,8 @@ class BatchMaker:
             shown = 1 if rng.random() < 0.5 else int(rng.integers(1, data.references + 1))
             references = self._references(chosen, shown, mirrored, rng, generator)
             batch["reference"] = _to_bytes(references).cpu()
-        parameters, chroma = zip(*(self._parameters(rng) for _ in range(count)), strict=True)
+        levels = (data.levels[rng.integers(len(data.levels))] for _ in range(count))
+        parameters, chroma = zip(*(draw_degradation(level, config, rng) for level in levels), strict=True)
         arrays = soften_all(pixels.float() / 127.5 - 1, parameters, chroma)
         starts = range(0, count, _CHUNK)
         jobs = [self.pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK]) for i in starts]
@@ -228,14 +229,6 @@ class BatchMaker:
     def _pixels(self, numbers: Tensor) -> Tensor:
         return self.store.frames[numbers.to(self.device)].float() / 127.5 - 1
 
-    def _parameters(self, rng: np.random.Generator) -> tuple[Parameters | None, float]:
-        config, video = self.config, self.config.video
-        level = config.data.levels[rng.integers(len(config.data.levels))]
-        if level in FAULTS:
-            return draw_fault(level, video.size, rng)
-        seed = int(rng.integers(2**31))
-        return sample_parameters(level, video.scale, video.size, seed, config.degradation.scale_sigma), 0.0
-
 
 class DeviceFaceData(FaceData):
     """:class:`FaceData` whose training batches are made on the device; validation is its own.
@@ -244,8 +237,11 @@ class DeviceFaceData(FaceData):
     """
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files, and make the batches of the validation once: no process is forked beside a GPU's."""
-        super().setup(stage)
+        """Make the batches of the validation once: no process is forked beside a GPU's.
+
+        The pictures that are learnt from are read by the process that makes the batches.
+        """
+        self.setup_validation()
         alone = replace(self.config, data=replace(self.config.data, workers=0))
         self.seen = list(FaceData.loader(alone, self.validation, self.validation_draws()))
 

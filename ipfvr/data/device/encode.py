@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from ipfvr.degradation.pipeline import Parameters, degrade_softened
-
-
-def one_thread() -> None:
-    """Start a process that shares the processors with others of its kind."""
-    cv2.setNumThreads(1)
 
 
 def encode_clips(clips: Sequence[np.ndarray], parameters: Sequence[Parameters | None]) -> list[np.ndarray]:

@@ -92,27 +92,22 @@ def read_store(people: list[Path], config: Config, device: torch.device | str) -
     captions = [attributes.get(f"{name}/{file.name}") for name, file in zip(names, files, strict=True)]
     texts = [compose_sentence(row) if row else config.prompt.positive for row in captions]
     frames = [frame for frame, _ in read]
-    store = Store(
-        frames=torch.empty(0),
-        people=names,
-        texts=texts,
-        truths=np.flatnonzero([side >= data.min_side for _, side in read]),
-        alone=torch.empty(0),
-    )
+    truths = np.flatnonzero([side >= data.min_side for _, side in read])
+    pictures: dict[str, list[int]] = {}
+    scenes: dict[str, list[Scene]] = {}
     for number, name in enumerate(names):
-        store.pictures.setdefault(name, []).append(number)
+        pictures.setdefault(name, []).append(number)
     for file, film in zip(clips, films, strict=True):
         if len(film) < data.clip_frames:
             continue
         name = file.parent.parent.name
-        store.scenes.setdefault(name, []).append(Scene(len(frames), len(film)))
+        scenes.setdefault(name, []).append(Scene(len(frames), len(film)))
         frames += film
-        store.people += [name] * len(film)
-        store.texts += [config.prompt.positive] * len(film)
-    alone = [name.startswith(tuple(data.face_only)) for name in store.people]
-    store.alone = torch.tensor(alone, device=device)
-    store.frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous().to(device)
-    return store
+        names += [name] * len(film)
+        texts += [config.prompt.positive] * len(film)
+    alone = torch.tensor([name.startswith(tuple(data.face_only)) for name in names], device=device)
+    stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous().to(device)
+    return Store(stacked, names, texts, truths, alone, pictures, scenes)
 
 
 def _square(image: np.ndarray, size: int) -> tuple[np.ndarray, int]:

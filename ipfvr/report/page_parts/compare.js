@@ -1,5 +1,7 @@
 // Two versions of a clip or of a frame over one another: the right one is cut off at the slider.
-for (const figure of document.querySelectorAll(".compare")) {
+// A page that gets figures later runs this again: those that move already are left alone.
+for (const figure of document.querySelectorAll(".compare:not(.alive)")) {
+  figure.classList.add("alive");
   const part = (name) => figure.querySelector(name);
   const versions = [...figure.querySelectorAll(".version")];
   const videos = versions.filter((version) => version instanceof HTMLVideoElement);

@@ -1,0 +1,147 @@
+"""The values of the restoration's controls, as choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipfvr.app.person import trained
+from ipfvr.app.workshop import Workshop
+from ipfvr.core.errors import UserError
+
+if TYPE_CHECKING:
+    from ipfvr.app.choices import Chosen, Look
+    from ipfvr.app.project import Film, Project
+
+CARDS = 6  # people who can be named; as many as ipfvr.app.project.SHOWN
+DEINTERLACING = {
+    "one picture of each two fields": "frame",
+    "one picture of each field: the whole motion": "field",
+    "leave it interlaced": "keep",
+    "it is not interlaced": "ignore",
+}
+COLOURS = {
+    "as the film has it": "auto",
+    "for every player (4:2:0)": "420",
+    "a colour for each pixel (4:4:4)": "444",
+}
+NO_LORA = "none"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What stands in the window.
+
+    Attributes:
+        name, project: the window's project.
+        number: of the film that is looked at.
+        frame: that is looked at.
+        chosen: of each person.
+        look: of all of it.
+    """
+
+    name: str
+    project: Project
+    number: int
+    frame: int
+    chosen: list[Chosen]
+    look: Look
+
+    @property
+    def film(self) -> Film:
+        """The film that is looked at."""
+        return self.project.films[self.number]
+
+
+def read_form(shop: Workshop, values: Sequence[Any]) -> Form:
+    """The form of the controls' values.
+
+    Args:
+        shop: the server's.
+        values: as the window lists its controls: the project's name, film, frame; a value a card of restore, name,
+            LoRA and words; then the fields of :class:`ipfvr.app.choices.Look` in :data:`LOOK`'s order.
+
+    Raises:
+        UserError: no project; words that are no ``prompt.yaml``.
+    """
+    # Imported here: the page opens without the seconds that this takes.
+    from ipfvr.app.choices import Chosen, Look
+
+    name, number, frame, *rest = values
+    project = shop.project(name)
+    cards = [rest[n * CARDS : (n + 1) * CARDS] for n in range(4)]
+    look = dict(zip(LOOK, rest[4 * CARDS :], strict=True))
+    loras = trained(shop.jobs, shop.settings.loras)
+    chosen = [
+        Chosen(called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words))
+        for n, (restore, called, lora, words) in enumerate(zip(*cards, strict=True))
+    ][: len(project.people)]
+    number = min(int(number or 0), len(project.films) - 1)
+    total = project.films[number].reader.info.frames
+    first, last = int(look["first"] or 0), int(look["last"] or 0)
+    settled = Look(
+        strength=float(look["strength"]),
+        scale=int(look["scale"]),
+        steps=int(look["steps"]),
+        interlaced=DEINTERLACING[look["interlaced"]],
+        chroma=COLOURS[look["chroma"]],
+        crf=int(look["crf"]),
+        seed=int(look["seed"] or 0),
+        face_only=bool(look["face_only"]),
+        learn=bool(look["learn"]),
+        others=bool(look["others"]),
+        likeness=0.0 if abs(look["likeness"] - project.bound) < 1e-6 else float(look["likeness"]),
+        first=min(first, total - 1),
+        last=-1 if len(project.films) > 1 or last >= total - 1 else max(first, last),
+    )
+    return Form(name, project, number, min(int(frame or 0), total - 1), chosen, settled)
+
+
+# The controls of the look, in the order of the window's list.
+LOOK = (
+    "strength",
+    "steps",
+    "scale",
+    "chroma",
+    "crf",
+    "seed",
+    "face_only",
+    "learn",
+    "others",
+    "likeness",
+    "first",
+    "last",
+    "interlaced",
+)
+
+
+def words_file(folder: Path, number: int, text: str | None) -> str:
+    """The words that stand in a card as a ``prompt.yaml``; empty: none stand there.
+
+    Args:
+        folder: of the project.
+        number: of the person, from 0.
+        text: what stands in the card.
+
+    Raises:
+        UserError: as :func:`ipfvr.identity.prompt_file.read_prompt`.
+    """
+    if not (text or "").strip():
+        return ""
+    from ipfvr.core.files import atomic
+    from ipfvr.core.hashes import digest
+    from ipfvr.identity.prompt_file import read_prompt
+
+    # A job that waits keeps the words that it was started with: other words are another file.
+    path = folder / f"words_{number + 1}_{digest(text)[:12]}.yaml"
+    if not path.is_file():
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+    try:
+        read_prompt(path)
+    except UserError as error:
+        path.unlink()
+        raise UserError(f"the words of person {number + 1}: {str(error).removeprefix(f'{path}: ')}") from None
+    return str(path)

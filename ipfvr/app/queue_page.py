@@ -1,0 +1,167 @@
+"""The page of the jobs: how they stand, stop and resume, what came out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ipfvr.app import pieces
+from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, STOPPING, WAITING, read, state_of
+from ipfvr.app.names import plain
+from ipfvr.app.person import read_report
+from ipfvr.app.progress import read_notes
+from ipfvr.app.workshop import Workshop, telling
+from ipfvr.core.errors import UserError
+
+SLOTS = 8  # jobs that are shown: those at work, then the newest
+_RANK = {RUNNING: 0, STOPPING: 0, WAITING: 1}
+_TO_RESULT = "() => document.querySelector('#result')?.scrollIntoView({block: 'start'})"
+_EVERY = 1.0  # seconds between two looks
+
+
+@dataclass
+class Slot:
+    """One job's components."""
+
+    box: Any
+    card: Any
+    show: Any
+    stop: Any
+    resume: Any
+    remove: Any
+    name: Any
+
+    @property
+    def parts(self) -> list[Any]:
+        """All that a look changes."""
+        return [self.box, self.card, self.show, self.stop, self.resume, self.remove, self.name]
+
+
+def build_queue(gr: Any, shop: Workshop) -> None:
+    """Lay out the page and connect its events."""
+    empty = gr.HTML(visible=False)
+    slots = [_slot(gr, number) for number in range(SLOTS)]
+    told = gr.HTML(elem_classes="ip-said", elem_id="jobs-said")
+    with gr.Column(visible=False, elem_id="result") as result:
+        title = gr.HTML()
+        view = gr.HTML(elem_id="players")
+        files = gr.File(label="Download", file_count="multiple", interactive=False, elem_id="files")
+        with gr.Accordion("The command line that made it", open=False):
+            command = gr.Textbox(lines=2, max_lines=8, interactive=False, show_label=False, buttons=["copy"])
+    seen = gr.State("")
+
+    def look(before: str) -> list[Any]:
+        """How the jobs stand; nothing where nothing has changed since ``before``."""
+        found = []
+        for folder in reversed(shop.jobs.all()):
+            try:
+                found.append((folder, read(folder), state_of(folder)))
+            except (OSError, ValueError):  # it is being removed
+                continue
+        found.sort(key=lambda entry: _RANK.get(entry[2].name, 2))
+        shown = [
+            (
+                folder.name,
+                state.name,
+                pieces.job_card(record, state, [plain(n, shop.folder) for n in read_notes(folder / "log")]),
+            )
+            for folder, record, state in found[:SLOTS]
+        ]
+        now = json.dumps([shown, len(found)])
+        if now == before:
+            return [gr.skip()] * (2 + 7 * SLOTS)
+        nothing = "<div class=ip-empty>No job yet. Drop a film under Restore, and start.</div>"
+        updates: list[Any] = [now, gr.update(value=nothing, visible=not found)]
+        for number in range(SLOTS):
+            name, state, card = shown[number] if number < len(shown) else ("", "", "")
+            updates += [
+                gr.update(visible=bool(name)),
+                plain_card(card, shop),
+                gr.update(visible=state == DONE),
+                gr.update(visible=state in (RUNNING, STOPPING, WAITING), value="Kill" if state == STOPPING else "Stop"),
+                gr.update(visible=state in (STOPPED, FAILED)),
+                gr.update(visible=state in (DONE, STOPPED, FAILED)),
+                name,
+            ]
+        return updates
+
+    parts = [part for slot in slots for part in slot.parts]
+    outputs = [seen, empty, *parts]
+    tick = gr.Timer(_EVERY)
+    quiet = {"show_progress": "hidden", "queue": False}
+    tick.tick(look, [seen], outputs, **quiet)
+
+    def show(name: str) -> dict[Any, Any]:
+        folder = shop.jobs.find(name)
+        record = read(folder)
+        output = Path(record.output)
+        heading = f"<div class=ip-step><h2>{pieces.escape(record.title)}</h2></div>"
+        if record.kind == "person":
+            picture, sentence = read_report(output)
+            shown = pieces.one_picture(picture, sentence) if picture else ""
+            there = sorted(path for path in output.glob("*") if path.is_file())
+        else:
+            make = pieces.pictures if record.kind == "photo" else pieces.players
+            shown = make(Path(record.source), output)
+            there = [output, *(p for p in (output.with_suffix(".html"), output.with_suffix(".json")) if p.is_file())]
+        return {
+            result: gr.update(visible=True),
+            title: heading,
+            view: shown,
+            files: [str(path) for path in there],
+            command: record.command,
+        }
+
+    def remove(name: str) -> dict[Any, Any]:
+        shop.jobs.remove(name)
+        return {result: gr.update(visible=False)}
+
+    shows = [told, result, title, view, files, command]
+    for slot in slots:
+        slot.show.click(telling(shop, told, show), [slot.name], shows).then(None, js=_TO_RESULT)
+        slot.remove.click(telling(shop, told, remove), [slot.name], [told, result])
+        for button, act in ((slot.stop, shop.jobs.stop), (slot.resume, shop.jobs.resume)):
+            button.click(telling(shop, told, _then_nothing(act)), [slot.name], [told]).then(
+                look, [seen], outputs, **quiet
+            )
+
+
+def plain_card(card: str, shop: Workshop) -> str:
+    """A card without the app's own folders in its sentences."""
+    return plain(card, shop.folder) if str(shop.folder) in card else card
+
+
+def _then_nothing(act: Any) -> Any:
+    def done(name: str) -> dict[Any, Any]:
+        try:
+            act(name)
+        except ProcessLookupError:
+            raise UserError("it has just ended") from None
+        return {}
+
+    return done
+
+
+def _slot(gr: Any, number: int) -> Slot:
+    with gr.Column(visible=False, elem_classes="ip-card", elem_id=f"job-{number + 1}") as box:
+        card = gr.HTML()
+        with gr.Row():
+            show = gr.Button(
+                "Show the result",
+                size="sm",
+                variant="primary",
+                visible=False,
+                elem_id=f"show-{number + 1}",
+                min_width=100,
+            )
+            stop = gr.Button("Stop", size="sm", visible=False, elem_id=f"stop-{number + 1}", min_width=100)
+            resume = gr.Button(
+                "Resume", size="sm", variant="primary", visible=False, elem_id=f"resume-{number + 1}", min_width=100
+            )
+            remove = gr.Button(
+                "Remove, with its files", size="sm", visible=False, elem_id=f"remove-{number + 1}", min_width=100
+            )
+        name = gr.State("")
+    return Slot(box, card, show, stop, resume, remove, name)

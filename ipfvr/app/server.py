@@ -1,0 +1,158 @@
+"""The server: the window at an address, and nothing that leaves the machine."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ipfvr.app.workshop import Settings, Workshop
+from ipfvr.core.errors import UserError
+from ipfvr.core.startup import importing
+
+PARTS = Path(__file__).parent / "parts"
+# The browser refuses whatever the page would fetch from elsewhere.
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; base-uri 'self'; form-action 'self'; object-src 'none'"
+)
+
+
+class Policy:
+    """Middleware that gives every answer the content security policy."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on."""
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, sending if scope["type"] == "http" else send)
+
+
+def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -> None:
+    """Open the window, until Ctrl-C.
+
+    Args:
+        settings: how the app was started.
+        host, port: where it listens.
+        share: make a public address, which goes through a server of Gradio's.
+        browse: open a browser.
+
+    Raises:
+        UserError: Gradio is not there, the folder cannot be written, the port is taken, an option is unknown.
+    """
+    from ipfvr.core.config import load_config
+    from ipfvr.core.files import check_writable
+
+    config = load_config(None, list(settings.base))
+    check_writable(settings.folder / "jobs" / "job.json")
+    shop = Workshop(settings)
+    shop.tidy()
+    # Gradio reads these once, when it is imported.
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(shop.uploads),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    gr = import_gradio()
+    from starlette.middleware import Middleware
+
+    from ipfvr.app.window import build_window
+
+    gr.set_static_paths([shop.folder / "jobs", shop.folder / "projects"])
+    window = build_window(gr, shop, {"steps": config.sampler.steps, "crf": config.video.crf})
+    try:
+        window.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            inbrowser=browse,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=True,
+            max_file_size=f"{settings.limit}mb",
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            theme=_theme(gr),
+            css=(PARTS / "style.css").read_text(),
+            head=_head(),
+            app_kwargs={"middleware": [Middleware(Policy)], "docs_url": None, "redoc_url": None},
+        )
+    except OSError as error:
+        raise UserError(f"{host}:{port} cannot be listened at ({error}); choose another --port") from None
+    shop.start_queue()
+    print(f"{window.local_url}  the window; its files lie in {settings.folder}; Ctrl-C ends it, a running job goes on")
+    if share:
+        print(f"{window.share_url}  for everybody who has this address, through a server of Gradio's")
+    _wait()
+    shop.close()
+    window.close(verbose=False)
+
+
+def import_gradio() -> Any:
+    """The package gradio, without the type stubs that it writes beside its own sources: they take half of its import.
+
+    Raises:
+        UserError: it is not there.
+    """
+    real = inspect.getfile
+
+    def file_of(thing: Any) -> str:
+        if sys._getframe(1).f_globals.get("__name__") == "gradio.component_meta":
+            raise OSError("no stubs")  # which Gradio takes for a component without a file
+        return real(thing)
+
+    inspect.getfile = file_of
+    try:
+        with importing():
+            import gradio
+    except ModuleNotFoundError:
+        raise UserError("the window needs gradio: pip install 'ipfvr[app]'") from None
+    finally:
+        inspect.getfile = real
+    return gradio
+
+
+def _theme(gr: Any) -> Any:
+    """The system's own fonts: none is fetched."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+        radius_size="lg",
+    )
+
+
+def _head() -> str:
+    """The scripts of the players and of the comparisons, and the comparisons' style inside of their own boxes."""
+    from ipfvr.report.html import style_and_script  # it reads OpenCV
+
+    style, script = style_and_script()
+    watch = "new MutationObserver(enliven).observe(document, {childList: true, subtree: true});"
+    alive = f"const enliven = () => {{ {script} }}; {watch}"
+    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'together.js').read_text()}{alive}</script>"
+
+
+def _wait() -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.is_set():
+        time.sleep(0.2)

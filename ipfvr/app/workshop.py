@@ -1,0 +1,150 @@
+"""What the server holds for all windows: its folder, the queue, everybody's projects, the networks."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipfvr.app.jobs import Jobs
+from ipfvr.app.names import plain
+from ipfvr.app.pieces import said
+from ipfvr.core.errors import UserError
+
+if TYPE_CHECKING:
+    from ipfvr.app.preview import Previewer
+    from ipfvr.app.project import Eyes, Project
+
+_TICK = 0.5  # seconds between two looks at the queue
+_OLD = 86_400  # seconds after which a project that no job needs is removed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the app was started.
+
+    Attributes:
+        folder: where everything lies.
+        loras: folders of LoRAs that were trained elsewhere, ``<person>/weights`` in each.
+        limit: MB of a file that is dropped.
+        base: ``key=value`` pairs of the configuration.
+    """
+
+    folder: Path
+    loras: tuple[Path, ...] = ()
+    limit: int = 4000
+    base: tuple[str, ...] = ()
+
+
+class Workshop:
+    """See the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.folder = settings, settings.folder.resolve()
+        self.jobs = Jobs(self.folder / "jobs")
+        self.projects: dict[str, Project] = {}
+        self._loading = threading.Lock()
+        self._eyes: Eyes | None = None
+        self._previewer: Previewer | None = None
+        self._ended = threading.Event()
+
+    def start_queue(self) -> None:
+        """Start waiting jobs, one after the other, from now on; those of an earlier server too."""
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def close(self) -> None:
+        """Start no more jobs; the one that runs goes on."""
+        self._ended.set()
+
+    def new_project(self) -> tuple[str, Path]:
+        """A name that nobody guesses, and the folder for it."""
+        name = secrets.token_urlsafe(12)
+        return name, self.folder / "projects" / name
+
+    def project(self, name: str) -> Project:
+        """The project of a window.
+
+        Raises:
+            UserError: it is none of this server's.
+        """
+        if name not in self.projects:
+            raise UserError("drop a film or photo first")
+        return self.projects[name]
+
+    def eyes(self) -> Eyes:
+        """The networks that find faces."""
+        with self._loading:
+            if self._eyes is None:
+                from ipfvr.app.project import Eyes
+                from ipfvr.core.config import load_config
+
+                self._eyes = Eyes(load_config(None, list(self.settings.base)))
+            return self._eyes
+
+    def previewer(self) -> Previewer:
+        """What restores single frames."""
+        with self._loading:
+            if self._previewer is None:
+                from ipfvr.core.startup import importing
+
+                with importing():
+                    from ipfvr.app.preview import Previewer
+                self._previewer = Previewer()
+            return self._previewer
+
+    def warm_up(self) -> None:
+        """Read what the first film and the first preview will need, in the background."""
+
+        def read() -> None:
+            try:
+                self.eyes()
+                self.previewer()
+            except UserError:
+                pass  # whoever drops a film is told
+
+        threading.Thread(target=read, daemon=True).start()
+
+    def tidy(self) -> None:
+        """Remove projects of earlier days that no job needs."""
+        needed = "".join((folder / "job.json").read_text() for folder in self.jobs.all())
+        for path in (self.folder / "projects").glob("*"):
+            if path.name not in needed and time.time() - path.stat().st_mtime > _OLD:
+                shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.uploads, ignore_errors=True)
+
+    @property
+    def uploads(self) -> Path:
+        """Where the server puts what is dropped before it is taken."""
+        return self.folder / "uploads"
+
+    def _work(self) -> None:
+        while not self._ended.wait(_TICK):
+            try:
+                self.jobs.start_next()
+            except (OSError, ValueError) as error:  # a job's folder was removed by hand, or the disk is full
+                print(f"note: the queue could not go on: {error}", flush=True)
+                self._ended.wait(10)
+
+
+def telling(shop: Workshop, place: Any, act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+    """``act``, with what the user can put right told in the component ``place`` in the command line's sentence."""
+
+    @wraps(act)
+    def told(*values: Any) -> dict[Any, Any]:
+        try:
+            return {place: "", **act(*values)}
+        except UserError as error:
+            return {place: said([plain(error, shop.folder)], error=True)}
+
+    return told
+
+
+def paths_of(files: Sequence[str] | str | None) -> list[Path]:
+    """What a file component holds."""
+    return [Path(file) for file in ([files] if isinstance(files, str) else files or [])]
