@@ -180,7 +180,7 @@ def learning_phases(
     config: Config, room: Path, repeats: int, steps: int
 ) -> Iterator[tuple[str, Callable[[], Any], int]]:
     """Name, work and repeats of the steps of a LoRA, without and with the reward."""
-    write_sample(room / "data")
+    write_sample(room / "data", [SAMPLE])
     file = Path(__file__).parents[1] / "experiments" / "lora.yaml"
     pairs = ["preset=full", f"data.root={room / 'data'}", f"data.identity={SAMPLE}", "data.scene_frames=60"]
     lora = load_config(file, [*pairs, "loss.highest_noise=0", f"device={config.device}"])

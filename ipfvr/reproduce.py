@@ -17,7 +17,7 @@ from ipfvr.study.cells import Store
 from ipfvr.study.make import make_cells, outcome
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.results import Results, collect
+from ipfvr.study.results import Results, collect, merged
 from ipfvr.study.schema import Study, load_study
 
 
@@ -71,7 +71,7 @@ def reproduce(study: Study, cluster: Cluster) -> Results:
     tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
-    results.footnotes += [*(person.note for person in people if person.note), *lost]
+    results.footnotes += merged([*(person.note for person in people if person.note), *lost])
     report(study, results, arms, store, source)
     print(f"{study.output / 'index.html'}: {tried} cells made, {time.perf_counter() - began:.0f} s", flush=True)
     return results

@@ -121,9 +121,9 @@ class Server:
 
 
 class Visitor:
-    """A browser of somebody's own."""
+    """A browser of somebody's own, with no page yet."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
@@ -133,7 +133,6 @@ class Visitor:
             options.add_argument(option)
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        self.open(address)
 
     def open(self, address: str) -> None:
         """Open the window."""
@@ -173,8 +172,9 @@ class Visitor:
 @contextmanager
 def visiting(address: str) -> Iterator[Visitor]:
     """A browser, which is closed."""
-    visitor = Visitor(address)
+    visitor = Visitor()
     try:
+        visitor.open(address)
         yield visitor
     finally:
         visitor.driver.quit()
@@ -210,10 +210,11 @@ def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
     text.write_text("this is no film\n" * 9)
     outside = Outside()
     server = Server(tmp_path / "work", outside)
-    with timed("from the command to an open window"):
-        server.start()
-        anna = Visitor(server.address)
+    anna = Visitor()
     try:
+        with timed("from the command to an open window"):
+            server.start()
+            anna.open(server.address)
         # What is no film is refused in one sentence, next to where it was dropped.
         anna.drop("films", text)
         assert "no film.mp4" in anna.says("films-said", "not a video").replace("no_film", "no film")

@@ -52,7 +52,7 @@ def test_a_dry_run_prints_a_configuration_that_is_the_same_again(
 def test_every_training_of_the_table_can_be_imported() -> None:
     for module, function in MODULES.values():
         assert callable(getattr(importlib.import_module(f"ipfvr.training.{module}"), function))
-    with pytest.raises(UserError, match=r"train\.module 'loar' is unknown: use vae, clip, base"):
+    with pytest.raises(UserError, match=r"train\.module is 'loar'; the nearest valid one is 'lora'"):
         make_training(load_config(None, ["train.module=loar"]))
 
 

@@ -25,9 +25,11 @@ TINY = ["preset=tiny", "device=cpu", "data.scene_frames=18"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded sample, and somebody else with the same scene."""
+    """One person of the embedded sample, and somebody else with the same scene."""
     folder = tmp_path_factory.mktemp("root")
-    write_sample(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ipfvr.study.people.SAMPLE_FRAMES", 48)
+        write_sample(folder, [SAMPLE])
     shutil.copytree(folder / SAMPLE, folder / "other")
     return folder
 
@@ -51,7 +53,8 @@ def test_the_tables_and_the_data_module_make_the_same_clips(root: Path, tmp_path
     lows = [plan_low(study.config(), clip, "heavy", store, study) for clip in clips]
     make_cells(lows, store, Cluster())
     found = items(data)
-    assert [item.name for item in found] == [clip.name for clip in clips] == ["portrait_0", "portrait_1"]
+    assert [item.name for item in found] == [clip.name for clip in clips] == ["astronaut_test_0", "astronaut_test_1"]
+    assert found[0].parameters != found[1].parameters, "each clip is degraded by a draw of its own"
     for item, clip, low in zip(found, clips, lows, strict=True):
         assert np.array_equal(item.sharp, read_frames(sharp_folder(clip, store)))
         assert np.array_equal(item.low, read_frames(store.folder(low) / "frames"))

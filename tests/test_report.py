@@ -6,29 +6,26 @@ import csv
 import io
 import json
 import re
-import sys
-import types
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from reports import example
 
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import KEYS, make_scorer
 from ipfvr.metrics.intervals import Summary, summary_of
-from ipfvr.report.dashboard import dashboard
 from ipfvr.report.numbers import interval, number
 from ipfvr.report.page import Exhibit, page
 from ipfvr.report.sentences import conclusions
 from ipfvr.report.tables import csv_table, latex_table, markdown_table, results_json
-from ipfvr.report.wandb_log import frame_means, log_cell, log_results, log_row
 from ipfvr.study.paper import FILE, paper_table
 from ipfvr.study.people import find_people
-from ipfvr.study.results import Difference, Line, Results, decide, merged, over_seeds, verdict
+from ipfvr.study.results import Difference, Results, decide, merged, over_seeds, verdict
 from ipfvr.study.schema import Claim, Experiment, Row, load_study
 from ipfvr.weights import registry
 
@@ -38,24 +35,8 @@ FILES = sorted(f for f in EXPERIMENTS.glob("*.yaml") if "rows" in OmegaConf.load
 
 @pytest.fixture
 def results() -> Results:
-    """Two rows with numbers, one without."""
-    ours = {"psnr": Summary(28.123456, 27.0, 29.5, 3, 3), "ids_gt": Summary(0.61, 0.5, 0.7, 3, 3), "lpips": None}
-    base = {"psnr": Summary(27.5, None, None, 1, 1), "ids_gt": Summary(0.58, 0.5, 0.66, 3, 3), "lpips": None}
-    none = dict.fromkeys(ours)
-    paper = {"psnr": 29.51, "ids_gt": 0.582, "lpips": 0.216}
-    missing = {"lpips": "no weights <here>"}
-    lines = [
-        Line("Ours & co_1", "Ours", "heavy", "ipfvr", "done", [], ours, missing, paper),
-        Line("Base 100%", "Base", "heavy", "venhancer", "done", [], base, missing),
-        Line("Keep | it", "Keep", "heavy", "keep", "not run", ["KEEP is not installed: git clone <x>"], none),
-    ]
-    cells = [
-        {"row": "Ours", "level": "heavy", "clip": clip, "person": "a", "seed": 0, "cell": clip, "scores": {"psnr": 1.0}}
-        | {"per_frame": {"ids_gt": [0.5, None, share], "psnr": [1.0]}}
-        for clip, share in (("a_0", 0.4), ("a_1", 0.6))
-    ]
-    claims = [("ours is better.", [Difference("psnr", "Ours", "Base", Summary(0.5, 0.1, 0.9, 4, 8), -1.0, "holds")])]
-    return Results("t", "Title <b>", "mini", ["psnr", "ids_gt", "lpips"], lines, cells, claims, ["a footnote"])
+    """See :func:`example`."""
+    return example()
 
 
 def test_every_file_has_the_same_numbers(results: Results) -> None:
@@ -303,99 +284,3 @@ def test_the_papers_tables_are_whole() -> None:
 def test_every_metric_has_its_label_of_the_table() -> None:
     assert set(KEYS) <= set(COLUMNS)
     assert make_scorer(load_config(None, []), metrics=KEYS).infos().keys() == set(KEYS)
-
-
-class Run:
-    """A W&B run that only remembers."""
-
-    def __init__(self) -> None:
-        self.logged: set[str] = set()
-        self.summary: dict[str, float] = {}
-        self.closed = False
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closed = True
-
-    def log_artifact(self, artifact: object) -> None:
-        self.logged.add("artifact")
-
-    def log(self, values: dict) -> None:
-        self.logged |= set(values)
-
-
-def test_the_dashboard_shows_what_is_logged(results: Results) -> None:
-    run = Run()
-    wandb = types.SimpleNamespace(Table=Table, Video=str)
-    for cell in results.cells:
-        log_cell(run, wandb, cell, {"a_0": "x", "a_1": "y"})
-    results.cells[0]["scores"]["ids_gt"] = 0.61
-    log_cell(run, wandb, results.cells[0], {})
-    assert run.summary == {"psnr": 1.0, "ids_gt": 0.61}
-    log_row(run, wandb, results, results.lines[0], results.cells, {"a_0": "x", "a_1": "y"})
-    spec = dashboard(results)
-    assert json.loads(json.dumps(spec)) == spec
-    panels = [panel for section in spec["workspace"]["sections"] for panel in section["panels"]]
-    named = {metric for panel in panels for metric in panel["metrics"]}
-    assert named == {"psnr", "ids_gt", "frames/psnr", "frames/ids_gt", "videos/a_0", "videos/a_1"}
-    assert named <= run.logged | set(run.summary)
-    assert run.summary == {"psnr": 28.123456, "ids_gt": 0.61}
-    assert frame_means(results.cells) == [
-        {"frames/ids_gt": 0.5, "frames/psnr": 1.0},
-        {},
-        {"frames/ids_gt": pytest.approx(0.5)},
-    ]
-
-
-class Table:
-    """A W&B table that only counts."""
-
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = columns
-
-    def add_data(self, *values: object) -> None:
-        assert len(values) == len(self.columns)
-
-
-def test_a_cell_is_a_run_and_is_logged_once(results, tmp_path, monkeypatch) -> None:
-    runs: list[tuple[dict, Run]] = []
-
-    def init(**given: object) -> Run:
-        runs.append((given, Run()))
-        return runs[-1][1]
-
-    wandb = types.SimpleNamespace(init=init, Settings=dict, Table=Table, Video=str, Image=str)
-    wandb.Artifact = lambda *_, **__: types.SimpleNamespace(add_file=lambda path: None)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}"])
-    common = {"spec": study.experiment.rows["Ours"], "tasks": [], "loras": []}
-    rows = [types.SimpleNamespace(row=line.row, level=line.level, **common) for line in results.lines]
-    assert log_results(results, study, rows, None) == ""
-    assert [given["job_type"] for given, _ in runs] == ["cell", "cell", "report"]
-    assert [given["config"].get("clip") for given, _ in runs[:2]] == ["a_0", "a_1"]
-    assert {given["group"] for given, _ in runs} == {study.name}
-    assert all(run.closed for _, run in runs)
-    assert runs[0][1].summary == {"psnr": 1.0}
-    assert log_results(results, study, rows, None) == ""
-    assert len(runs) == 3
-    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
-    assert log_results(results, study, rows, None) == ""
-    assert [given["job_type"] for given, _ in runs[3:]] == ["row"]
-    assert runs[3][1].summary == {"psnr": 28.123456, "ids_gt": 0.61}
-
-
-def test_a_wandb_that_cannot_be_reached_stops_nothing(results, tmp_path, monkeypatch) -> None:
-    def unreachable(**_: object) -> None:
-        raise ConnectionError("no route\nto host")
-
-    wandb = types.SimpleNamespace(init=unreachable, Settings=dict)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}"])
-    rows = [types.SimpleNamespace(row=line.row, level=line.level, spec=study.experiment.rows["Ours"], tasks=[])
-            for line in results.lines]  # fmt: skip
-    assert log_results(results, study, rows, None) == "W&B took no more: ConnectionError: no route to host"
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    assert "pip install wandb" in log_results(results, study, rows, None)
-    assert json.loads((tmp_path / "dashboard.json").read_text())["group"] == "t"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +19,17 @@ import ipfvr.study.work as work
 from ipfvr.core.cluster import Cluster
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
+from ipfvr.core.progress import read_progress, write_progress
 from ipfvr.data.layout import read_root
 from ipfvr.methods import inprocess
 from ipfvr.reproduce import dry_run, reproduce, run
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.judge import choose_judge
-from ipfvr.study.make import blocked, in_order
+from ipfvr.study.make import blocked, in_order, shown_steps
 from ipfvr.study.people import SAMPLE, find_people, write_sample
 from ipfvr.study.plan import Clip, find_clips, plan_arms, plan_clips
 from ipfvr.study.schema import Study, load_study
+from ipfvr.training.step_file import StepFile
 from ipfvr.weights import needs, registry
 from ipfvr.weights.needs import digest_of
 
@@ -179,6 +184,28 @@ def test_a_lora_is_a_cell_that_rows_share(say, tmp_path, made) -> None:
     assert arms[0].loras == arms[1].loras
     folder = Store(study_of(say()).store).folder(arms[0].loras[0])
     assert (folder / "weights" / "card.json").is_file()
+
+
+def test_how_far_a_lora_is_stands_in_the_bar(tmp_path: Path) -> None:
+    """Whoever trains it, here or in another process: what is said of it is a file of its temporary folder."""
+    store, shown = Store(tmp_path), []
+    bar = types.SimpleNamespace(set_postfix_str=shown.append)
+    loras = [Cell("lora", f"LoRA of {name}", {"name": name}) for name in ("anna", "ben")]
+    trainer = types.SimpleNamespace(global_step=0, max_steps=40, is_global_zero=True)
+    module = types.SimpleNamespace(config=load_config(None, [f"train.output={store.begin(loras[0])}"]))
+    says = StepFile(every=0)
+    with shown_steps(bar, [*loras, Cell("low", "x", {})], store, every=0.01):
+        says.on_train_start(trainer, module)
+        trainer.global_step = 10
+        says.on_train_batch_end(trainer, module)
+        last = time.monotonic() + 20
+        while not shown and time.monotonic() < last:
+            time.sleep(0.01)
+        assert re.fullmatch(r"LoRA of anna: step 10 of 40(, \d\d:\d\d left)?", shown[-1])
+        says.on_train_end(trainer, module)
+    write_progress(store.partial(loras[0]), 10, 40, 252.0)
+    assert read_progress(store.partial(loras[0])) == "step 10 of 40, 04:12 left"
+    assert read_progress(store.partial(loras[1])) == ""
 
 
 def arms_of(study: Study) -> list:

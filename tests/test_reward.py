@@ -47,6 +47,8 @@ def test_eq6_has_mean_0_and_deviation_1_and_knows_no_scale(rewards: Tensor, stat
     assert float(a.detach().mean()) == pytest.approx(0, abs=1e-12)
     assert float(a.detach().std(correction=0)) == pytest.approx(1)
     assert torch.allclose(normalise_reward(3 * rewards + 5, statistics, 1e-9), a)
+    assert a.argmax() == rewards.argmax()
+    assert a.argmin() == rewards.argmin()
 
 
 @pytest.mark.parametrize("statistics", ["detach", "literal"])

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipfvr.app import pieces
-from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_form
+from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_form, words_file
 from ipfvr.app.jobs import Record
 from ipfvr.app.layout import WITHOUT, Page
-from ipfvr.app.names import plain
+from ipfvr.app.names import person_name, plain
 from ipfvr.app.person import trained
 from ipfvr.app.workshop import Workshop, paths_of
 from ipfvr.core.errors import UserError
@@ -146,6 +146,13 @@ class Acts:
         output.unlink(missing_ok=True)
         describe_pictures(seen.pictures or [seen.still], load_config(None, list(self.shop.settings.base)), 0, output)
         return {self.page.cards[number].words: output.read_text()}
+
+    def check(self, number: int, name: str, called: str, words: str) -> dict[Any, Any]:
+        """See that one person's name and words can be used."""
+        if name in self.shop.projects:
+            person_name(called)
+            words_file(self.shop.project(name).folder, number, words)
+        return {}
 
     def loras(self) -> Any:
         """The LoRAs there are now."""

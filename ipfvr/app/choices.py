@@ -124,6 +124,6 @@ def output_name(film: Film) -> str:
 
 def _nobody(film: Film) -> str:
     return (
-        f"no face was found in {film.path.name}: there is nothing to restore; lower faces.min_confidence when you start "
-        "the app to find more"
+        f"no face was found in {film.path.name}: there is nothing to restore; lower faces.min_confidence when you "
+        "start the app to find more"
     )

@@ -75,7 +75,7 @@ def read_form(shop: Workshop, values: Sequence[Any]) -> Form:
     look = dict(zip(LOOK, rest[4 * CARDS :], strict=True))
     loras = trained(shop.jobs, shop.settings.loras)
     chosen = [
-        Chosen(called or f"person {n + 1}", bool(restore), loras.get(lora, ""), _words_file(project.folder, n, words))
+        Chosen(called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words))
         for n, (restore, called, lora, words) in enumerate(zip(*cards, strict=True))
     ][: len(project.people)]
     number = min(int(number or 0), len(project.films) - 1)
@@ -117,8 +117,17 @@ LOOK = (
 )
 
 
-def _words_file(folder: Path, number: int, text: str | None) -> str:
-    """The words that stand in a card as a ``prompt.yaml``; empty: none stand there."""
+def words_file(folder: Path, number: int, text: str | None) -> str:
+    """The words that stand in a card as a ``prompt.yaml``; empty: none stand there.
+
+    Args:
+        folder: of the project.
+        number: of the person, from 0.
+        text: what stands in the card.
+
+    Raises:
+        UserError: as :func:`ipfvr.identity.prompt_file.read_prompt`.
+    """
     if not (text or "").strip():
         return ""
     from ipfvr.core.files import atomic

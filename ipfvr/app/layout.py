@@ -151,14 +151,14 @@ def _controls(gr: Any, page: Page, defaults: dict[str, Any]) -> None:
         1,
         step=0.05,
         label="Strength",
-        info="How much of the change is put on; 0: the film as it is",
+        info="How much of the change is put on; 0: as it is",
         elem_id="strength",
     )
     look["scale"] = gr.Radio([(f"{s}x", s) for s in SCALES], value=1, label="Enlarge the frame", elem_id="scale")
     look["learn"] = gr.Checkbox(
         False,
         label="Learn each face from its pictures first",
-        info="Minutes a person; much more like them",
+        info="--learn: minutes a person; much more like them",
         elem_id="learn",
     )
     look["face_only"] = gr.Checkbox(False, label="Write the main face alone, as a square", elem_id="face-only")
@@ -188,7 +188,7 @@ def _controls(gr: Any, page: Page, defaults: dict[str, Any]) -> None:
             0.9,
             step=0.005,
             label="Likeness from which a face is the person's",
-            info="Lower it where somebody is missed",
+            info="people.same; lower it where somebody is missed",
             elem_id="likeness",
         )
         look["seed"] = gr.Number(0, precision=0, label="Seed", elem_id="seed")

@@ -66,7 +66,8 @@ def timeline(project: Project, number: int, names: Sequence[str], chosen: Sequen
         label = f"{name} is seen from {where}{' and more' if len(own) > 8 else ''}"
         rows.append(
             f'<div class=row><span class=who title="{escape(name)}">{escape(name)}</span>'
-            f'<div class=bar role=img aria-label="{escape(label)}" title="{escape(label)}">{bars}{cuts}{needle}</div></div>'
+            f'<div class=bar role=img aria-label="{escape(label)}" title="{escape(label)}">'
+            f"{bars}{cuts}{needle}</div></div>"
         )
     foot = f"<div class=foot><span>0:00</span><span>{_cuts(film)}</span><span>{_clock(film, total)}</span></div>"
     return f"<div class=ip-line>{''.join(rows)}{foot}</div>"
@@ -96,7 +97,8 @@ def person_card(project: Project, seen: Seen) -> str:
     have = f"{count} picture{'s' * (count != 1)} of this person" if count else "No picture yet"
     return (
         f'<div class=ip-face><img alt="face" src="{_uri(seen.thumbnail)}"><div><p>{often}</p>'
-        f"<p class=quiet>{escape(words.capitalize())}</p><p class=quiet>{have}</p><div class=ip-refs>{pictures}</div></div></div>"
+        f"<p class=quiet>{escape(words[0].upper() + words[1:])}</p>"
+        f"<p class=quiet>{have}</p><div class=ip-refs>{pictures}</div></div></div>"
     )
 
 
@@ -144,7 +146,8 @@ def job_card(record: Record, state: State, notes: Sequence[str] = ()) -> str:
     kind = {"person": "Training of a person", "photo": "Photo"}.get(record.kind, "Film")
     return (
         f"<div class=ip-job><div class=head><span><b>{escape(record.title)}</b> <span class=quiet>{kind}</span></span>"
-        f'<span class="ip-chip {state.name}">{state.name}</span></div>{meter}{line}{error}{more}</div>'
+        f'<span class="ip-chip {state.name}">{state.name}</span></div>'
+        f"{meter}{line}{error}{more}</div>"
     )
 
 
@@ -152,8 +155,8 @@ def players(source: Path, result: Path) -> str:
     """A film before and after, side by side; they play together, with the result's sound."""
     return (
         "<div class=ip-two>"
-        f'<figure><figcaption>Before</figcaption><video controls muted playsinline preload=auto src="{address(source)}">'
-        "</video></figure>"
+        "<figure><figcaption>Before</figcaption><video controls muted playsinline preload=auto "
+        f'src="{address(source)}"></video></figure>'
         f"<figure><figcaption>Restored, with sound</figcaption><video controls playsinline preload=auto "
         f'src="{address(result)}"></video></figure></div>'
     )

@@ -66,6 +66,14 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
         card.describe.click(
             telling(shop, card.said, partial(do.describe, number)), [page.project], [card.said, card.words]
         )
+        gr.on(
+            [card.name.blur, card.words.blur],
+            telling(shop, card.said, partial(do.check, number)),
+            [page.project, card.name, card.words],
+            [card.said],
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
         card.lora.focus(do.loras, None, [card.lora], show_progress="hidden")
     moved = [
         page.frame.release,

@@ -144,7 +144,8 @@ def _head() -> str:
     from ipfvr.report.html import style_and_script  # it reads OpenCV
 
     style, script = style_and_script()
-    alive = f"const enliven = () => {{ {script} }}; new MutationObserver(enliven).observe(document, {{childList: true, subtree: true}});"
+    watch = "new MutationObserver(enliven).observe(document, {childList: true, subtree: true});"
+    alive = f"const enliven = () => {{ {script} }}; {watch}"
     return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'together.js').read_text()}{alive}</script>"
 
 

@@ -21,10 +21,10 @@ def build_training(gr: Any, shop: Workshop, tabs: Any, after: Callable[[], str])
     """
     about = (
         "One to four sharp scenes of ten seconds and more, in different light, the face at least 128 pixels wide, and "
-        "pictures of the person. It takes minutes; then choose the LoRA on the person's card. With pictures alone, tick "
-        "'Learn each face from its pictures first' under Restore instead."
+        "pictures of the person. It takes minutes; then choose the LoRA on the person's card. With pictures alone, "
+        "tick 'Learn each face from its pictures first' under Restore instead."
     )
-    gr.HTML(f"<div class=ip-step><h2>Train a person</h2><p style='margin-left:0'>{about}</p></div>")
+    gr.HTML(f"<div class=ip-step><h2>Train a person</h2><p class=flat>{about}</p></div>")
     name = gr.Textbox(label="Name", max_lines=1, elem_id="train-name")
     with gr.Row():
         pictures = gr.File(label="Pictures of the person", file_count="multiple", height=150, elem_id="train-pictures")

@@ -29,8 +29,8 @@ def take(upload: Path, folder: Path, limit: int) -> Path:
     name, size = file_name(upload.name), upload.stat().st_size
     if size > limit * _MEGABYTE:
         raise UserError(
-            f"{name} has {size / _MEGABYTE:.0f} MB, above the limit of {limit} MB: start the app with a larger --limit, "
-            "or cut the film"
+            f"{name} has {size / _MEGABYTE:.0f} MB, above the limit of {limit} MB: start the app with a larger "
+            "--limit, or cut the film"
         )
     if size == 0:
         raise UserError(f"{name} is empty")

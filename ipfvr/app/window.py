@@ -16,8 +16,8 @@ _TOP = (
     "that still looks like them comes out.</p></header>"
 )
 _FOOT = (
-    "<p class=ip-foot>Restoring a face invents detail. Do not use a result as evidence of what somebody looked like, and "
-    "ask the people shown.</p>"
+    "<p class=ip-foot>Restoring a face invents detail. Do not use a result as evidence of what somebody looked like, "
+    "and ask the people shown.</p>"
 )
 
 

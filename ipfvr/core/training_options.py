@@ -132,3 +132,5 @@ class TrainConfig:
     validate_every: int = 1000
     validation_batches: int = 4
     wandb: WandbModes = WandbModes.offline  # offline | online | disabled
+    wandb_project: str = "ipfvr"
+    wandb_entity: str = ""  # a user or team; empty: the one that is logged in

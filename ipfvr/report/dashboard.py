@@ -16,14 +16,12 @@ from ipfvr.report.sentences import conclusions
 from ipfvr.report.tables import footnotes, markdown_table
 from ipfvr.study.results import Results
 
-PROJECT = "ipfvr"
 
-
-def dashboard(results: Results) -> dict[str, Any]:
+def dashboard(results: Results, project: str) -> dict[str, Any]:
     """The workspace's sections of panels and the report's blocks, JSON values.
 
     Panels are ``bars`` (a metric, a bar a row: the mean of its runs), ``lines`` (over ``frame``, a line a row) or
-    ``media``. Every metric that they name is one that :func:`ipfvr.report.wandb_log.log_cell` logs.
+    ``media``. Every metric that they name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
     """
     scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
     bars = [{"kind": "bars", "title": results.label(key).heading, "metrics": [key]} for key in scored]
@@ -52,7 +50,7 @@ def dashboard(results: Results) -> dict[str, Any]:
         *({"kind": "text", "text": text} for text in footnotes(results)),
     ]
     return {
-        "project": PROJECT,
+        "project": project,
         "group": results.name,
         "workspace": {"name": f"{results.name} ({results.preset})", "sections": sections},
         "report": {"title": results.title, "blocks": blocks},

@@ -1,17 +1,19 @@
-"""Results to Weights & Biases: a run a cell in the experiment's group, and one for the report; never required.
+"""Results to Weights & Biases: a run a row in the experiment's group, and one for the report; never required.
 
-A cell is one clip of a row with one seed: its run has the row, level, clip and options as its configuration, the scores
-as its summary, the numbers of every frame as curves, and the video of a clip that the page shows. Rows are groups of
-cells, by ``row`` and ``level``. Under an agent of a sweep the one run is the row's. Offline by default: ``wandb sync``
-sends what lies in the report's folder later.
+A row's run has its level, method and options as configuration, its means with their intervals as summary, its cells as
+a table, the numbers of every frame as curves, likeness of every clip as one chart, the videos of the clips that the
+page shows, and of each LoRA the curve of its training and r_f of every frame before and after it. Offline by default:
+``wandb sync`` sends what lies in the report's folder later. Under an agent of a sweep the run is the agent's.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,10 +21,10 @@ import numpy as np
 
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.files import write_json
-from ipfvr.report.dashboard import PROJECT, dashboard
+from ipfvr.report.dashboard import dashboard
 from ipfvr.report.fingerprint import PAGE
 from ipfvr.report.tables import results_json
-from ipfvr.study.cells import Store
+from ipfvr.study.cells import Cell, Store
 from ipfvr.study.plan import Arm
 from ipfvr.study.results import Line, Results
 from ipfvr.study.schema import Study
@@ -45,7 +47,7 @@ def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Stor
         A note on what could not be logged; empty: all was, or nothing is wanted.
     """
     mode = study.config().train.wandb
-    write_json(study.output / "dashboard.json", dashboard(results))
+    write_json(study.output / "dashboard.json", dashboard(results, study.config().train.wandb_project))
     if mode == "disabled":
         return ""
     try:
@@ -54,31 +56,27 @@ def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Stor
         return "W&B is not installed, nothing was logged to it: pip install wandb"
     noted = study.output / NOTED
     done: list[str] = json.loads(noted.read_text()) if noted.is_file() else []
+    swept = SWEEP in os.environ
     try:
         for arm, line in zip(arms, results.lines, strict=True):
             cells = [c for c in results.cells if (c["row"], c["level"]) == (arm.row, arm.level)]
-            videos = videos_of(study, arm, store)
-            if SWEEP in os.environ and cells:
-                with _run(wandb, study, mode, "", line.title, "row", row_config(study, arm)) as run:
-                    log_row(run, wandb, results, line, cells, videos)
-                continue
-            for cell in cells:
-                name = run_id(study, line, [cell["cell"]])
-                if name not in done:
-                    config = row_config(study, arm) | {key: cell[key] for key in ("clip", "person", "seed")}
-                    title = f"{line.title}, {cell['clip']}, seed {cell['seed']}"
-                    with _run(wandb, study, mode, name, title, "cell", config) as run:
-                        log_cell(run, wandb, cell, videos)
-                    done.append(name)
-            write_json(noted, done)
+            name = "" if swept else run_id(study, line, [cell["cell"] for cell in cells])
+            if cells and name not in done:
+                with _run(wandb, study, name, line.title, "row", tags_of(study, arm), row_config(study, arm)) as run:
+                    log_row(run, wandb, results, line, cells, videos_of(study, arm, store))
+                    for cell in arm.loras:
+                        log_lora(run, wandb, cell, store.folder(cell))
+                done += [name] if name else []
         name = run_id(study, None, [c["cell"] for c in results.cells])
-        if name not in done and SWEEP not in os.environ:
-            with _run(wandb, study, mode, name, "report", "report", results_json(results)["columns"]) as run:
+        if name not in done and not swept:
+            with _run(wandb, study, name, "report", "report", [study.preset], results_json(results)["columns"]) as run:
                 log_page(run, wandb, results, study, arms, store)
-            write_json(noted, [*done, name])
+            done.append(name)
     except Exception as error:
         # Whatever it is, the results are on disk: a logger is no reason to fail.
         return f"W&B took no more: {type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        write_json(noted, done)
     return ""
 
 
@@ -94,24 +92,69 @@ def row_config(study: Study, arm: Arm) -> dict[str, Any]:
     return {"row": arm.row, "level": arm.level, "method": arm.spec.method, "lora": arm.spec.lora, "options": config}
 
 
-def log_cell(run: Any, wandb: Any, cell: Any, videos: Mapping[str, Any]) -> None:
-    """A cell's scores as the run's summary, its frames as curves, its clip as a video where the page shows it."""
-    for frame, values in enumerate(frame_means([cell])):
-        run.log({"frame": frame, **values})
-    if path := videos.get(cell["clip"]):
-        run.log({f"videos/{cell['clip']}": wandb.Video(str(path))})
-    run.summary.update({key: value for key, value in cell["scores"].items() if value is not None})
+def tags_of(study: Study, arm: Arm) -> list[str]:
+    """By which runs are found among those of other experiments: preset, level, method, and whether it has a LoRA."""
+    return [study.preset, arm.level, arm.spec.method, *(["lora"] if arm.spec.lora else [])]
 
 
 def log_row(
     run: Any, wandb: Any, results: Results, line: Line, cells: Sequence[Any], videos: Mapping[str, Any]
 ) -> None:
-    """A row's means as the run's summary, which a sweep compares; its cells as a table, frames and clips as above."""
+    """A row: means with their intervals as the run's summary, its cells as a table, curves, a chart, videos."""
     for frame, values in enumerate(frame_means(cells)):
         run.log({"frame": frame, **values})
     shown = {f"videos/{clip}": wandb.Video(str(path)) for clip, path in videos.items()}
-    run.log({"cells": cell_table(wandb, results, cells), **shown})
-    run.summary.update({key: s.mean for key, s in line.summaries.items() if s is not None})
+    run.log({"cells": cell_table(wandb, results, cells), **shown, **likeness_charts(wandb, cells)})
+    for key, summary in line.summaries.items():
+        if summary is not None:
+            ends = {"low": summary.low, "high": summary.high, "people": summary.people, "clips": summary.clips}
+            run.summary.update({key: summary.mean, **{f"{key}/{end}": v for end, v in ends.items() if v is not None}})
+
+
+def likeness_charts(wandb: Any, cells: Sequence[Any]) -> dict[str, Any]:
+    """IDS over the frames, a line a clip and seed, in one chart for each thing that it is measured to."""
+    charts = {}
+    for key, title in (("ids_gt", "IDS to the truth"), ("ids_ref", "r_f: IDS to the reference")):
+        lines = {f"{c['clip']}, seed {c['seed']}": c["per_frame"][key] for c in cells if c["per_frame"].get(key)}
+        if lines:
+            charts[f"charts/{key}"] = _lines(wandb, lines, title, "frame")
+    return charts
+
+
+def log_lora(run: Any, wandb: Any, cell: Cell, folder: Path) -> None:
+    """A LoRA: its losses over the steps, and r_f of every frame before and after it, a chart each."""
+    person, charts = cell.name.rpartition(" ")[2], {}
+    for log in sorted((folder / "log").glob("*/metrics.csv")):
+        losses = read_columns(log, "step", "loss/")
+        if losses:
+            charts[f"lora/{person}/{log.parent.name}"] = _lines(wandb, losses, f"{cell.name}: losses", "row of the log")
+    if (rewards := folder / "rewards.csv").is_file():
+        found = read_columns(rewards, "frame", "")
+        charts[f"lora/{person}/r_f"] = _lines(wandb, found, f"{cell.name}: r_f over the frames", "frame")
+    if charts:
+        run.log(charts)
+
+
+def read_columns(path: Path, over: str, prefix: str) -> dict[str, list[float]]:
+    """The columns of a CSV file whose names begin with ``prefix``, in the rows that have all of them.
+
+    Args:
+        path: of a file with a line of names.
+        over: a column that is left out.
+        prefix: of the names.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name.startswith(prefix) and name != over]
+    whole = [row for row in rows if all(row[name] for name in names)]
+    return {name: [float(row[name]) for row in whole] for name in names if whole}
+
+
+def _lines(wandb: Any, lines: Mapping[str, Sequence[float | None]], title: str, across: str) -> Any:
+    """One chart of several lines; a number that is not there is left out."""
+    there = {name: [(x, y) for x, y in enumerate(values) if y is not None] for name, values in lines.items()}
+    xs, ys = ([[point[axis] for point in points] for points in there.values()] for axis in (0, 1))
+    return wandb.plot.line_series(xs=xs, ys=ys, keys=list(there), title=title, xname=across)
 
 
 def cell_table(wandb: Any, results: Results, cells: Sequence[Any]) -> Any:
@@ -160,15 +203,20 @@ def log_page(run: Any, wandb: Any, results: Results, study: Study, arms: Sequenc
         run.log_artifact(artifact)
 
 
-def _run(wandb: Any, study: Study, mode: str, name: str, title: str, kind: str, config: dict[str, Any]) -> Any:
+def _run(
+    wandb: Any, study: Study, name: str, title: str, kind: str, tags: Sequence[str], config: dict[str, Any]
+) -> Any:
+    train = study.config().train
     return wandb.init(
-        project=PROJECT,
+        project=train.wandb_project,
+        entity=train.wandb_entity or None,
         group=study.name,
         job_type=kind,
         name=title,
+        tags=list(dict.fromkeys(tags)),
         id=name or None,
         dir=str(study.output),
-        mode=mode,
+        mode=train.wandb,
         config=config,
         settings=wandb.Settings(init_timeout=TIMEOUT, console="off", silent=True),
     )

@@ -76,9 +76,13 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def partial(self, cell: Cell) -> Path:
+        """Where the cell is made."""
+        return self.folder(cell).with_name(f".{cell.hash}.partial")
+
     def begin(self, cell: Cell) -> Path:
         """The temporary folder of a cell; a training that was stopped finds its checkpoint in it."""
-        folder = self.folder(cell).with_name(f".{cell.hash}.partial")
+        folder = self.partial(cell)
         if cell.kind != "lora":
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)

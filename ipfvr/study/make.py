@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
 
 from ipfvr.core.cluster import Cluster, Lost, Task
 from ipfvr.core.messages import progress_bar
+from ipfvr.core.progress import read_progress
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 
 _ON_GPU = ("lora", "restored", "scores")  # the kinds of cells that networks are run for
@@ -33,7 +38,7 @@ def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: st
         Task(name, _make, (cell, store), tuple(map(_name, cell.after)), gpu and cell.kind in _ON_GPU)
         for name, cell in todo.items()
     ]
-    with progress_bar(len(tasks), "cells", "cell", shown=bool(tasks)) as bar:
+    with progress_bar(len(tasks), "cells", "cell", shown=bool(tasks)) as bar, shown_steps(bar, todo.values(), store):
         for task, outcome in cluster.run(tasks):
             cell = todo[task.name]
             if isinstance(outcome, Lost):
@@ -41,6 +46,35 @@ def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: st
             bar.set_postfix_str(cell.name)
             bar.update()
     return len(tasks)
+
+
+@contextmanager
+def shown_steps(bar: tqdm, cells: Iterable[Cell], store: Store, every: float = 2.0) -> Iterator[None]:
+    """Show inside the block how far the LoRAs are that are being trained, here or by a worker.
+
+    Args:
+        bar: shows it.
+        cells: that are made.
+        store: in whose temporary folders the trainings say it.
+        every: seconds between two looks.
+    """
+    loras, ended = [cell for cell in cells if cell.kind == "lora"], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(every):
+            said = {cell.name: read_progress(store.partial(cell)) for cell in loras}
+            if lines := [f"{name}: {line}" for name, line in said.items() if line]:
+                bar.set_postfix_str("; ".join(lines))
+
+    thread = threading.Thread(target=look, daemon=True)
+    if loras:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if loras:
+            thread.join()
 
 
 def _name(cell: Cell) -> str:

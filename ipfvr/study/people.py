@@ -38,7 +38,7 @@ def find_people(study: Study) -> tuple[list[Folder], Path, str]:
     elif study.preset != "full":
         root, said = study.output.parent / "sample_people", SAMPLE_SAID
         notes = {
-            name: f"{name}'s scenes, to train on and to test on, are camera moves over one picture, the reference"
+            name: f"scenes to train and to test on are camera moves over one picture, the reference, for: {name}"
             for name in write_sample(root)
         }
     else:

@@ -27,6 +27,7 @@ from ipfvr.metrics.evaluation import KEYS, ClipScores, Scorer, evaluate_clip, ma
 from ipfvr.metrics.identity import identity_drift, identity_jumps
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 from ipfvr.training.run import fit
+from ipfvr.training.step_file import StepFile
 from ipfvr.video.reader import read_image
 from ipfvr.video.writer import write_picture, write_video
 
@@ -78,9 +79,14 @@ def make_low(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def make_lora(cell: Cell, folder: Path) -> dict[str, Any]:
-    """A person's LoRA, as ``python -m ipfvr.fit`` trains it; a stopped training goes on."""
+    """A person's LoRA, as ``python -m ipfvr.fit`` trains it; a stopped training goes on.
+
+    How far it is stands in a file, which whoever waits for the cell shows in its bar.
+    """
     pairs = [*cell.given["pairs"], f"train.output={folder}", "train.wandb=disabled", "train.accelerator=auto"]
-    fit(load_config(cell.given["file"], pairs))
+    config = load_config(cell.given["file"], pairs)
+    config.trainer |= {"enable_progress_bar": False, "callbacks": [f"{StepFile.__module__}.{StepFile.__name__}"]}
+    fit(config)
     card = json.loads((folder / "weights" / "card.json").read_text())
     return {"steps": card["steps"], "losses": card["losses"], "remarks": card["remarks"]}
 

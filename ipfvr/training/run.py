@@ -193,10 +193,9 @@ def make_training(config: Config) -> tuple[Trained, pl.LightningDataModule]:
     """Make the training that ``train.module`` names, and its data.
 
     Raises:
-        UserError: an unknown name.
+        UserError: as the function of that training.
     """
-    name = config.train.module
-    module, function = MODULES[name]
+    module, function = MODULES[config.train.module]
     return getattr(importlib.import_module(f"ipfvr.training.{module}"), function)(config)
 
 
@@ -220,7 +219,8 @@ def make_loggers(config: Config, start: int) -> list:
         try:
             loggers.append(
                 WandbLogger(
-                    project="ipfvr",
+                    project=config.train.wandb_project,
+                    entity=config.train.wandb_entity or None,
                     name=output.name,
                     save_dir=output,
                     offline=config.train.wandb == "offline",
