@@ -109,6 +109,7 @@ class Acts:
                 card.restore: True,
                 card.name: f"person {n + 1}",
                 card.words: "",
+                card.said: "",
                 card.lora: gr.update(choices=self._loras(), value=NO_LORA),
             }
         return updates
