@@ -60,7 +60,7 @@ class BaseTraining(Trained):
             metrics[f"val/psnr_{name}"] = mean_psnr(self.codec.decode(latent.transpose(1, 2).flatten(0, 1)), real)
         bicubic = batch["low"].flatten(0, 1)
         metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
-        self.log_dict(metrics, batch_size=len(z_hq))
+        self.log_dict(metrics, batch_size=len(z_hq), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``denoiser.safetensors`` in half precision."""
