@@ -214,7 +214,7 @@ class AttributeTraining(Trained):
             "val/majority": accuracy((self.ema.source > 0.5).expand_as(labels), labels).mean(),
             "val/balanced": balanced_accuracy(self.ema.balanced(outputs) > 0.5, labels).nanmean(),
         }
-        self.log_dict(scores, prog_bar=True, batch_size=len(labels))
+        self.log_dict(scores, prog_bar=True, batch_size=len(labels), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``attributes.safetensors`` in half precision."""
