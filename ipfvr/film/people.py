@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.prompt_file import read_by_hand
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
-from ipfvr.identity.prompt_file import read_by_hand
 from ipfvr.models.networks import Networks, load_networks
 from ipfvr.restoration.person import PersonRestorer, expression_frames, prepare_person
 from ipfvr.restoration.restorer import Restorer

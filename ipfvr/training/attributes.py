@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
+from ipfvr.conditioning.attribute_network import SIDE, AttributeNetwork
+from ipfvr.conditioning.attributes import WORDS, read_attributes
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.data.layout import PICTURES, list_files, list_identities
-from ipfvr.identity.attribute_network import SIDE, AttributeNetwork
-from ipfvr.identity.attributes import WORDS, read_attributes
 from ipfvr.models.backbone import save_module
 from ipfvr.training.common import Trained
 from ipfvr.video.reader import read_image

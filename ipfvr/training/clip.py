@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.conditioning.attributes import WORDS, compose_sentence
 from ipfvr.core.options import Config
 from ipfvr.data.faces import FaceData
-from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import train_tokenizer
 from ipfvr.training.common import Trained
