@@ -142,7 +142,8 @@ def embed_faces(frames: np.ndarray, landmarks: np.ndarray, recogniser: Recognise
         part = seen[start : start + _BATCH]
         crops = [warp_faces(to_tensor(frames[i : i + 1]).to(device), landmarks[i : i + 1]) for i in part]
         rows.append(recogniser.embed(torch.cat(crops)).float().cpu())
-    found = torch.cat(rows) if rows else torch.empty(0, 1)
+    # Where no frame has a face the network is asked for D with a grey picture.
+    found = torch.cat(rows or [recogniser.embed(torch.zeros(1, 3, *[ARCFACE_SIZE] * 2, device=device))[:0].cpu()])
     result = torch.full((len(frames), found.shape[1]), torch.nan)
     result[torch.from_numpy(seen)] = found
     return result
