@@ -135,7 +135,6 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
     depends = {
         "configuration": read_by(LORA, training),
         "learn": asdict(config.learn),
-        "scale_sigma": config.degradation.scale_sigma,
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),
