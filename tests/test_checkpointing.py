@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from safetensors.torch import load_file
 
+from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.sample import sample_clip
 from ipfvr.fit import main
@@ -237,3 +239,18 @@ def test_two_processes_save_and_stop_together(root: Path, tmp_path: Path) -> Non
     assert 0 < last(tmp_path)["global_step"] < 100000
     assert load_file(tmp_path / "weights" / "text.safetensors")
     assert run.stderr.count("weights: ") == 1
+
+
+def test_processes_draw_different_noise() -> None:
+    def noise(rank: int) -> torch.Tensor:
+        torch.manual_seed(7)
+        module = Trained(load_config(None, ["preset=tiny"]))
+        module._trainer = SimpleNamespace(global_rank=rank)
+        module.on_train_start()
+        return torch.randn(4)
+
+    torch.manual_seed(7)
+    assert torch.equal(noise(0), torch.randn(4, generator=torch.Generator().manual_seed(7)))  # as one process draws it
+    assert not torch.equal(noise(0), noise(1))
+    assert not torch.equal(noise(1), noise(2))
+    assert torch.equal(noise(1), noise(1))
