@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     pairs = [r for r in args.references if "=" in r and not Path(r).exists()]
     pictures = [Path(r) for r in args.references if r not in pairs]
     # Imported here: --help needs none of the seconds that this takes.
+    from ipfvr.conditioning.pictures import describe_pictures
     from ipfvr.core.config import load_config
-    from ipfvr.identity.pictures import describe_pictures
 
     print(describe_pictures(pictures, load_config(args.config, pairs), args.face, args.output))
 

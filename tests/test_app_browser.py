@@ -224,6 +224,8 @@ def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
             anna.drop("films", film)
             anna.sees("#person-1")
         assert "old_film.mp4: 854 x 480, 40 frames" in anna.says("films-said", "with sound")
+        anna.driver.refresh()
+        anna.sees("#person-1")  # a window that is opened again shows what was dropped
         anna.drop("pictures", photo)
         anna.says("pictures-said", "shows person 1")
         name = anna.one("#name-1 input")

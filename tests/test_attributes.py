@@ -12,11 +12,11 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
+from ipfvr.conditioning.attribute_network import AttributeNetwork, AttributeReader, load_attributes
+from ipfvr.conditioning.attributes import WORDS, read_attributes
+from ipfvr.conditioning.emotion import EMOTIONS, MiniXception, from_keras, grey_square, load_emotion
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
-from ipfvr.identity.attribute_network import AttributeNetwork, AttributeReader, load_attributes
-from ipfvr.identity.attributes import WORDS, read_attributes
-from ipfvr.identity.emotion import EMOTIONS, MiniXception, from_keras, grey_square, load_emotion
 from ipfvr.training.attributes import (
     STORE,
     Batches,

@@ -8,17 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
 from safetensors.torch import load_file
 
+from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.sample import sample_clip
 from ipfvr.fit import main
-from ipfvr.training.base import BaseTraining
 from ipfvr.training.callbacks import ExportWeights, WholeCheckpoints
+from ipfvr.training.clip import ClipTraining
 from ipfvr.training.common import Trained
 from ipfvr.training.extensions import extensions
 from ipfvr.training.vae import CodecTraining
@@ -52,7 +54,7 @@ def command(root: Path, output: Path, *more: str) -> list[str]:
     return [
         *("--config", str(root / "one.yaml"), f"data.root={root}", f"data.heldout={root / 'heldout.yaml'}"),
         *(f"train.output={output}", "train.wandb=disabled", "train.precision=fp32", "train.accelerator=cpu"),
-        *("train.validation_batches=0", "train.log_every=1", "train.validate_every=1"),
+        *("train.module=clip", "train.validation_batches=0", "train.log_every=1", "train.validate_every=1"),
         *more,
     ]
 
@@ -79,16 +81,16 @@ def test_a_training_that_is_stopped_loses_nothing(
     """Its checkpoint is of the step before; resumed, it ends with the weights of one that was stopped in order."""
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(BaseTraining, "training_step", failing(BaseTraining.training_step, 2, error))
+        patch.setattr(ClipTraining, "training_step", failing(ClipTraining.training_step, 2, error))
         with pytest.raises(type(error)):
             main(command(root, stopped, "optimizer.steps=4"))
     assert last(stopped)["global_step"] == 2
-    assert (stopped / "weights" / "denoiser.safetensors").is_file()
+    assert (stopped / "weights" / "text.safetensors").is_file()
     again = tmp_path / "again"  # the same checkpoint, by its path
     main(command(root, again, "optimizer.steps=4", f"train.ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}"))
     main(command(root, stopped, "optimizer.steps=4"))
     assert last(stopped)["global_step"] == last(again)["global_step"] == 4
-    ours, theirs = (load_file(folder / "weights" / "denoiser.safetensors") for folder in (stopped, again))
+    ours, theirs = (load_file(folder / "weights" / "text.safetensors") for folder in (stopped, again))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -97,13 +99,13 @@ def test_a_failure_before_the_first_step_leaves_the_checkpoint_as_it_was(
 ) -> None:
     main(command(root, tmp_path, "optimizer.steps=1"))
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
-    monkeypatch.setattr(BaseTraining, "on_load_checkpoint", lambda *_: 1 / 0)
+    monkeypatch.setattr(ClipTraining, "on_load_checkpoint", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(command(root, tmp_path, "optimizer.steps=2"))
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
-@pytest.mark.parametrize("module", ["base", "vae"])  # vae optimizes by hand, two optimizers in turn
+@pytest.mark.parametrize("module", ["clip", "vae"])  # vae optimizes by hand, two optimizers in turn
 def test_checkpoints_are_written_by_the_clock(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
@@ -153,7 +155,7 @@ def test_minutes_count_over_a_resume(root: Path, tmp_path: Path) -> None:
     spent = first["callbacks"]["Timer"]["time_elapsed"]["train"]
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseTraining, "training_step", lambda module, *_: (seen.append(module.done()), 1 / 0))
+        patch.setattr(ClipTraining, "training_step", lambda module, *_: (seen.append(module.done()), 1 / 0))
         with pytest.raises(ZeroDivisionError):
             main([*common, f"train.minutes={10 * spent / 60}"])
     assert 0.1 <= seen[0] < 0.9
@@ -162,7 +164,7 @@ def test_minutes_count_over_a_resume(root: Path, tmp_path: Path) -> None:
 def test_the_best_weights_are_kept_beside_the_last(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation is best after the first of three steps."""
     monkeypatch.setattr(
-        BaseTraining, "validation_step", lambda self, *_: self.log("val/score", float(-self.global_step), batch_size=1)
+        ClipTraining, "validation_step", lambda self, *_: self.log("val/score", float(-self.global_step), batch_size=1)
     )
     best, first = tmp_path / "run", tmp_path / "first"
     main(command(root, best, "optimizer.steps=3", "train.validation_batches=1", "train.monitor=val/score"))
@@ -178,9 +180,9 @@ def test_the_best_weights_are_kept_beside_the_last(root: Path, tmp_path: Path, m
         )
     )
     assert torch.load(first / "checkpoints" / "best.ckpt", weights_only=False)["global_step"] == 3
-    kept, lasting = (load_file(best / folder / "denoiser.safetensors") for folder in ("best", "weights"))
+    kept, lasting = (load_file(best / folder / "text.safetensors") for folder in ("best", "weights"))
     assert any(not torch.equal(kept[name], lasting[name]) for name in kept)
-    same, again = (load_file(first / folder / "denoiser.safetensors") for folder in ("best", "weights"))
+    same, again = (load_file(first / folder / "text.safetensors") for folder in ("best", "weights"))
     assert all(torch.equal(same[name], again[name]) for name in same)
 
 
@@ -235,5 +237,20 @@ def test_two_processes_save_and_stop_together(root: Path, tmp_path: Path) -> Non
     )
     assert run.returncode == 0, run.stderr
     assert 0 < last(tmp_path)["global_step"] < 100000
-    assert load_file(tmp_path / "weights" / "denoiser.safetensors")
+    assert load_file(tmp_path / "weights" / "text.safetensors")
     assert run.stderr.count("weights: ") == 1
+
+
+def test_processes_draw_different_noise() -> None:
+    def noise(rank: int) -> torch.Tensor:
+        torch.manual_seed(7)
+        module = Trained(load_config(None, ["preset=tiny"]))
+        module._trainer = SimpleNamespace(global_rank=rank)
+        module.on_train_start()
+        return torch.randn(4)
+
+    torch.manual_seed(7)
+    assert torch.equal(noise(0), torch.randn(4, generator=torch.Generator().manual_seed(7)))  # as one process draws it
+    assert not torch.equal(noise(0), noise(1))
+    assert not torch.equal(noise(1), noise(2))
+    assert torch.equal(noise(1), noise(1))

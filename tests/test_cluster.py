@@ -16,7 +16,8 @@ import pytest
 
 from ipfvr.core import cluster as engine
 from ipfvr.core.cluster import Cluster, Lost, Task
-from ipfvr.core.errors import UserError
+from ipfvr.core.errors import UserError, run_verb
+from ipfvr.restore import main
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.make import make_cells
 
@@ -263,6 +264,22 @@ def test_what_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         Cluster(2).gives_gpus("cuda:1")
     assert Cluster(1).gives_gpus("cuda:1")
     assert not Cluster(2).gives_gpus("cpu")
+
+
+def test_the_verb_says_in_one_line_what_is_wrong_with_the_cluster(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(engine, "_PATIENCE", 0.2)
+    (tmp_path / "in").mkdir()
+    film = tmp_path / "in" / "film.mp4"
+    film.write_bytes(b"a film")
+    for source, address, says in (
+        (film, "tcp://127.0.0.1:9", "error: cluster=tcp://127.0.0.1:9 is for many videos: name a folder"),
+        (film.parent, "tcp://127.0.0.1:9", "error: no Dask scheduler answers at tcp://127.0.0.1:9"),
+        (film.parent, "127.0.0.1:9", "error: cluster=127.0.0.1:9 is no address: write cluster=tcp://host:8786"),
+    ):
+        output = tmp_path / ("out.mp4" if source == film else "out")
+        assert run_verb(main, [str(source), "--output", str(output), f"cluster={address}", "preset=tiny"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(says)
 
 
 def test_jobs_of_slurm_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from ipfvr.conditioning.attributes import WORDS, compose_sentence
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import VAEConfig
 from ipfvr.core.pixels import resize, to_frames, to_tensor
-from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import load_module, make_codec, make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import byte_tokenizer, train_tokenizer
 from ipfvr.models.vae import LatentCodec, start_from_principal_components

@@ -100,6 +100,8 @@ def test_an_option_says_itself_who_may_do_without_it() -> None:
     assert "crf" not in clip["video"]
     assert {"size", "clip_frames"} <= set(clip["video"])
     assert "lora" not in clip
+    # The degraded reference of Eq. 12 and the copies that a LoRA learns from are blurred by it.
+    assert clip["degradation"] == lora["degradation"] == {"scale_sigma": True}
     assert "steps" not in lora["sampler"]
     assert lora["sampler"]["start_step"] == config.sampler.start_step
     assert "root" not in lora["data"]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import skimage.data
 
+from ipfvr.conditioning.attributes import WORDS
+from ipfvr.conditioning.prompt_file import read_prompt
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.data.sample import sample_clip
 from ipfvr.describe import main
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
-from ipfvr.identity.attributes import WORDS
-from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.restore import main as restore_main
 from ipfvr.video.writer import VideoWriter
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipfvr.conditioning import face2text
+from ipfvr.conditioning.attributes import EXPRESSIONS, WORDS, compose_sentence, false_words
+from ipfvr.conditioning.face2text import describe, with_words
+from ipfvr.conditioning.language import missing_phrases
+from ipfvr.conditioning.prompt_file import ByHand, find_prompt, read_by_hand, read_prompt, write_prompt
+from ipfvr.conditioning.words import NEVER_READ, ORDER, Description, compose, count_tokens, make_tokenizer
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
-from ipfvr.identity import face2text
-from ipfvr.identity.attributes import EXPRESSIONS, WORDS, compose_sentence, false_words
-from ipfvr.identity.face2text import describe, with_words
-from ipfvr.identity.language import missing_phrases
-from ipfvr.identity.prompt_file import ByHand, find_prompt, read_by_hand, read_prompt, write_prompt
-from ipfvr.identity.words import NEVER_READ, ORDER, Description, compose, count_tokens, make_tokenizer
 
 
 def config(*pairs: str, preset: str = "mini") -> Config:
@@ -130,10 +130,10 @@ def test_sex_is_never_said_below_nine_tenths(options: tuple[str, ...]) -> None:
 
 def test_the_samples_woman_is_not_called_a_man() -> None:
     """The shipped network is unsure of her (Male 0.62): then nothing is said, and nothing that follows from it."""
+    from ipfvr.conditioning.face2text import describe
     from ipfvr.data.sample import portrait
     from ipfvr.faces.align import crop, crop_matrix
     from ipfvr.faces.detect import make_detector
-    from ipfvr.identity.face2text import describe
 
     picture, settings = portrait(), load_config(None, [])
     found = make_detector(settings.faces).detect(picture)[0]

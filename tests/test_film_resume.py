@@ -22,10 +22,11 @@ from ipfvr.diffusion.conditions import Conditions
 from ipfvr.faces.detect import Face
 from ipfvr.faces.track import scan_video
 from ipfvr.film import write as writing
-from ipfvr.film.batch import REPORT
+from ipfvr.film.batch import REPORT, restore_many
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
 from ipfvr.film.run import restore
+from ipfvr.models.networks import Networks
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.restore import main
 from ipfvr.video.reader import VideoReader
@@ -179,6 +180,22 @@ def test_a_failed_file_does_not_stop_the_others(
     assert sorted(p.name for p in (tmp_path / "out").glob("*.mp4")) == ["b.mp4", "c.mp4"]
     assert run_verb(main, [str(tmp_path / "in"), "--output", str(tmp_path / "out.mp4"), "preset=tiny"]) == 2
     assert "must be a folder" in capsys.readouterr().err
+
+
+def test_the_films_of_a_folder_share_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are loaded once, and change no film's bytes."""
+    loaded, make = [], Networks.__init__
+    monkeypatch.setattr(Networks, "__init__", lambda self, *args: (loaded.append(self), make(self, *args))[1])
+    for number in range(3):
+        write_video(tmp_path / "in" / f"{number}.mp4", np.full((3, 16, 16, 3), 60 + 30 * number, np.uint8))
+    config = tiny("device=cpu", "seed=5")
+    restore_many(Job(tmp_path / "in", tmp_path / "out", aligned=True), config)
+    assert len(loaded) == 1
+    restore_many(Job(tmp_path / "in", tmp_path / "other", aligned=True), tiny("device=cpu", "seed=6"))
+    assert len(loaded) == 2, "another configuration has its own"
+    restore(Job(tmp_path / "in" / "2.mp4", tmp_path / "alone.mp4", aligned=True), config)
+    assert len(loaded) == 3
+    assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "out" / "2.mp4").read_bytes()
 
 
 def test_two_processes_share_the_videos(tmp_path: Path) -> None:

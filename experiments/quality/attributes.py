@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.conditioning.attribute_network import AttributeReader, load_attributes
+from ipfvr.conditioning.attributes import WORDS
+from ipfvr.conditioning.face2text import describe
+from ipfvr.conditioning.words import compose
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import run_verb
 from ipfvr.core.files import atomic, write_json
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.core.provenance import provenance
-from ipfvr.identity.attribute_network import AttributeReader, load_attributes
-from ipfvr.identity.attributes import WORDS
-from ipfvr.identity.face2text import describe
-from ipfvr.identity.words import compose
 from ipfvr.metrics.intervals import bootstrap_interval
 from ipfvr.training.attributes import accuracy, balanced_accuracy, labelled_pictures
 from ipfvr.video.reader import read_image

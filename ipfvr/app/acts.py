@@ -109,6 +109,7 @@ class Acts:
                 card.restore: True,
                 card.name: f"person {n + 1}",
                 card.words: "",
+                card.said: "",
                 card.lora: gr.update(choices=self._loras(), value=NO_LORA),
             }
         return updates
@@ -137,8 +138,8 @@ class Acts:
 
     def describe(self, number: int, name: str) -> dict[Any, Any]:
         """Read one person's words off the pictures, as a text to edit."""
+        from ipfvr.conditioning.pictures import describe_pictures
         from ipfvr.core.config import load_config
-        from ipfvr.identity.pictures import describe_pictures
 
         project = self.shop.project(name)
         seen = project.people[number]

@@ -126,13 +126,13 @@ def words_file(folder: Path, number: int, text: str | None) -> str:
         text: what stands in the card.
 
     Raises:
-        UserError: as :func:`ipfvr.identity.prompt_file.read_prompt`.
+        UserError: as :func:`ipfvr.conditioning.prompt_file.read_prompt`.
     """
     if not (text or "").strip():
         return ""
+    from ipfvr.conditioning.prompt_file import read_prompt
     from ipfvr.core.files import atomic
     from ipfvr.core.hashes import digest
-    from ipfvr.identity.prompt_file import read_prompt
 
     # A job that waits keeps the words that it was started with: other words are another file.
     path = folder / f"words_{number + 1}_{digest(text)[:12]}.yaml"

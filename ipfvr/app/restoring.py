@@ -24,7 +24,9 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
         after: gives the tab to go to when a job was added.
     """
     do = Acts(gr, page, shop, tabs, after)
-    people = [part for card in page.cards for part in (card.box, card.facts, card.restore, card.name, card.words)]
+    people = [
+        part for card in page.cards for part in (card.box, card.facts, card.restore, card.name, card.words, card.said)
+    ]
     shown = [page.project, page.people, page.people_about, page.line, *people, page.work, page.film, page.frame]
     shown += [page.whole, page.face, page.whose, page.start_box, page.look["likeness"], page.look["last"]]
     shown += [page.look["first"], page.look["others"]]

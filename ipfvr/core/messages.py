@@ -15,7 +15,7 @@ _LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 # own sampler, the frozen networks are meant to be in eval mode, checkpoints are renamed into a folder that is there.
 _HARMLESS = (
     "many workers|no `val_dataloader`|in eval mode at the start|not exist on disk|exists and is not empty|litlogger|"
-    "LeafSpec|DistributedSampler|dirpath has changed"
+    "LeafSpec|DistributedSampler|dirpath has changed|callbacks used to create the checkpoint|across ranks is zero"
 )
 
 

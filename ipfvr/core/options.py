@@ -106,7 +106,7 @@ class PrepareConfig:
 class DegradationConfig:
     """Eq. 13."""
 
-    level: Levels = Levels.heavy  # light | heavy | severe
+    level: Levels = without(CLIP, LORA, default=Levels.heavy)  # light | heavy | severe
     scale_sigma: bool = True  # sigma is given for 720 pixels; scale it by size / 720
 
 
@@ -353,7 +353,7 @@ class Config:
     video: VideoConfig = field(default_factory=VideoConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
     people: PeopleConfig = without(CLIP, LORA, default_factory=PeopleConfig)
-    degradation: DegradationConfig = without(CLIP, LORA, default_factory=DegradationConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)

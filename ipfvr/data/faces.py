@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ipfvr.conditioning.attributes import compose_sentence, read_attributes
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize, to_tensor
@@ -28,7 +29,6 @@ from ipfvr.data.threads import one_thread
 from ipfvr.data.variation import move_face, vary
 from ipfvr.degradation.faults import degrade_as_drawn, draw_degradation
 from ipfvr.faces.align import apply, face_template, scale_of
-from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.video.reader import read_frames, read_image
 
 _VALIDATION_BATCH = 32  # pictures, at most

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.pictures import describe_pictures
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic, write_json
 from ipfvr.core.options import Config
@@ -19,7 +20,6 @@ from ipfvr.data.sample import portrait, sample_clip
 from ipfvr.film.job import Job
 from ipfvr.film.run import restore
 from ipfvr.film.source import open_source, writable_ending
-from ipfvr.identity.pictures import describe_pictures
 from ipfvr.metrics.evaluation import ClipScores, Scorer, evaluate_clip, make_scorer
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.protocol import protocol, reasons

@@ -131,7 +131,7 @@ def embed_faces(frames: np.ndarray, landmarks: np.ndarray, recogniser: Recognise
         recogniser: the network.
 
     Returns:
-        (F, D) of length 1, on the CPU; rows of NaN where there is no face.
+        (F, D) of length 1, on the CPU; rows of NaN where there is no face. (F, 1) of NaN where no frame has a face.
     """
     landmarks = np.asarray(landmarks, dtype=np.float64)
     device = recogniser.mean.device

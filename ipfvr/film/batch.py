@@ -7,7 +7,9 @@ import csv
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tqdm import tqdm
@@ -23,6 +25,9 @@ from ipfvr.film.source import writable_ending
 from ipfvr.report.restored import batch_page
 from ipfvr.video.mux import CONTAINERS
 from ipfvr.video.photo import WRITABLE, is_photo
+
+if TYPE_CHECKING:
+    from ipfvr.models.networks import Networks
 
 REPORT, INDEX = "report.csv", "report.html"
 # A folder's files that are taken for videos, beside its pictures.
@@ -171,7 +176,7 @@ def _restore_one(job: Job, config: Config, page: bool) -> Row:
     try:
         report = is_finished(job, config)
         status = "kept" if report else "done"
-        report = report or restore(job, config, job.page if page else None)
+        report = report or restore(job, config, job.page if page else None, _networks(repr(config)))
         return Row(
             str(job.source),
             str(job.output),
@@ -185,6 +190,12 @@ def _restore_one(job: Job, config: Config, page: bool) -> Row:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         line = kind + " ".join(str(error).split())
         return Row(str(job.source), "", "failed", seconds=round(time.monotonic() - began, 3), error=line)
+
+
+@lru_cache(maxsize=1)
+def _networks(configuration: str) -> list[Networks]:
+    """What this process has loaded for the films of a configuration, which stays loaded for the next film."""
+    return []
 
 
 def _outputs(sources: list[Path], folder: Path) -> list[Path]:

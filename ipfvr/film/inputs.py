@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ipfvr.conditioning.prompt_file import prompt_digest
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.errors import UserError
@@ -15,7 +16,6 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config, WeightsConfig
 from ipfvr.core.provenance import versions
 from ipfvr.film.job import Job
-from ipfvr.identity.prompt_file import prompt_digest
 from ipfvr.weights.needs import needed_parts, weight_files
 
 

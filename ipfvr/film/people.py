@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.prompt_file import read_by_hand
 from ipfvr.core.options import Config
 from ipfvr.film.job import Job, Person
 from ipfvr.film.plan import Plan
-from ipfvr.identity.prompt_file import read_by_hand
-from ipfvr.models.networks import load_networks
+from ipfvr.models.networks import Networks, load_networks
 from ipfvr.restoration.person import PersonRestorer, expression_frames, prepare_person
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import VideoReader
@@ -68,6 +68,7 @@ def load_people(
     reader: VideoReader,
     references: Mapping[str, Sequence[np.ndarray]],
     words: Mapping[str, Any] | None,
+    networks: list[Networks] | None = None,
 ) -> LoadedPeople:
     """Load what restores each person of the plan.
 
@@ -78,11 +79,12 @@ def load_people(
         reader: the source, in which expressions are read.
         references: aligned crops of each person's pictures, by name; see :func:`ipfvr.film.analysis.reference_crops`.
         words: of each person, from an earlier run; None: they are composed now.
+        networks: those of earlier jobs with the same configuration; what is loaded now is added to them.
 
     Raises:
         UserError: weights, LoRA or prompt file that cannot be used.
     """
-    loaded, networks = LoadedPeople(), []
+    loaded, networks = LoadedPeople(), [] if networks is None else networks
     known = {person.name: person for person in job.everybody}
     expressions = {} if words is not None else _expressions(plan, reader, config, known)
     for who in plan.people:

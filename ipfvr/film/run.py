@@ -28,11 +28,14 @@ from ipfvr.video.seek import pick_frames
 if TYPE_CHECKING:
     from ipfvr.film.people import LoadedPeople
     from ipfvr.film.plan import Plan
+    from ipfvr.models.networks import Networks
 
 _log = logging.getLogger(__name__)
 
 
-def restore(job: Job, config: Config, page: Path | None = None) -> dict[str, Any]:
+def restore(
+    job: Job, config: Config, page: Path | None = None, networks: list[Networks] | None = None
+) -> dict[str, Any]:
     """Restore one video, or one picture.
 
     What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
@@ -42,6 +45,7 @@ def restore(job: Job, config: Config, page: Path | None = None) -> dict[str, Any
         job: what to restore.
         config: how.
         page: where the page with frames before and after goes; None: none is written.
+        networks: those of earlier jobs with the same configuration; what this one loads is added to them.
 
     Returns:
         What is in the JSON beside the output.
@@ -74,7 +78,7 @@ def restore(job: Job, config: Config, page: Path | None = None) -> dict[str, Any
             from ipfvr.film.learn import with_learned
 
             equipped = with_learned(job, analysis.plan, config)
-        loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words())
+        loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words(), networks)
         parts.save_words(loaded.words)
         notes = [*remarks(job, config.video, reader), *analysis.notes, *loaded.notes, *extras.left_out]
         asides = list(loaded.asides)

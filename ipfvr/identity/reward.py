@@ -22,12 +22,13 @@ Rewards = Callable[[Tensor, int], Tensor]  # latents (n, C, h, w) of the frames 
 
 
 def identity_reward(
-    features: Float[Tensor, "f d"], reference: Float[Tensor, "f d"] | Float[Tensor, " d"]
+    features: Float[Tensor, "f 1"] | Float[Tensor, "f d"], reference: Float[Tensor, "f d"] | Float[Tensor, " d"]
 ) -> Float[Tensor, " f"]:
     """Eq. 5: r_f = cos_sim(x_f, x_ref).
 
     Args:
-        features: x_f, embeddings of the generated frames' faces (F, D); not finite where a frame has no face.
+        features: x_f, embeddings of the generated frames' faces (F, D); not finite where a frame has no face, and
+            (F, 1) where none has one.
         reference: x_ref (D,), or one for each frame (F, D).
 
     Returns:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.prompt_file import read_prompt
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frame, resize_frames
 from ipfvr.diffusion.long_video import plan_windows
 from ipfvr.faces.detect import Detector, make_detector
 from ipfvr.faces.reference import aligned_reference, middle_square
-from ipfvr.identity.prompt_file import read_prompt
 from ipfvr.methods.base import Case, Report, low_frames, write_frames
 from ipfvr.methods.settings import method_settings
 from ipfvr.restoration.person import PersonRestorer, expression_frames, prepare_person

@@ -25,12 +25,12 @@ SAME_FACE_OVERLAP = 0.1  # boxes of neighbouring frames that share less are not 
 
 
 def identity_similarity(
-    embeddings: Float[Tensor, "f d"], target: Float[Tensor, "f d"] | Float[Tensor, " d"]
+    embeddings: Float[Tensor, "f 1"] | Float[Tensor, "f d"], target: Float[Tensor, "f d"] | Float[Tensor, " d"]
 ) -> Float[Tensor, " f"]:
     """IDS = cos(phi(x_f), phi(y)): cosine of two faces' embeddings (section 4.1; the similarity of Eq. 5).
 
     Args:
-        embeddings: (F, D); a row that is not finite is a frame without a face.
+        embeddings: (F, D); a row that is not finite is a frame without a face, (F, 1) where none has one.
         target: (F, D), or (D,) where all frames are compared with one picture.
 
     Returns:

@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Self
 
+import torch
 from diffusers import ConfigMixin, ModelMixin
+from torch import nn
 
 
 class PretrainedNetwork(ModelMixin, ConfigMixin):
@@ -54,6 +56,14 @@ class PretrainedNetwork(ModelMixin, ConfigMixin):
         network = cls.of_config(sizes, values)
         unused = {name: value for name, value in changes.items() if name not in network.config}
         return (network, unused) if return_unused_kwargs else network
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or cast the network, see :meth:`torch.nn.Module.to`.
+
+        diffusers 0.42 warns about every cast, even of a network without layers that have to stay in float32.
+        """
+        casts = "dtype" in kwargs or any(isinstance(word, torch.dtype) for word in args)
+        return nn.Module.to(self, *args, **kwargs) if casts else super().to(*args, **kwargs)
 
     @classmethod
     def of_config(cls, sizes: Any, values: dict[str, Any]) -> Self:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.face2text import with_words
+from ipfvr.conditioning.prompt_file import ByHand
 from ipfvr.core.options import Config
 from ipfvr.diffusion.conditions import Conditions
 from ipfvr.diffusion.long_video import ClipMemory
-from ipfvr.identity.face2text import with_words
-from ipfvr.identity.prompt_file import ByHand
 from ipfvr.restoration.restorer import Progress, Restorer
 from ipfvr.video.clips import ClipWindow
 

@@ -103,7 +103,7 @@ class AdapterTraining(BaseTraining):
                 if self.validator is not None:
                     similarity = self.similarity(self.validator, restored, batch["landmarks"], truth)
                     metrics[f"val/identity_{name}"] = similarity.mean()
-        self.log_dict(metrics, batch_size=len(z_hq))
+        self.log_dict(metrics, batch_size=len(z_hq), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``adapter.safetensors`` in IP-Adapter's layout."""

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
+from ipfvr.conditioning.attribute_network import SIDE, AttributeNetwork
+from ipfvr.conditioning.attributes import WORDS, read_attributes
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.data.layout import PICTURES, list_files, list_identities
-from ipfvr.identity.attribute_network import SIDE, AttributeNetwork
-from ipfvr.identity.attributes import WORDS, read_attributes
 from ipfvr.models.backbone import save_module
 from ipfvr.training.common import Trained
 from ipfvr.video.reader import read_image
@@ -214,7 +214,7 @@ class AttributeTraining(Trained):
             "val/majority": accuracy((self.ema.source > 0.5).expand_as(labels), labels).mean(),
             "val/balanced": balanced_accuracy(self.ema.balanced(outputs) > 0.5, labels).nanmean(),
         }
-        self.log_dict(scores, prog_bar=True, batch_size=len(labels))
+        self.log_dict(scores, prog_bar=True, batch_size=len(labels), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``attributes.safetensors`` in half precision."""

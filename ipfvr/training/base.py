@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from ipfvr.core.options import Config
 from ipfvr.data.faces import FaceData
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
-from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder
-from ipfvr.models.checkpoints import save_denoiser
+from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
+from ipfvr.models.checkpoints import own_weights
 from ipfvr.training.common import Trained, mean_psnr
 
 
@@ -61,12 +60,12 @@ class BaseTraining(Trained):
             metrics[f"val/psnr_{name}"] = mean_psnr(self.codec.decode(latent.transpose(1, 2).flatten(0, 1)), real)
         bicubic = batch["low"].flatten(0, 1)
         metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
-        self.log_dict(metrics, batch_size=len(z_hq))
+        self.log_dict(metrics, batch_size=len(z_hq), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``denoiser.safetensors`` in half precision."""
         file = folder / "denoiser.safetensors"
-        save_denoiser(copy.deepcopy(self.ema).half(), file, self.metadata())
+        save_module(own_weights(self.ema), file, self.metadata())
         return [file]
 
     @torch.no_grad()

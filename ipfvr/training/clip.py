@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipfvr.conditioning.attributes import WORDS, compose_sentence
 from ipfvr.core.options import Config
 from ipfvr.data.faces import FaceData
-from ipfvr.identity.attributes import WORDS, compose_sentence
 from ipfvr.models.backbone import make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import train_tokenizer
 from ipfvr.training.common import Trained
@@ -36,7 +36,8 @@ class ClipTraining(Trained):
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
         """Log the average's loss, and how often a picture's best sentence of the batch is its own."""
         loss, accuracy = self._loss(self.ema, batch)
-        self.log_dict({"val/loss": loss, "val/accuracy": accuracy}, batch_size=len(batch["text"]))
+        metrics = {"val/loss": loss, "val/accuracy": accuracy}
+        self.log_dict(metrics, batch_size=len(batch["text"]), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``text.safetensors`` and ``image.safetensors``."""

@@ -20,6 +20,8 @@ from ipfvr.core.provenance import versions
 from ipfvr.core.training_options import OptimizerConfig
 from ipfvr.metrics.fidelity import psnr
 
+_APART = 1_000_003  # between the seeds of two processes: more than a training has steps, which seed a resume
+
 
 class Trained(pl.LightningModule):
     """A training of one network, ``self.network``, with AdamW, warm-up, cosine decay and a moving average.
@@ -39,6 +41,11 @@ class Trained(pl.LightningModule):
         super().__init__()
         self.config = config
         self.minutes = 0.0  # of training so far, those before a resume included; counted where train.minutes is given
+
+    def on_train_start(self) -> None:
+        """Give each process noise of its own: all have been seeded alike, and each sees other data."""
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + _APART * self.global_rank)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Read Lightning's timer. All processes read the first one's, since they must have one learning rate."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ipfvr.data.device.batches import DeviceFaceData
 from ipfvr.data.faces import FaceData
 from ipfvr.models.adapter import adapter_header
 from ipfvr.models.backbone import save_module
-from ipfvr.models.checkpoints import save_denoiser
+from ipfvr.models.checkpoints import own_weights
 from ipfvr.training.adapter import AdapterTraining, exchange_references
 from ipfvr.training.balance import Balance
 from ipfvr.training.base import correlated_noise, latent_weight
@@ -139,7 +138,7 @@ class JointTraining(AdapterTraining):
     def export(self, folder: Path) -> list[Path]:
         """Write ``denoiser.safetensors`` and ``adapter.safetensors``, which belong together."""
         files = [folder / "denoiser.safetensors", folder / "adapter.safetensors"]
-        save_denoiser(copy.deepcopy(self.ema["denoiser"]).half(), files[0], self.metadata())
+        save_module(own_weights(self.ema["denoiser"]), files[0], self.metadata())
         save_module(self.ema["adapter"].state_dict(), files[1], self.metadata() | adapter_header(self.prompt))
         return files
 

@@ -328,7 +328,7 @@ class LandmarkTraining(Trained):
         eyes = (batch["shift"] + torch.from_numpy(patch_template()).to(batch["shift"]) / UNIT)[:, :2]
         apart = (eyes[:, 0] - eyes[:, 1]).norm(dim=-1)
         error = ((shift - batch["shift"]).norm(dim=-1).mean(dim=1) / apart).mean()
-        self.log("val/error", error, prog_bar=True, batch_size=len(shift))
+        self.log("val/error", error, prog_bar=True, batch_size=len(shift), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``landmarks.safetensors`` in half precision."""

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from ipfvr.conditioning.face2text import with_words
+from ipfvr.conditioning.prompt_file import read_by_hand
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
@@ -19,8 +21,6 @@ from ipfvr.core.provenance import versions
 from ipfvr.data.scenes import Person, Scene, SceneData, load_person
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.identity.face2text import with_words
-from ipfvr.identity.prompt_file import read_by_hand
 from ipfvr.identity.reward import FaceRewards, Feedback, clip_feedback
 from ipfvr.metrics.identity import identity_drift
 from ipfvr.models.backbone import make_denoiser, make_image_prompt

@@ -20,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from ipfvr.conditioning.prompt_file import prompt_digest
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.files import whole_folder
 from ipfvr.core.folders import cache_folder
@@ -30,7 +31,6 @@ from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.scenes import Person, SceneData, load_picture
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.identity.prompt_file import prompt_digest
 from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
@@ -135,7 +135,6 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
     depends = {
         "configuration": read_by(LORA, training),
         "learn": asdict(config.learn),
-        "scale_sigma": config.degradation.scale_sigma,
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),

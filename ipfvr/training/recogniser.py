@@ -70,7 +70,8 @@ class RecogniserTraining(Trained):
         pixels = batch["pixels"].contiguous(memory_format=torch.channels_last)
         vectors = torch.cat([self.ema["net"](part) for part in pixels.split(_AT_ONCE)]).float()
         scores = verification(functional.normalize(vectors, dim=1), batch["people"])
-        self.log_dict({f"val/{name}": value for name, value in scores.items()}, batch_size=len(vectors))
+        metrics = {f"val/{name}": value for name, value in scores.items()}
+        self.log_dict(metrics, batch_size=len(vectors), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``recogniser.safetensors`` in half precision, with its sizes in the header, without directions."""

@@ -94,7 +94,8 @@ class CodecTraining(Trained):
         if self.config.loss.restored:
             latents["restored"] = self._restored(batch)
         for name, z in latents.items():
-            self.log(f"val/psnr_{name}", mean_psnr(self.ema.decode(z), real), batch_size=len(real))
+            psnr = mean_psnr(self.ema.decode(z), real)
+            self.log(f"val/psnr_{name}", psnr, batch_size=len(real), sync_dist=True)
 
     def export(self, folder: Path) -> list[Path]:
         """Write ``vae.safetensors`` in half precision."""

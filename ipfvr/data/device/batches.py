@@ -89,7 +89,7 @@ class DeviceBatches:
         finally:
             stop.set()
             while process.is_alive():  # what it still has to say would keep it
-                with suppress(queue.Empty):
+                with suppress(queue.Empty, OSError):  # it may end while it hands a tensor over
                     ready.get(timeout=0.1)
             process.join()
 

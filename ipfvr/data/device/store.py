@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipfvr.conditioning.attributes import compose_sentence, read_attributes
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.identity.attributes import compose_sentence, read_attributes
 from ipfvr.video.reader import read_frames, read_image
 
 _READERS = 16  # pictures decoded at once

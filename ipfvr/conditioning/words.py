@@ -8,11 +8,11 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
+from ipfvr.conditioning.attributes import EMOTION_WORDS, WORDS, compose_sentence, false_words, person_words
+from ipfvr.conditioning.language import rewrite
 from ipfvr.core.choices import Composers
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config, PromptConfig
-from ipfvr.identity.attributes import EMOTION_WORDS, WORDS, compose_sentence, false_words, person_words
-from ipfvr.identity.language import rewrite
 from ipfvr.models.text import byte_tokenizer, load_tokenizer
 from ipfvr.weights.registry import locate
 
@@ -43,7 +43,7 @@ class Description:
 
     Attributes:
         attributes: probability of each attribute that was read, or 0 or 1 where it was given by hand.
-        emotion: one of :data:`ipfvr.identity.emotion.EMOTIONS` or a word by hand; empty: none.
+        emotion: one of :data:`ipfvr.conditioning.emotion.EMOTIONS` or a word by hand; empty: none.
         emotions: probability of each emotion, where one was read.
         actions: such as ``speaking``; by hand.
         text: free text, by hand.

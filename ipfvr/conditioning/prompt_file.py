@@ -10,12 +10,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ipfvr.conditioning.attributes import EXPRESSIONS, WORDS, check_attribute
 from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import atomic
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
-from ipfvr.identity.attributes import EXPRESSIONS, WORDS, check_attribute
 
 NAME = "prompt.yaml"
 

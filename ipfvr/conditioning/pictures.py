@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipfvr.conditioning.prompt_file import read_by_hand, write_prompt
 from ipfvr.core.errors import UserError
 from ipfvr.core.files import check_writable
 from ipfvr.core.options import Config
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.reference import reference_crop
-from ipfvr.identity.prompt_file import read_by_hand, write_prompt
 
 if TYPE_CHECKING:
-    from ipfvr.identity.words import Description, Prompts
+    from ipfvr.conditioning.words import Description, Prompts
 
 _COLUMNS = 3  # attributes in a line
 
@@ -42,8 +42,8 @@ def describe_pictures(pictures: Sequence[Path], config: Config, face: int = 0, o
     detector = make_detector(config.faces)
     faces = [reference_crop(path, detector, config.video.size, face) for path in pictures]
     # Imported here: the user's mistakes are reported before the seconds that this takes.
-    from ipfvr.identity.face2text import describe
-    from ipfvr.identity.words import compose
+    from ipfvr.conditioning.face2text import describe
+    from ipfvr.conditioning.words import compose
 
     description = describe(faces, config, by_hand)
     prompts = compose(description, config)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ipfvr.conditioning.attributes import WORDS
 from ipfvr.core.errors import UserError
 from ipfvr.core.pixels import resize, to_tensor
-from ipfvr.identity.attributes import WORDS
 from ipfvr.models.backbone import load_module
 from ipfvr.weights.registry import locate
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.conditioning.attribute_network import load_attributes
+from ipfvr.conditioning.attributes import EXPRESSIONS
+from ipfvr.conditioning.emotion import load_emotion
+from ipfvr.conditioning.prompt_file import ByHand
+from ipfvr.conditioning.words import Description, Prompts, compose
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
-from ipfvr.identity.attribute_network import load_attributes
-from ipfvr.identity.attributes import EXPRESSIONS
-from ipfvr.identity.emotion import load_emotion
-from ipfvr.identity.prompt_file import ByHand
-from ipfvr.identity.words import Description, Prompts, compose
 
 
 def describe(
