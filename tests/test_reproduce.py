@@ -369,7 +369,7 @@ def test_people_without_scenes_kept_apart_are_restored_in_the_others(tmp_path: P
     scene.write_bytes(b"x")
     (person,) = read_root(tmp_path)
     assert person.test == person.train == (scene,)
-    assert "restored is what a LoRA is trained on" in person.note
+    assert "the scenes that its LoRA is trained on are restored" in person.note
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b" / "test").mkdir(parents=True)
     (tmp_path / "b" / "test" / "x.mp4").write_bytes(b"x")
