@@ -10,14 +10,19 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from ipfvr.core.cluster import Cluster
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.methods.settings import not_installed
-from ipfvr.study.cells import Store
+from ipfvr.metrics.columns import COLUMNS
+from ipfvr.metrics.intervals import summary_of
+from ipfvr.report.numbers import number
+from ipfvr.study.cells import Cell, Store
 from ipfvr.study.make import make_cells, outcome
 from ipfvr.study.people import find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.results import Results, collect, merged
+from ipfvr.study.results import Results, collect, merged, over_seeds, scores_of
 from ipfvr.study.schema import Study, load_study
 
 
@@ -68,13 +73,39 @@ def reproduce(study: Study, cluster: Cluster) -> Results:
     scenes = plan_clips(study, people)
     tried = make_cells([cell for _, cell in scenes], store, cluster, device)
     arms = plan_arms(study, find_clips(scenes, store), people, store, root)
-    tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device)
+    news = RowNews(study.experiment.columns, arms, store)
+    tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device, news.after)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
     results.footnotes += merged([*(person.note for person in people if person.note), *lost])
     report(study, results, arms, store, source)
     print(f"{study.output / 'index.html'}: {tried} cells made, {time.perf_counter() - began:.0f} s", flush=True)
     return results
+
+
+class RowNews:
+    """Prints the numbers of each row as soon as its last cell is there, long before the page.
+
+    Args:
+        columns: keys of the experiment's metrics.
+        arms: the rows.
+        store: keeps the cells.
+    """
+
+    def __init__(self, columns: Sequence[str], arms: Sequence[Arm], store: Store) -> None:
+        self._columns, self._store = columns, store
+        self._waiting = [arm for arm in arms if arm.tasks]
+
+    def after(self, cell: Cell) -> None:
+        """Print the rows that this cell has completed."""
+        if cell.kind != "scores":
+            return
+        for arm in [arm for arm in self._waiting if all(self._store.finished(task.scores) for task in arm.tasks)]:
+            self._waiting.remove(arm)
+            clips = over_seeds(scores_of(arm, self._store), self._columns)
+            means = {key: summary_of((who, row[key]) for (who, _), row in clips.items()) for key in self._columns}
+            shown = [f"{COLUMNS[key].title} {number(mean.mean, COLUMNS[key])}" for key, mean in means.items() if mean]
+            tqdm.write(f"{arm.title}: {', '.join(shown)}")
 
 
 def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, source: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -16,7 +16,13 @@ from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
 _ON_GPU = ("lora", "restored", "scores")  # the kinds of cells that networks are run for
 
 
-def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: str = "auto") -> int:
+def make_cells(
+    cells: Sequence[Cell],
+    store: Store,
+    cluster: Cluster,
+    device: str = "auto",
+    ended: Callable[[Cell], None] | None = None,
+) -> int:
     """Make what is not there yet, each cell after those it needs, which are made too.
 
     A cell whose forerunner has failed, or cannot run, is left out for the same reason.
@@ -26,11 +32,12 @@ def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: st
         store: gets them.
         cluster: makes them.
         device: that the cells are configured for.
+        ended: called after each cell, whether it is there or has failed.
 
     Returns:
         How many were made or tried.
     """
-    todo = {_name(cell): cell for cell in in_order(cells) if not store.finished(cell)}
+    todo = {_name(cell): cell for cell in in_order(cells, not cluster.here) if not store.finished(cell)}
     for cell in todo.values():
         store.forget(cell)
     gpu = cluster.gives_gpus(device)
@@ -45,6 +52,8 @@ def make_cells(cells: Sequence[Cell], store: Store, cluster: Cluster, device: st
                 store.fail(cell, FAILED, outcome.reason)
             bar.set_postfix_str(cell.name)
             bar.update()
+            if ended is not None:
+                ended(cell)
     return len(tasks)
 
 
@@ -91,8 +100,14 @@ def _make(cell: Cell, store: Store) -> None:
         work.make_cell(cell, store)
 
 
-def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells and those they need, once each, every one after those it needs."""
+def in_order(cells: Sequence[Cell], trainings_first: bool) -> list[Cell]:
+    """The cells and those they need, once each, every one after those it needs.
+
+    Args:
+        cells: wanted.
+        trainings_first: several workers share the cells: trainings take longest, so they must not begin last. Else
+            whoever waits sees the first numbers soon, and trainings come last.
+    """
     found: dict[tuple[str, str], Cell] = {}
 
     def add(cell: Cell) -> None:
@@ -103,8 +118,13 @@ def in_order(cells: Sequence[Cell]) -> list[Cell]:
 
     for cell in cells:
         add(cell)
-    # Trainings take longest: they are not to begin last.
-    return sorted(found.values(), key=lambda cell: cell.kind != "lora")
+    if trainings_first:
+        return sorted(found.values(), key=lambda cell: cell.kind != "lora")
+    return sorted(found.values(), key=_needs_training)
+
+
+def _needs_training(cell: Cell) -> bool:
+    return cell.kind == "lora" or any(map(_needs_training, cell.after))
 
 
 def blocked(cell: Cell, store: Store) -> bool:

@@ -121,12 +121,7 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
     paper = paper_table(experiment.paper)
     cells, lines, by_arm = [], [], {}
     for arm in arms:
-        found = []
-        for task in arm.tasks:
-            if store.finished(task.scores):
-                scores = json.loads((store.folder(task.scores) / "scores.json").read_text())
-                where = {"row": arm.row, "level": arm.level, "clip": task.clip.name, "seed": task.seed}
-                found.append({**scores, **where, "person": task.clip.person.name, "cell": task.scores.hash})
+        found = scores_of(arm, store)
         cells += found
         by_arm[arm.row, arm.level] = over_seeds(found, columns)
         lines.append(_line(arm, found, by_arm[arm.row, arm.level], columns, paper, store))
@@ -137,6 +132,17 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
         notes.append(judge.note)
     named = judge.name if judge.note else ""
     return Results(study.name, experiment.title, study.preset, columns, lines, cells, claims, notes, named)
+
+
+def scores_of(arm: Arm, store: Store) -> list[dict[str, Any]]:
+    """The scores of a row's clips and seeds that are there, each with where it comes from."""
+    found = []
+    for task in arm.tasks:
+        if store.finished(task.scores):
+            scores = json.loads((store.folder(task.scores) / "scores.json").read_text())
+            where = {"row": arm.row, "level": arm.level, "clip": task.clip.name, "seed": task.seed}
+            found.append({**scores, **where, "person": task.clip.person.name, "cell": task.scores.hash})
+    return found
 
 
 def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Clips:
