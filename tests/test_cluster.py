@@ -283,9 +283,9 @@ def test_the_verb_says_in_one_line_what_is_wrong_with_the_cluster(tmp_path: Path
 
 
 def test_jobs_of_slurm_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With programs in place of Slurm's: sbatch runs the script at once."""
+    """With programs in place of Slurm's: sbatch runs a copy of the script, which dask-jobqueue removes, at once."""
     pytest.importorskip("dask_jobqueue")
-    sbatch = '#!/bin/sh\ncp "$1" "$TEST_SCRIPT"\nsh "$1" >/dev/null 2>&1 &\necho "Submitted batch job $!"\n'
+    sbatch = '#!/bin/sh\ncp "$1" "$TEST_SCRIPT"\nsh "$TEST_SCRIPT" >/dev/null 2>&1 &\necho "Submitted batch job $!"\n'
     for name, text in (("sbatch", sbatch), ("scancel", '#!/bin/sh\nkill "$1"\n')):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
