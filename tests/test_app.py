@@ -198,7 +198,16 @@ TALKS = (
 )
 
 
-def test_jobs_wait_run_stop_and_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_jobs_wait_run_stop_and_resume(tmp_path: Path, background: bool) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else signal.getsignal(signal.SIGINT)
+    try:
+        wait_run_stop_and_resume(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_run_stop_and_resume(tmp_path: Path) -> None:
     jobs, done = Jobs(tmp_path / "jobs"), tmp_path / "done"
     first, second = job_of(jobs, TALKS.format(done=str(done))), job_of(jobs, "raise SystemExit('error: no face in it')")
     assert jobs.start_next() == first
