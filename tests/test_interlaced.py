@@ -221,7 +221,7 @@ def test_crops_are_those_of_whole_frames(tmp_path: Path, monkeypatch: pytest.Mon
     crops = []
     for name, images in (("fields", None), ("wholes", moments()[::2])):
         out = tmp_path / f"{name}_crop.mp4"
-        crop_video(film(tmp_path / f"{name}.mp4", "tff", images=images), out, load_config(None, ["preset=tiny"]), True)
+        crop_video(film(tmp_path / f"{name}.mp4", "tff", images=images), out, load_config(None, ["preset=tiny"]))
         crops.append([frame.image for frame in VideoReader(out)])
     assert len(crops[0]) == len(crops[1]) == FRAMES
     near = np.mean([psnr(a, b) for a, b in zip(*crops, strict=True)])
