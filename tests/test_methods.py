@@ -76,7 +76,7 @@ def test_ours_depends_on_seed_and_reference_and_keeps_its_networks(tmp_path: Pat
     assert (a != b).any()
     assert first.command.endswith("seed=0")
     noted = method.restore(replace(case, references=(reference,)), tmp_path / "d").notes
-    assert "without weights.adapter the reference is not seen" in noted
+    assert "weights.adapter is empty, so the network does not see the reference" in noted
 
 
 def test_the_prompt_is_the_cases_alone(tmp_path: Path) -> None:
