@@ -177,7 +177,7 @@ def test_sizes_are_cut_and_resized_as_the_description_says_or_refused(tmp_path: 
 
 def test_a_short_clip_is_refused_before_the_program_runs(tmp_path: Path) -> None:
     method = program(tmp_path / "program", f"touch {tmp_path / 'ran'}", input="{least: 2}")
-    with pytest.raises(UserError, match=r"needs 2 frames or more, clip.v1 has 1"):
+    with pytest.raises(UserError, match=r"needs at least 2 frames, but clip.v1 has 1"):
         method.restore(make_case(tmp_path, frames=1), tmp_path / "out")
     with pytest.raises(UserError, match=r"has 6 frames, but the case clip.v1 expects 7"):
         method.restore(replace(make_case(tmp_path / "b"), frames=7), tmp_path / "out")
@@ -211,7 +211,7 @@ def test_each_thing_that_is_missing_is_named_with_what_would_bring_it(
     assert "put weights/KEEP/KEEP-*.pth into" in reason(f"methods.keep.folder={folder}")
     install(folder, "keep", described.files, list(described.weights))
     assert "methods.keep.python=" in reason(f"methods.keep.folder={folder}")
-    assert "none" in reason(f"methods.keep.folder={folder}", "methods.keep.python=no-such-python")
+    assert "does not exist" in reason(f"methods.keep.folder={folder}", "methods.keep.python=no-such-python")
     monkeypatch.setenv("IPFVR_PROGRAMS", str(tmp_path))
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)

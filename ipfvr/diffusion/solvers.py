@@ -68,8 +68,8 @@ class Solver(ABC):
     """A strategy for the step from one noise level to the next.
 
     Attributes:
-        exact_start: False: x starts as sigma_ve z_t, as in VEnhancer's sampler. True: it starts as z_t / alpha_t, and the
-            network sees z_t itself. The former is smaller by the factor sigma_t (0.9991 at step 899, 0.94 at 499).
+        exact_start: False: x starts as sigma_ve z_t, as in VEnhancer's sampler. True: x starts as z_t / alpha_t, and
+            the network sees z_t itself. The former is smaller by the factor sigma_t (0.9991 at step 899, 0.94 at 499).
     """
 
     exact_start: bool = False

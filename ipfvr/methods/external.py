@@ -67,7 +67,7 @@ class ExternalProgram:
             if not self._found(file):
                 return f"weights of {self.title} are missing: put {file} into {folder}, from {source}"
         if any("{python}" in word for word in own.command) and self.python is None:
-            where = f"{self.config.python} is not one" if self.config.python else f"none in {folder}/.venv"
+            where = f"{self.config.python} does not exist" if self.config.python else f"none in {folder}/.venv"
             return f"{self.title} has no interpreter ({where}): give {key}.python=/path/to/bin/python"
         if own.cuda and not torch.cuda.is_available():
             return f"{self.title} needs a CUDA device, but this machine has none: run it on a machine with one"
