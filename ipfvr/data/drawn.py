@@ -19,7 +19,7 @@ from ipfvr.faces.align import crop, crop_matrix
 # Rows of the portrait, pixels: crown, brow, eyes, nose, mouth, chin, collar.
 _ROWS = (40.0, 75.0, 104.0, 128.0, 143.0, 175.0, 215.0)
 _MIDDLE, _REACH = 225.0, 95.0  # the face's axis, and how far beside it the picture changes, pixels
-_SOFT = 7.0  # standard deviation, rows, that smooths what is said of :data:`_ROWS`
+_SOFT = 7.0  # standard deviation, rows, for smoothing the widths at :data:`_ROWS`
 _BEND = 0.006  # of the test scene's face, as a share of the side
 
 
@@ -68,8 +68,8 @@ class Sitter:
     def _shift(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """By how much what is seen at points was moved to get there, (..., 2) float32 pixels."""
         every = np.arange(512.0)
-        said = np.stack([np.interp(every, _ROWS, self.widths), np.interp(every, _ROWS, self.lower)])
-        wide, low = (np.interp(y, every, cv2.GaussianBlur(line[None], (0, 0), _SOFT)[0]) for line in said)
+        borders = np.stack([np.interp(every, _ROWS, self.widths), np.interp(every, _ROWS, self.lower)])
+        wide, low = (np.interp(y, every, cv2.GaussianBlur(line[None], (0, 0), _SOFT)[0]) for line in borders)
         fade = np.exp(-(((x - _MIDDLE) / _REACH) ** 4))
         return np.stack([(x - _MIDDLE) * wide * fade, low * fade], axis=-1).astype(np.float32)
 

@@ -118,12 +118,12 @@ class Watch:
         self._looks = 0  # of this shot
         self._seen: _Seen | None = None  # in this shot
 
-    def pass_by(self) -> None:
-        """The next frame is not looked at."""
+    def skip(self) -> None:
+        """Skip the next frame without searching it for faces."""
         self._follower.add([])
 
     def look(self, index: int, image: np.ndarray, cut: bool = False, last: bool = False) -> None:
-        """The next frame is looked at.
+        """Search the next frame for faces.
 
         Args:
             index: the frame's number.

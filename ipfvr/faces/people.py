@@ -21,7 +21,7 @@ _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that 
 
 
 @dataclass(frozen=True)
-class Cast:
+class PeopleMatches:
     """The people found in a video.
 
     Attributes:
@@ -85,7 +85,7 @@ def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> No
             )
 
 
-def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> Cast:
+def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> PeopleMatches:
     """Give each track the person it is most like.
 
     The most similar pair is matched first. One person cannot be two tracks at one time; a face that leaves and returns
@@ -121,7 +121,7 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
                 f"{name or 'the person of the reference'} is not in the video: "
                 + ("it shows no face" if best is None else _nearest(best, len(tracks), config.same))
             )
-    return Cast(names, cosines)
+    return PeopleMatches(names, cosines)
 
 
 def _nearest(best: float, faces: int, bound: float) -> str:

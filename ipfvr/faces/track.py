@@ -137,7 +137,7 @@ def scan_video(
         if skipped is not None and cut:
             watch.look(index - 1, skipped, last=True)
         elif skipped is not None:
-            watch.pass_by()
+            watch.skip()
         cuts += [index] if cut else []
         damaged += [index] if getattr(frame, "damaged", False) else []
         shot = index if cut else shot

@@ -52,8 +52,8 @@ def protocol(
         "niqe": _niqe_line(rows, scorer),
         **{key: _perceptual_line(key, scorer) for key in KINDS},
     }
-    asked = {key.removesuffix(end) for key in scorer.keys for end in ("", "_gt", "_ref", "_own")}
-    lines = {subject: line for subject, line in lines.items() if subject in asked | {"frames", "resize", "means"}}
+    requested = {key.removesuffix(end) for key in scorer.keys for end in ("", "_gt", "_ref", "_own")}
+    lines = {subject: line for subject, line in lines.items() if subject in requested | {"frames", "resize", "means"}}
     if references:
         distinct = sorted({picture for pictures in references.values() for picture in pictures})
         shown = ", ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} pictures"

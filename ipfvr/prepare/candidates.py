@@ -154,7 +154,7 @@ def prepare_video(
     if not scan.tracks:
         return [Candidate(file, stop=scan.frames, dropped=f"no face found by the {networks.detector.name} detector")]
     candidates = [_described(file, track, person, config) for track in scan.tracks]
-    drop_rivals(candidates)
+    drop_simultaneous(candidates)
     for number, candidate in enumerate((c for c in candidates if not c.dropped), start=1):
         candidate.name = f"{file.stem}_s{number:02d}.mp4"
     _crop_scenes(reader, candidates, scan.tracks, folder, config, progress)
@@ -169,8 +169,8 @@ def prepare_video(
     return candidates
 
 
-def drop_rivals(candidates: Sequence[Candidate]) -> None:
-    """Of faces that are seen at one time, keep the one that is most like the person: nobody is there twice."""
+def drop_simultaneous(candidates: Sequence[Candidate]) -> None:
+    """Keep only the face most like the person among faces seen at the same time: nobody appears twice at once."""
     kept: list[Candidate] = []
     for candidate in sorted((c for c in candidates if not c.dropped), key=lambda c: -c.cosine):
         rival = next((k for k in kept if candidate.start < k.stop and k.start < candidate.stop), None)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ipfvr.conditioning.face2text import with_words
-from ipfvr.conditioning.prompt_file import ByHand
+from ipfvr.conditioning.prompt_file import PromptFile
 from ipfvr.core.options import Config
 from ipfvr.diffusion.conditions import Conditions
 from ipfvr.diffusion.long_video import ClipMemory
@@ -78,7 +78,7 @@ class PersonRestorer:
 def prepare_person(
     restorer: Restorer,
     references: Sequence[np.ndarray] = (),
-    by_hand: ByHand | None = None,
+    by_hand: PromptFile | None = None,
     expressions: Sequence[np.ndarray] = (),
     words: Mapping[str, Any] | None = None,
 ) -> PersonRestorer:
