@@ -76,7 +76,7 @@ def read_prompt(path: str | Path) -> PromptFile:
 
 
 def find_prompt(pictures: Sequence[Path]) -> Path | None:
-    """The ``prompt.yaml`` of the person's folder: beside a picture, or above its folder ``reference``."""
+    """Find the person's ``prompt.yaml``: beside a picture, or above its folder ``reference``."""
     for picture in pictures:
         folders = [picture.parent, *([picture.parent.parent] if picture.parent.name == "reference" else [])]
         for folder in folders:

@@ -1,4 +1,4 @@
-"""Three people for whoever has no data: the sample's portrait, and two drawn after it with other proportions.
+"""Three sample people for a user without data: the portrait, and two drawn after it with other proportions.
 
 Packages carry one portrait that is free of rights. The two others are it, wider or narrower in places, mirrored, in
 other colours: recognisers take them for somebody else, and nobody exists who looks like them.
@@ -25,7 +25,7 @@ _BEND = 0.006  # of the test scene's face, as a share of the side
 
 @dataclass(frozen=True)
 class Sitter:
-    """Somebody to film.
+    """A person in front of the sample's camera.
 
     Attributes:
         name: of the person's folder.
@@ -66,7 +66,7 @@ class Sitter:
         return points
 
     def _shift(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """By how much what is seen at points was moved to get there, (..., 2) float32 pixels."""
+        """Return the displacement of the content at each point, (..., 2) float32 pixels."""
         every = np.arange(512.0)
         borders = np.stack([np.interp(every, _ROWS, self.widths), np.interp(every, _ROWS, self.lower)])
         wide, low = (np.interp(y, every, cv2.GaussianBlur(line[None], (0, 0), _SOFT)[0]) for line in borders)

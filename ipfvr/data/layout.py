@@ -38,7 +38,7 @@ class Folder:
 
 
 def read_root(root: Path) -> list[Folder]:
-    """All people with a video to restore. Without test scenes the training scenes are used, with a note.
+    """List all people with a video to restore. Without test scenes the training scenes are used, with a note.
 
     Raises:
         UserError: no such folder, or nobody in it.
@@ -109,5 +109,5 @@ def piece_name(video: Path, index: int) -> str:
 
 
 def piece_seed(name: str) -> int:
-    """The seed of a piece's degradation: it depends on the name alone, not on what else is looked at."""
+    """Return the seed of a piece's degradation, which depends only on the piece's name."""
     return zlib.crc32(name.encode())

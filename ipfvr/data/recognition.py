@@ -163,7 +163,7 @@ class RecognitionData(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, num_workers=settings.workers, worker_init_fn=one_thread)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Every picture of the people held out, once, in one batch: pairs are made of all of it.
+        """Return every picture of the held-out people in one batch, because pairs are formed over all of them.
 
         Nothing where there are no two of them, or no two pictures of one.
         """

@@ -27,7 +27,7 @@ def portrait() -> np.ndarray:
 
 
 def camera(frame: int, frames: int, size: int, start: float = 0.0) -> np.ndarray:
-    """Where the camera stands at a frame: similarity (2, 3) from the aligned crop to the frame, pixels of the crop.
+    """Return the camera at a frame: the similarity (2, 3) from the aligned crop to the frame, pixels of the crop.
 
     Rotation, zoom and both directions of panning are sines with periods that share no beat, so that no two frames
     show the face alike.

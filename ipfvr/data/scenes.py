@@ -64,7 +64,7 @@ class Scene:
     sha256: str
 
     def starts(self, count: int) -> np.ndarray:
-        """Where windows of ``count`` consecutive frames can begin."""
+        """Return the frames at which windows of ``count`` consecutive frames can begin."""
         first = np.arange(max(0, len(self.runs) - count + 1))
         return first[self.runs[first] == self.runs[first + count - 1]]
 
@@ -223,7 +223,7 @@ def refuse_same_files(train: Sequence[Path], test: Sequence[Path]) -> None:
 
 
 def refuse_same_frames(train: Sequence[Scene], test: Sequence[Scene]) -> None:
-    """Refuse test scenes that have frames of a training scene, encoded anew or at another size.
+    """Reject test scenes with frames of a training scene, even if these are encoded again or at another size.
 
     Raises:
         UserError: the line names the two scenes.
@@ -264,7 +264,7 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
 def judge(
     scenes: Sequence[Scene], references: Sequence[Reference], recogniser: Recogniser, config: Config
 ) -> tuple[dict[str, float], list[str]]:
-    """Whether scenes and references show one person, by mean cosines.
+    """Judge by mean cosines whether scenes and references show one person.
 
     Args:
         scenes: of the person.

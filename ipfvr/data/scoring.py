@@ -47,7 +47,7 @@ class ScoringData(pl.LightningDataModule):
         return DataLoader(_Listed(self.items[rank::count]), batch_size=None)
 
     def transfer_batch_to_device(self, batch: Item, device: torch.device, dataloader_idx: int) -> Item:
-        """As it is: an item names files."""
+        """Return the batch unchanged, because an item only names files."""
         return batch
 
 

@@ -183,7 +183,7 @@ def made(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
-    """How the numbers were taken, and why some are not there."""
+    """Return notes on how the numbers were measured, and why some are missing."""
     infos = scorer.infos()
     taken = {key for key in infos if all(row.scores[key] is not None for row in rows)}
     subjects = {_subject(key) for key in taken}
@@ -195,7 +195,7 @@ def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
 
 
 def _subject(key: str) -> str:
-    """What a metric measures, whatever it is compared with: ``ids`` of ``ids_gt``."""
+    """Return the subject of a metric without its target: ``ids`` for ``ids_gt``."""
     return key.removesuffix("_gt").removesuffix("_ref").removesuffix("_own")
 
 

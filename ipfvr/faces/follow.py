@@ -79,13 +79,13 @@ class Follower:
         return [joined[f] for f in range(len(faces))]
 
     def chains(self) -> list[Chain]:
-        """Every chain so far, in the order in which they ended."""
+        """Return all chains so far, in the order in which they ended."""
         return self._done + self._open
 
 
 @dataclass
 class _Seen:
-    """The last frame that was looked at."""
+    """The last frame that was searched."""
 
     index: int
     image: np.ndarray
@@ -146,11 +146,11 @@ class Watch:
         self._seen = _Seen(index, image, faces, found is None)
 
     def chains(self) -> list[Chain]:
-        """Every chain so far."""
+        """Return all chains so far."""
         return self._follower.chains()
 
     def _follow(self, image: np.ndarray, faces: list[Face]) -> list[Face] | None:
-        """All of the faces in the next frame; None where one of them is not certain."""
+        """Find all faces again in the next frame; None: one of them is not certain."""
         found: list[Face] = []
         for face in faces:
             again = self._detector.follow(image, face)

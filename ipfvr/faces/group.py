@@ -1,4 +1,4 @@
-"""Which tracks of a film are one person, where nobody has brought a picture."""
+"""Grouping of the tracks of a film by person, without reference pictures."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ class FaceRewards(nn.Module):
 
     @property
     def alone(self) -> bool:
-        """Whether a frame's r_f depends on its own latents alone."""
+        """Whether r_f of a frame depends only on the frame's own latents."""
         return self.codec.config.kind != Autoencoders.temporal
 
     def of_clip(self, landmarks: Tensor) -> Rewards:

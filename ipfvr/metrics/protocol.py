@@ -27,7 +27,7 @@ def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
 def protocol(
     rows: Sequence[ClipScores], scorer: Scorer, references: dict[str, list[str]] | None = None
 ) -> dict[str, str]:
-    """What a reader must know to compare the numbers with others, one sentence per subject.
+    """Return what a reader needs to compare the numbers with others, one sentence per subject.
 
     Args:
         rows: the scored clips.

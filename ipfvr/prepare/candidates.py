@@ -1,4 +1,4 @@
-"""From raw videos and pictures of one person to ROOT/<identity>: what is kept, what is dropped, and why."""
+"""The candidates from one person's raw videos and pictures: which are kept in ROOT/<identity> or dropped, and why."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Candidate:
     twins: np.ndarray | None = field(default=None, repr=False)
 
     def record(self) -> dict[str, Any]:
-        """For JSON: ``Candidate(**record)`` gives it back, without ``twins``."""
+        """Return the candidate for JSON; ``Candidate(**record)`` gives it back, without ``twins``."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "twins"} | {"source": str(self.source)}
 
 

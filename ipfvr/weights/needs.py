@@ -1,4 +1,4 @@
-"""Which weights a configuration needs: the single answer for restorations, tables, trainings and hashes."""
+"""The weights that a configuration needs: the only answer, for restorations, tables, trainings and hashes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
 
 
 def detector_name(faces: FacesConfig) -> str:
-    """Whose file finds faces: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet's."""
+    """Return the detector's name: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet."""
     if faces.detector == Detectors.insightface:
         return next((name for name in PACKS if find(ENTRIES[name]) is not None), PACKS[0])
     if faces.detector == Detectors.centerface or (faces.detector == Detectors.auto and find(ENTRIES["yunet"]) is None):

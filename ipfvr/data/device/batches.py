@@ -237,7 +237,7 @@ class DeviceFaceData(FaceData):
     """
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the batches of the validation once: no process is forked beside a GPU's.
+        """Make the batches of the validation once, so that no process is forked while a GPU is in use.
 
         The pictures that are learnt from are read by the process that makes the batches.
         """
