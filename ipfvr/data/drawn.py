@@ -94,7 +94,7 @@ SITTERS = (ASTRONAUT, WIDE, NARROW)
 
 
 def film(sitter: Sitter, frames: int, size: int, later: bool = False) -> np.ndarray:
-    """A scene of somebody, (frames, size, size, 3) uint8 RGB: a camera moves over the portrait.
+    """Film a scene of a person, (frames, size, size, 3) uint8 RGB: a camera moves over the portrait.
 
     Args:
         sitter: who.

@@ -196,7 +196,7 @@ def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.ran
 
 
 def camera_path(matrix: np.ndarray, size: int, frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """A clip out of a picture: the (2, 3) matrix of each frame, as if a hand held the camera.
+    """Draw the path of a hand-held camera over a picture: the (2, 3) matrix of each frame.
 
     Zoom, turn and shift each drift and swing about what ``matrix`` says, by a standard deviation of ``CAMERA`` of the
     side over the clip: a codec then predicts frames from each other, as it does in real clips.

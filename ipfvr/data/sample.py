@@ -48,7 +48,7 @@ def camera(frame: int, frames: int, size: int, start: float = 0.0) -> np.ndarray
 
 
 def sample_clip(frames: int, size: int) -> np.ndarray:
-    """The sharp clip: (frames, size, size, 3) uint8 RGB, a face aligned as the presets want it, but for the camera."""
+    """Make the sharp clip: (frames, size, size, 3) uint8 RGB; the face is aligned except for the camera's motion."""
     picture = portrait()
     aligned = np.vstack([crop_matrix(LANDMARKS, size), [0, 0, 1]])
     return np.stack([crop(picture, camera(i, frames, size) @ aligned, size) for i in range(frames)])

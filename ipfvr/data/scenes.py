@@ -150,7 +150,7 @@ def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> P
 
 
 def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
-    """A scene: its face followed and cropped, or taken as it is where it is an aligned crop.
+    """Load a scene: its face is tracked and cropped, unless the scene already is an aligned crop.
 
     Raises:
         UserError: a video that cannot be read, has no face, or shows it for less than a clip in a row.
@@ -189,7 +189,7 @@ def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
 def load_picture(
     path: Path, detector: Detector, recogniser: Recogniser, size: int, choose: int = 0
 ) -> tuple[Reference, Scene]:
-    """A picture as a reference, and as a scene of one frame, cropped as a scene is.
+    """Load a picture as a reference, and as a scene of one frame that is cropped as scenes are.
 
     Args:
         path: the picture.

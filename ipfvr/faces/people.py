@@ -125,7 +125,7 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
 
 
 def _nearest(best: float, faces: int, bound: float) -> str:
-    """The likeness of the most similar face, and the advice, as text."""
+    """Return the likeness of the most similar face, and advice, as text."""
     advice = "give a picture of the person that is larger, sharper or more from the front"
     if best > 0:  # below it, people.same would take anybody
         advice += f", or accept this one with people.same={max(0.0, best - 0.005):.2f}"

@@ -207,7 +207,7 @@ def split_scenes(scenes: Sequence[Candidate], train_scenes: int, rng: np.random.
 
 
 def _groups(scenes: Sequence[Candidate], related: Callable[[Candidate, Candidate], bool]) -> list[list[Candidate]]:
-    """Scenes that are related, directly or by others, in one list."""
+    """Group scenes that are related directly or through others."""
     groups: list[list[Candidate]] = []
     for scene in scenes:
         near = [g for g in groups if any(related(scene, other) for other in g)]
@@ -220,7 +220,7 @@ def _share_frames(a: Candidate, b: Candidate) -> bool:
 
 
 def _described(file: Path, track: FaceTrack, person: np.ndarray, config: Config) -> Candidate:
-    """A track, and the reasons to drop it that are known without its pixels."""
+    """Make the candidate of a track, with the reasons to drop it that are known without its pixels."""
     settings, frames = config.prepare, len(track.landmarks)
     # Every few frames are enough to know how large a face is.
     scales = [scale_of(track.matrix(track.start + i, settings.size)) for i in range(0, frames, 8)]

@@ -158,7 +158,7 @@ def _fill(
     config: Config,
     rng: np.random.Generator,
 ) -> list[Candidate]:
-    """The person's parts in ``folder``."""
+    """Write the person's parts into ``folder``."""
     found, person = prepare_pictures(pictures, folder, networks, config)
     if person is None:
         return [*found, *(Candidate(v, dropped="no picture shows whom to look for") for v in videos)]
@@ -186,7 +186,7 @@ def _files(folder: Path, suffixes: set[str]) -> list[Path]:
 
 
 def _key(files: Sequence[Path], networks: Networks, config: Config) -> str:
-    """A hash of all that decides what becomes of the files."""
+    """Return a hash of the files and of all options that decide how they are used."""
     decided = {
         "files": [(file.name, sha256(file)) for file in files],
         "options": [asdict(section) for section in (config.prepare, config.faces, config.people)],

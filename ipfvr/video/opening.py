@@ -17,7 +17,7 @@ SIZE_KEY = "ipfvr_size"
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open container.
+    """Open a container.
 
     Raises:
         UserError: it is empty or not a video.

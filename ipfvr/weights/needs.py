@@ -70,13 +70,13 @@ def detector_name(faces: FacesConfig) -> str:
 
 
 def detector_digests(faces: FacesConfig) -> dict[str, str]:
-    """SHA-256 of the files on which it depends where faces are found, by name."""
+    """Return the SHA-256 of the files that determine where faces are found, by name."""
     names = (detector_name(faces), *(["mini/landmarks"] if faces.refine else []))
     return {name: digest_of(name) for name in names}
 
 
 def digest_of(name: str) -> str:
-    """SHA-256 of what a name or path of weights means; of a file that is not there, a word that says so."""
+    """Return the SHA-256 of weights by name or path; for a missing file a word that says so."""
     if not name:
         return ""
     try:
