@@ -154,7 +154,7 @@ def test_a_cell_that_crashes_says_so_in_its_row_and_the_others_run(say, tmp_path
 
     monkeypatch.setattr(inprocess.Bicubic, "restore", broken)
     assert run(say("seeds=[0,1]")) == 1
-    assert "1 rows have cells that crashed" in capsys.readouterr().err
+    assert "1 rows have cells that failed" in capsys.readouterr().err
     line = results_of(tmp_path)["lines"][0]
     assert (line["status"], line["reasons"]) == ("partly", ["ZeroDivisionError: no light in the attic"])
     assert results_of(tmp_path)["lines"][1]["status"] == "done"
