@@ -1,13 +1,13 @@
 """IP-FVR: reference-guided identity preservation in face video restoration.
 
-The public API. A video with everything in it::
+The public API restores a whole video::
 
     from pathlib import Path
     from ipfvr import Job, load_config, restore_file
 
     restore_file(Job(Path("old.mp4"), Path("restored.mp4"), references=(Path("photo.jpg"),)), load_config())
 
-Squares of one face, aligned as :mod:`ipfvr.faces.align` says, as arrays::
+It also restores crops of one face as arrays, aligned as :mod:`ipfvr.faces.align` defines::
 
     from ipfvr import Restorer
 
@@ -24,8 +24,8 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-# Where each name is defined, and as what.
-_PLACES = {
+# The module of each name, and its name there.
+_DEFINITIONS = {
     "Job": ("ipfvr.film.job", "Job"),
     "restore_file": ("ipfvr.film.run", "restore"),
     "Restorer": ("ipfvr.restoration.restorer", "Restorer"),
@@ -37,7 +37,7 @@ __all__ = ["Job", "Request", "Restorer", "evaluate_files", "load_config", "resto
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _DEFINITIONS:
         raise AttributeError(f"module 'ipfvr' has no attribute '{name}'")
-    module, attribute = _PLACES[name]
+    module, attribute = _DEFINITIONS[name]
     return getattr(importlib.import_module(module), attribute)

@@ -13,7 +13,7 @@ from ipfvr.core.errors import UserError, run_verb
 
 FOLDER = Path(__file__).parent
 COMPLETION = "--print-completion"
-# Bash puts a space after what it has completed; after an option's name comes its value.
+# Bash adds a space after a completed word, but an option's name is followed by its value.
 _NO_SPACE = """
 _ipfvr() {
   _shtab_ipfvr "$@"
@@ -25,21 +25,21 @@ complete -o filenames -F _ipfvr ipfvr
 
 
 def verbs() -> dict[str, Path]:
-    """The file of each verb: a module of the package that can be run, or a folder's ``__main__``."""
+    """Return the file of each verb: a module of the package that can be run, or the ``__main__`` of a folder."""
     files = [path for path in FOLDER.glob("*.py") if path != Path(__file__) and "__main__" in path.read_text()]
     found = {path.stem: path for path in files} | {path.parent.name: path for path in FOLDER.glob("*/__main__.py")}
     return dict(sorted(found.items()))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Pass the rest of the command line to a verb; without one, list the verbs.
+    """Pass the rest of the command line to a verb, or list the verbs.
 
     Raises:
-        UserError: an unknown verb; else as the verb.
+        UserError: the verb is unknown, or it raises one itself.
     """
     arguments, known = sys.argv[1:] if argv is None else argv, verbs()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: ipfvr VERB ...        ipfvr VERB --help lists the options of one")
+        print("usage: ipfvr VERB ...        ipfvr VERB --help lists its options")
         print(f'       eval "$(ipfvr {COMPLETION} bash)"        the tab key completes verbs, flags and options\n')
         for verb, path in known.items():
             print(f"  {verb:<11}{_summary(path)}")
@@ -49,18 +49,18 @@ def main(argv: list[str] | None = None) -> None:
         print(completion(*rest[:1]))
         return
     if verb not in known:
-        raise UserError(f"ipfvr has no verb '{verb}': {', '.join(known)}")
+        raise UserError(f"ipfvr has no verb '{verb}': use {', '.join(known)}")
     _module(verb, known[verb]).main(rest)
 
 
 def completion(shell: str = "bash") -> str:
-    """The script by which a shell completes ``ipfvr ...`` at the tab key, without starting Python for it.
+    """Return the script by which a shell completes ``ipfvr ...`` at the tab key, without starting Python.
 
     Args:
-        shell: ``bash``, which completes the names of options (``sampler.steps=``) too, or ``zsh``.
+        shell: ``bash``, which also completes the names of options (``sampler.steps=``), or ``zsh``.
 
     Raises:
-        UserError: another shell.
+        UserError: the shell is another one.
     """
     if shell not in ("bash", "zsh"):
         raise UserError(f"{COMPLETION} {shell}: use bash or zsh")
@@ -88,14 +88,14 @@ def _module(verb: str, path: Path) -> ModuleType:
 
 
 def _summary(path: Path) -> str:
-    """The first line of a verb's docstring, without the command that many of them show in it."""
+    """Return the first line of a verb's docstring without the command in it."""
     line = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
     before, _, after = line.partition("``python -m")
     return (before.rstrip(": ") if before else after.partition(": ")[2]).rstrip(".")
 
 
 def console() -> int:
-    """The entry point of the installed command ``ipfvr``."""
+    """Run the installed command ``ipfvr`` and return its exit code."""
     return run_verb(main)
 
 

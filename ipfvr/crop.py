@@ -1,7 +1,7 @@
 """Crop the main face of a video to an aligned square video: ``python -m ipfvr.crop IN.mp4 OUT.mp4``.
 
-``OUT.json`` lies beside it, with the transform of every frame, so that a crop can be put back exactly. Frames
-without the face are not in the crop video; the JSON lists them. Times are the source's.
+``OUT.json`` beside it holds the transform of every frame, so that a crop can be pasted back exactly. Frames without the
+face are not in the crop video; the JSON lists them. Times are those of the source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ipfvr.core.errors import run_verb
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.crop", description=__doc__.splitlines()[0])
     parser.add_argument("input", type=Path, help="the video")
     parser.add_argument("output", type=Path, help="OUT.mp4; OUT.json is written beside it")
@@ -23,9 +23,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the command line."""
     args = make_parser().parse_intermixed_args(argv)
-    # Imported here: --help needs none of the seconds that this takes.
+    # Imported here, since this takes seconds that --help does not need.
     from ipfvr.core.config import load_config
     from ipfvr.faces.crop_video import crop_video
 

@@ -9,23 +9,25 @@ from ipfvr.core.errors import run_verb
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.degrade", description=__doc__.splitlines()[0])
     parser.add_argument("input", type=Path, help="a sharp video")
     parser.add_argument("output", type=Path, help="OUT.mp4, .mov or .mkv; the parameters go to OUT.json beside it")
     parser.add_argument("--level", help="light, heavy or severe; default: degradation.level of the configuration")
     parser.add_argument("--seed", type=int, help="default: the configuration's")
     parser.add_argument("--scale", type=int, help="r of Eq. 13; default: video.scale of the configuration")
-    parser.add_argument("--size", type=int, help="side for which sigma is scaled; default: the video's shorter side")
-    parser.add_argument("--config", type=Path, help="experiment YAML")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="options on top of the configuration")
+    parser.add_argument(
+        "--size", type=int, help="the side for which sigma is scaled; default: the video's shorter side"
+    )
+    parser.add_argument("--config", type=Path, help="an experiment file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="options, such as video.scale=4")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line of the verb."""
+    """Run the command line."""
     args = make_parser().parse_intermixed_args(argv)
-    # Imported here: --help needs none of the seconds that this takes.
+    # Imported here, since this takes seconds that --help does not need.
     from ipfvr.core.config import load_config
     from ipfvr.core.files import write_json
     from ipfvr.core.provenance import versions

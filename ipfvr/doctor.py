@@ -1,7 +1,7 @@
 """Check this installation: ``python -m ipfvr.doctor [preset=full]``.
 
-Versions, devices, the encoder, room on the disk, weights and their licences; for each thing that is wrong, what to do.
-The exit code is 0 where the preset (``mini`` unless another is given) can restore, 1 where it cannot.
+The command checks versions, devices, the encoder, disk space, weights and their licences, and says how to solve each
+problem. The exit code is 0 if the preset (``mini`` by default) can restore, and 1 if it cannot.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ipfvr.weights.catalogue import ENTRIES, shipped_licence
 from ipfvr.weights.entry import readable_size
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
-LEAST_MEMORY = 2 << 30  # bytes: mini restores in less
-LEAST_ROOM = 1 << 30  # bytes of disk: finished parts of a film are kept until it is whole
+LEAST_MEMORY = 2 << 30  # bytes; mini needs less
+LEAST_DISK = 1 << 30  # bytes; finished parts of a film are kept on disk until the film is complete
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        state: ``ok``, ``note`` (works without, or with less) or ``WRONG``.
-        subject: what it is about.
+        state: ``ok``, ``note`` (everything works, but with less) or ``WRONG``.
+        subject: what was checked.
         says: what was found.
         do: what to do about it; empty: nothing.
     """
@@ -54,7 +54,7 @@ class Finding:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.doctor", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, help="an experiment file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as preset=full, or other weights")
@@ -62,10 +62,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The verb; the module's docstring shows its use.
+    """Run the command line; the module's docstring shows its use.
 
     Raises:
-        SystemExit: 1, where something is wrong.
+        SystemExit: 1 if something is wrong.
     """
     args = make_parser().parse_intermixed_args(argv)
     config = load_config(args.config, args.overrides)
@@ -82,19 +82,19 @@ def packages() -> Iterator[Finding]:
     yield Finding(OK, "python", platform.python_version())
     yield Finding(OK, "ipfvr", f"{__version__}, commit {git_commit() or 'none: not a checkout'}")
     needed = _requirements("")
-    lacking = [line for line in map(_trouble, needed) if line]
-    for requirement, trouble in lacking:
+    missing = [line for line in map(_trouble, needed) if line]
+    for requirement, trouble in missing:
         yield Finding(WRONG, requirement.name, trouble, f"pip install '{requirement}'")
-    if not lacking:
-        yield Finding(OK, "packages", f"all {len(needed)} that are needed")
+    if not missing:
+        yield Finding(OK, "packages", f"all {len(needed)} requirements are installed")
 
 
 def extras() -> Iterator[Finding]:
     """Check the packages of the extras."""
     for extra in sorted(importlib.metadata.metadata("ipfvr").get_all("Provides-Extra") or []):
-        lacking = [requirement.name for requirement in _requirements(extra) if _trouble(requirement)]
-        if lacking:
-            yield Finding(NOTE, f"extra {extra}", f"without {', '.join(lacking)}", f"pip install 'ipfvr[{extra}]'")
+        missing = [requirement.name for requirement in _requirements(extra) if _trouble(requirement)]
+        if missing:
+            yield Finding(NOTE, f"extra {extra}", f"without {', '.join(missing)}", f"pip install 'ipfvr[{extra}]'")
         else:
             yield Finding(OK, f"extra {extra}", "installed")
 
@@ -103,7 +103,7 @@ def machine(device: str) -> Iterator[Finding]:
     """Check cores, memory, disk, GPUs and the H.264 encoder.
 
     Args:
-        device: what the configuration asks for.
+        device: the device of the configuration.
     """
     import av
     import torch
@@ -113,16 +113,19 @@ def machine(device: str) -> Iterator[Finding]:
     enough = memory >= LEAST_MEMORY
     do = "" if enough else "close other programs, or use another machine"
     yield Finding(OK if enough else NOTE, "machine", f"{cores} cores, {readable_size(memory)} of memory", do)
-    room = shutil.disk_usage(Path.cwd()).free
-    do = "" if room >= LEAST_ROOM else "make room: parts of a film lie beside its output until it is whole"
-    yield Finding(NOTE if do else OK, "disk", f"{readable_size(room)} free in {Path.cwd()}", do)
+    free = shutil.disk_usage(Path.cwd()).free
+    do = (
+        "" if free >= LEAST_DISK else "free some space: parts of a film are kept beside its output until it is complete"
+    )
+    yield Finding(NOTE if do else OK, "disk", f"{readable_size(free)} free in {Path.cwd()}", do)
     for number in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(number)
-        yield Finding(OK, f"cuda:{number}", f"{found.name}, {readable_size(found.total_memory)}")
+        gpu = torch.cuda.get_device_properties(number)
+        yield Finding(OK, f"cuda:{number}", f"{gpu.name}, {readable_size(gpu.total_memory)}")
     if not torch.cuda.is_available():
-        wanted = device.startswith("cuda")
-        said = f"torch {torch.__version__} sees none: mini runs on the processor, full needs one"
-        yield Finding(WRONG if wanted else NOTE, "gpu", said, "device=cpu, or install torch for CUDA" if wanted else "")
+        required = device.startswith("cuda")
+        found = f"torch {torch.__version__} finds none: mini runs on the CPU, full needs a GPU"
+        do = "give device=cpu, or install torch for CUDA" if required else ""
+        yield Finding(WRONG if required else NOTE, "gpu", found, do)
     try:
         av.codec.Codec("libx264", "w")
         yield Finding(OK, "encoder", f"libx264 (PyAV {av.__version__})")
@@ -132,17 +135,17 @@ def machine(device: str) -> Iterator[Finding]:
 
 
 def weights(config: Config) -> Iterator[Finding]:
-    """Check the weights of the preset, and name better ones.
+    """Check the weights of the preset, and name optional weights that improve results.
 
     Args:
         config: the configuration.
     """
-    inside = registry.shipped()
-    damaged = [name for name, path in inside.items() if path.is_file() and not _is_safetensors(path)]
+    shipped = registry.shipped()
+    damaged = [name for name, path in shipped.items() if path.is_file() and not _is_safetensors(path)]
     for name in damaged:
-        yield Finding(WRONG, name, f"{inside[name]} is damaged", "fetch this project again: it is part of it")
-    licences = sorted({shipped_licence(name) for name in inside})
-    yield Finding(OK, "shipped", f"{', '.join(inside)} ({'; '.join(licences)})")
+        yield Finding(WRONG, name, f"{shipped[name]} is damaged", "install ipfvr again: the file is part of it")
+    licences = sorted({shipped_licence(name) for name in shipped})
+    yield Finding(OK, "shipped", f"{', '.join(shipped)} ({'; '.join(licences)})")
     for line in missing_weights(config, "ipfvr"):
         yield Finding(WRONG, "weights", line)
     for name, entry in ENTRIES.items():
@@ -163,7 +166,7 @@ def weights(config: Config) -> Iterator[Finding]:
 
 
 def _requirements(extra: str) -> list[Requirement]:
-    """The requirements of the package, or of one extra alone, on this machine."""
+    """Return the requirements of the package, or of one extra alone, on this machine."""
     found = [Requirement(line) for line in importlib.metadata.requires("ipfvr") or []]
     plain = [r for r in found if not r.marker or r.marker.evaluate({"extra": ""})]
     if not extra:
@@ -172,7 +175,7 @@ def _requirements(extra: str) -> list[Requirement]:
 
 
 def _trouble(requirement: Requirement) -> tuple[Requirement, str] | None:
-    """What is wrong with a package; None: nothing."""
+    """Return what is wrong with a package; None: nothing is wrong."""
     bare = Requirement(f"{requirement.name}{requirement.specifier}")
     try:
         version = importlib.metadata.version(requirement.name)

@@ -1,8 +1,8 @@
 """Score restored videos: ``python -m ipfvr.evaluate --pred P [--gt G] [--reference R ...] [--metrics M ...]``.
 
-P and G are a video, a folder of frames, or folders with several of either, paired by name. Prints a table with one
-row per clip, the mean over people with its interval, and the protocol without which the numbers mean nothing. The exit
-code is 3 where a requested metric could not be computed for any clip.
+P and G are a video, a folder of frames, or folders with several of either, paired by name. The command prints a table
+with one row for each clip, the mean over people with its interval, and the protocol, without which the numbers mean
+nothing. The exit code is 3 if a requested metric could not be computed for any clip.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ipfvr.core.messages import show_messages
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     options = parse_lists(make_parser(), argv, "metrics", "reference")
-    # Imported here: --help needs none of the seconds that this takes.
+    # Imported here, since this takes seconds that --help does not need.
     from ipfvr.core.config import load_config
     from ipfvr.study.evaluate import Request, evaluate_files
 
@@ -47,43 +47,45 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.evaluate", description="Score restored face videos.")
     parser.add_argument("--pred", required=True, help="video, folder of frames, or folder of several clips")
     parser.add_argument(
         "--gt",
-        help="the ground truth, as --pred; without it: IDS to the reference, E_warp by its own flow, and NIQE only",
+        help="the ground truth, as --pred; without it only IDS to the reference, E_warp by its own flow, and NIQE",
     )
     parser.add_argument(
-        "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one a clip"
+        "--reference", nargs="+", default=[], help="picture(s) of the person, or a folder with one for each clip"
     )
     parser.add_argument(
         "--people",
         metavar="FILE.yaml",
-        help="who is in which clip, 'anna: [clip_1, clip_2]': intervals are over people (else: clips with the same "
-        "references show one person, and each clip without any another one)",
+        help="the clips of each person, 'anna: [clip_1, clip_2]', since intervals are over people (default: clips with "
+        "the same references show one person, and each clip without references another one)",
     )
     parser.add_argument("--face", type=int, help="which face of the reference pictures, counted from 1 on the left")
-    parser.add_argument("--json", help="write everything, frame by frame, to this file")
+    parser.add_argument("--json", help="write all scores, frame by frame, to this file")
     parser.add_argument("--resize", action="store_true", help="resize predictions to the ground truth's size (bicubic)")
     parser.add_argument(
         "--aligned",
         action="store_true",
-        help="frames are aligned crops: IDS uses the landmarks of the template and detects none",
+        help="frames are aligned crops: IDS uses the landmarks of the template and detects no face",
     )
     parser.add_argument(
         "--flow",
         default="auto",
         metavar="auto|raft|dis",
-        help="the optical flow of E_warp; auto: RAFT where its file is there, else DIS",
+        help="the optical flow of E_warp; auto: RAFT if its file is there, else DIS",
     )
     parser.add_argument(
         "--metrics",
         nargs="+",
         default=(),
-        help="which: psnr ssim ids sigma_ids e_warp niqe (the default), lpips clip_iqa musiq liqe (by pyiqa), or all",
+        help="metrics: psnr ssim ids sigma_ids e_warp niqe (default), lpips clip_iqa musiq liqe (by pyiqa), or all",
     )
-    parser.add_argument("--devices", type=int, default=1, help="processes that share the clips (GPUs where there are)")
+    parser.add_argument(
+        "--devices", type=int, default=1, help="processes that share the clips, one for each GPU if there are any"
+    )
     parser.add_argument("--config", help="an experiment file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options, such as faces.detector=yunet")

@@ -1,7 +1,7 @@
 """Train a network: ``python -m ipfvr.fit --config experiments/mini/joint.yaml key=value ...``.
 
-The same command resumes a training that was stopped; ``--restart`` begins again. Every checkpoint also writes the
-latest averaged weights to ``<train.output>/weights``.
+The same command resumes an interrupted training; ``--restart`` begins again. Every checkpoint also writes the latest
+averaged weights to ``<train.output>/weights``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ipfvr.core.option_list import option_list
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m ipfvr.fit",
         description=__doc__.splitlines()[0],

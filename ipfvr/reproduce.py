@@ -1,7 +1,8 @@
 """Make tables, figures and ablations of the paper: ``python -m ipfvr.reproduce experiments/table1.yaml preset=mini``.
 
-Several experiments may be given; they share their cells. What is finished is kept: a stopped run goes on, a changed
-option makes only its own cells anew. The report lies in ``runs/reproduce/<name>_<preset>/index.html``.
+Several experiments can be given; they share their cells. Finished cells are kept: the same command resumes an
+interrupted run, and a changed option makes only the cells that depend on it again. The report is
+``runs/reproduce/<name>_<preset>/index.html``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ipfvr.study.schema import Study, load_study
 
 
 class CellsFailed(Exception):
-    """Some cells have crashed; the report says which."""
+    """Raised when cells have failed; the report says which."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT.yaml or key=value")
     parser.add_argument(
@@ -58,14 +59,14 @@ def main(argv: list[str] | None = None) -> None:
     for study, results in found:
         failed += [f"{study.name}: {line.title}: {line.reasons[0]}" for line in results.failed]
     if failed:
-        raise CellsFailed(f"{len(failed)} rows have cells that crashed; the first is {failed[0]}")
+        raise CellsFailed(f"{len(failed)} rows have cells that failed; the first is {failed[0]}")
 
 
 def reproduce(study: Study, cluster: Cluster) -> Results:
-    """Make an experiment's cells, by whoever the cluster has, and its report.
+    """Make the cells of an experiment on the cluster, and its report.
 
     Raises:
-        UserError: data or options that are not there. A cell that crashes raises nothing: its row says so.
+        UserError: data are missing or an option is invalid. A cell that fails raises nothing; its row shows it.
     """
     began = time.perf_counter()
     people, root, source = find_people(study)
@@ -109,7 +110,7 @@ class RowNews:
 
 
 def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, source: str) -> None:
-    """Write the report and log it, where what it shows has changed."""
+    """Write the report and log it, unless the results have not changed."""
     from ipfvr.report.fingerprint import is_written
 
     if is_written(results, study):
@@ -124,11 +125,11 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
 
 
 def dry_run(study: Study) -> str:
-    """The plan as text: rows, levels, people; every missing file with its place and size."""
+    """Return the plan as text: rows, levels, people, and every missing file with its source and size."""
     limits, experiment = study.limits, study.experiment
     lines = [
         f"{study.name} ({study.preset}): {experiment.title}",
-        f"  {len(experiment.rows)} rows x {len(experiment.levels)} levels x {limits.clips} clips a test scene x "
+        f"  {len(experiment.rows)} rows x {len(experiment.levels)} levels x {limits.clips} clips for each test scene x "
         f"{len(limits.seeds)} seeds, {limits.frames} frames each",
     ]
     missing: dict[str, list[str]] = {}
@@ -148,7 +149,7 @@ def dry_run(study: Study) -> str:
 
 
 def run(argv: list[str] | None = None) -> int:
-    """The verb's exit code: 1 where a cell has crashed."""
+    """Run the verb and return its exit code: 1 if a cell has failed."""
     try:
         return run_verb(main, argv)
     except CellsFailed as error:

@@ -1,11 +1,11 @@
 """Restore the faces of a video or a picture: ``python -m ipfvr.restore IN.mp4 --reference REF.jpg --output OUT.mp4``.
 
-Every face (with references: everybody who is on them) is found, followed, aligned, restored and put back into the
-frame; sound, subtitles, chapters and times are the source's. A JSON with all that made it lies beside the output, and
-an HTML page of frames before and after (``--no-page`` leaves it out).
-``--crop`` writes the main face's restored square instead; ``--aligned`` says that the input already is such a square.
-A picture gives a picture, with its orientation, colour profile and EXIF. A folder of videos and pictures, or a list of
-them, gives a folder of restored ones.
+The command finds, tracks, aligns and restores every face, or with references only the faces of the people on them, and
+pastes the faces back into the frame. Sound, subtitles, chapters and times are those of the source. A JSON beside the
+output records how it was made, and an HTML page shows frames before and after (``--no-page`` leaves it out).
+``--crop`` writes the restored crop of the main face instead; ``--aligned`` takes an input that already is such a crop.
+A picture gives a picture with its orientation, colour profile and EXIF. A folder or a list of videos and pictures gives
+a folder of restored ones.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ipfvr.film.job import OTHERS, SCALES, Job, Person
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the command line."""
     args = make_parser().parse_intermixed_args(argv)
-    # Imported here and below: --help needs none of the seconds that this takes.
+    # Imported here and below, since this takes seconds that --help does not need.
     from ipfvr.core.config import load_config
 
-    # A list option takes all that follows it, the configuration's pairs too.
+    # A list option takes all words that follow it, so key=value pairs among them are sorted out here.
     pairs = [r for r in args.reference if _is_pair(r)]
     people = _people([r for r in args.reference if r not in pairs], args.lora, args.prompt)
     named = tuple(person for person in people if person.name)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         if sources_of(job.source) is not None:
             restore_many(job, config, args.devices, args.dry_run, not args.no_page)
         elif config.cluster:
-            raise UserError(f"cluster={config.cluster} is for many videos: name a folder or a list of them")
+            raise UserError(f"cluster={config.cluster} is for many videos: give a folder or a list of them")
         elif args.dry_run:
             from ipfvr.film.estimate import describe_plan
 
@@ -81,18 +81,18 @@ def _restore_one(job: Job, config: Config, with_page: bool) -> None:
         report = restore(job, config, page=job.page if with_page else None)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped: the same command goes on where it stopped; what is done lies in {job.output.parent}"
+            f"stopped: the same command continues from here; finished parts are in {job.output.parent}"
         ) from None
     faces = len(report["tracks"])
-    many = f"{report['frames']} frames ({report['restored']} restored)"
-    what = f"{faces} face{'s' * (faces != 1)} restored" if is_photo(job.source) else many
-    print(f"{job.output}: {what} in {report['seconds']:.1f} s, peak memory {report['peak_memory_mb']} MB")
+    frames = f"{report['frames']} frames ({report['restored']} restored)"
+    done = f"{faces} face{'s' * (faces != 1)} restored" if is_photo(job.source) else frames
+    print(f"{job.output}: {done} in {report['seconds']:.1f} s, peak memory {report['peak_memory_mb']} MB")
     if with_page:
         print(f"{job.page}: before and after, to open in a browser")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.restore", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("input", type=Path, help="the video or picture; or a folder of them; or a .txt with one path a line")
@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="[NAME=]PICTURE",
-        help="pictures of the person; with names, such as anna=a.jpg ben=b.jpg, of several people",
+        help="pictures of the person; for several people with names, such as anna=a.jpg ben=b.jpg",
     )
     add("--face", type=int, default=0, help="which face of the reference, counted from 1 on the left")
     add(
@@ -110,19 +110,19 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="a prompt.yaml with words by hand; describe writes one",
+        help="a prompt.yaml that you have edited; describe writes one",
     )
     add("--lora", action="append", default=[], metavar="[NAME=]FOLDER", help="the person's LoRA, as fit writes it")
     add(
         "--learn",
         action="store_true",
-        help="learn each face from its reference pictures first, in a few minutes; kept for the next time",
+        help="train a LoRA from each person's reference pictures first, in a few minutes; it is kept for later runs",
     )
     add(
         "--others",
         choices=OTHERS,
         default="",
-        help="what happens to faces of other people; default: leave with references, restore without",
+        help="what happens to the faces of other people; default: leave with references, restore without",
     )
     add(
         "--output",
@@ -131,17 +131,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="OUT.mp4 (a picture: OUT.jpg), with OUT.json; a folder for many",
     )
     add("--scale", type=int, choices=SCALES, default=1, help="enlarge the frame")
-    add("--strength", type=float, default=1.0, help="how much of the change is shown, 0 (the source) to 1")
-    add("--crop", action="store_true", help="write the main face's restored square")
+    add("--strength", type=float, default=1.0, help="share of the change that is applied, 0 (the source) to 1")
+    add("--crop", action="store_true", help="write the restored crop of the main face instead of whole frames")
     add("--aligned", action="store_true", help="the input is a square aligned face crop")
-    add("--frames", help="A:B restores frames A to B - 1 only; the parts of a video fit together")
-    add("--dry-run", action="store_true", help="print who is found, the clips, time and memory; write nothing")
+    add("--frames", help="A:B restores only frames A to B - 1; such parts of a video fit together")
+    add("--dry-run", action="store_true", help="print the people found, the clips, time and memory; write nothing")
     add("--no-page", action="store_true", help="write no HTML page of frames before and after")
     add(
         "--devices",
         type=int,
         default=1,
-        help="many videos: processes of this machine that share them, one a GPU; with cluster=slurm: its jobs",
+        help="for many videos: processes on this machine that share them, one for each GPU; with cluster=slurm: jobs",
     )
     add("--config", type=Path, help="an experiment file")
     add("overrides", nargs="*", metavar="key=value", help="such as preset=full sampler.steps=8")
@@ -149,7 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _is_pair(text: str) -> bool:
-    """Whether an argument is ``key=value`` of the configuration, and not a picture or ``name=picture``."""
+    """Return whether an argument is ``key=value`` of the configuration, and not a picture or ``name=picture``."""
     from ipfvr.core.config import all_keys
 
     key, equals, _ = text.partition("=")
@@ -157,7 +157,7 @@ def _is_pair(text: str) -> bool:
 
 
 def _people(references: Sequence[str], loras: Sequence[str], prompts: Sequence[str]) -> list[Person]:
-    """The people that the command line names, in its order; a person without a name has the empty name."""
+    """Return the people of the command line in its order; a person without a name has the empty name."""
     found: dict[str, dict[str, Any]] = {}
     for option, texts in (("references", references), ("lora", loras), ("prompt", prompts)):
         for text in texts:
@@ -168,7 +168,7 @@ def _people(references: Sequence[str], loras: Sequence[str], prompts: Sequence[s
             if option == "references":
                 entry[option] = (*entry.get(option, ()), Path(path))
             elif entry.setdefault(option, path) != path:
-                raise UserError(f"two of --{option} for {name or 'one person'}: give one")
+                raise UserError(f"--{option} is given twice for {name or 'one person'}: give one")
     return [Person(name, **entry) for name, entry in found.items()]
 
 
@@ -183,7 +183,7 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
 
 @contextmanager
 def _ended_by_term() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does."""
+    """Make SIGTERM end the work inside the block as Ctrl-C does."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -133,7 +133,7 @@ def test_what_a_visitor_gets_wrong_is_one_line(tmp_path: Path, capsys: pytest.Ca
     for given, says in (
         (["--output", str(tmp_path / "file")], "is a file"),
         (["--reference", "a.jpg"], "--reference needs --video"),
-        (["--frames", "0"], "give 1 or more"),
+        (["--frames", "0"], "must be 1 or more"),
         (["--video", str(tmp_path / "none.mp4")], "none.mp4"),
         (["--video", str(tmp_path / "grey.mp4"), "--level", "light"], "leave --level out"),
         (["--video", str(tmp_path / "grey.mp4"), "--reference", str(tmp_path / "me.png")], "it shows no face"),

@@ -113,7 +113,7 @@ def test_several_clips_are_paired_by_name_and_averaged(bare: Path, capsys: pytes
     assert min(values) <= mean["low"] <= mean["mean"] <= mean["high"] <= max(values)
     printed = capsys.readouterr().out
     assert "**mean**" in printed
-    assert "who is in 2 of the clips was not said" in printed
+    assert "the person in 2 of the clips is unknown" in printed
 
 
 def test_intervals_are_over_the_people_that_are_named(bare: Path, capsys: pytest.CaptureFixture) -> None:
@@ -135,7 +135,7 @@ def test_intervals_are_over_the_people_that_are_named(bare: Path, capsys: pytest
     assert found["mean"]["psnr"]["mean"] == pytest.approx(((a1 + a2) / 2 + b1) / 2)
     assert (found["mean"]["psnr"]["people"], found["mean"]["psnr"]["clips"]) == (2, 3)
     assert "(2 and 3 here)" in found["protocol"]["means"]
-    assert "was not said" not in found["protocol"]["means"]
+    assert "is unknown" not in found["protocol"]["means"]
     alone = mean("--reference", bare / "me.png")["mean"]["psnr"]
     assert (alone["people"], alone["low"]) == (1, None), "one picture for all: one person"
     assert mean()["mean"]["psnr"]["people"] == 3

@@ -18,7 +18,7 @@ from ipfvr.conditioning import face2text
 from ipfvr.conditioning.attributes import EXPRESSIONS, WORDS, compose_sentence, false_words
 from ipfvr.conditioning.face2text import describe, with_words
 from ipfvr.conditioning.language import missing_phrases
-from ipfvr.conditioning.prompt_file import ByHand, find_prompt, read_by_hand, read_prompt, write_prompt
+from ipfvr.conditioning.prompt_file import PromptFile, find_prompt, read_by_hand, read_prompt, write_prompt
 from ipfvr.conditioning.words import NEVER_READ, ORDER, Description, compose, count_tokens, make_tokenizer
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
@@ -164,14 +164,14 @@ def test_by_hand_overrides_what_was_read(monkeypatch):
 
     monkeypatch.setattr(face2text, "load_attributes", lambda _: Reader())
     settings, face = config("weights.emotion=''"), np.zeros((8, 8, 3), np.uint8)
-    hand = ByHand({"Bald": False, "Bangs": None}, "sad", ["speaking"], "freckles")
+    hand = PromptFile({"Bald": False, "Bangs": None}, "sad", ["speaking"], "freckles")
     description = describe([face], settings, hand)
     assert description.attributes["Bald"] == 0
     assert "Bangs" not in description.attributes
     assert description.attributes["Smiling"] == 0.9
     assert (description.emotion, description.actions, description.text) == ("sad", ["speaking"], "freckles")
     # The expression is the video's, the rest the reference's; what is said by hand stays.
-    hand = ByHand({"Smiling": True})
+    hand = PromptFile({"Smiling": True})
     moving = describe([face], settings, hand, [face, face]).attributes
     assert {n for n, p in moving.items() if p == 0.1} == set(EXPRESSIONS) - {"Smiling"}
     assert moving["Smiling"] == 1
@@ -229,10 +229,10 @@ def test_the_persons_folder_is_looked_into(tmp_path):
     picture.parent.mkdir(parents=True)
     assert find_prompt([picture]) is None
     (tmp_path / "ann" / "prompt.yaml").write_text("emotion: sad\n")
-    assert read_by_hand([picture], config()) == ByHand(emotion="sad")
+    assert read_by_hand([picture], config()) == PromptFile(emotion="sad")
     assert read_by_hand([picture], config("prompt.describe=false")) is None
     (tmp_path / "other.yaml").write_text("text: freckles.\n")
-    assert read_by_hand([picture], config(f"prompt.file={tmp_path}/other.yaml")) == ByHand(text="freckles")
+    assert read_by_hand([picture], config(f"prompt.file={tmp_path}/other.yaml")) == PromptFile(text="freckles")
     with pytest.raises(UserError, match="no prompt file"):
         read_by_hand([], config("prompt.file=/none.yaml"))
 

@@ -20,7 +20,7 @@ from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.messages import show_messages
 from ipfvr.core.options import Config
 from ipfvr.faces.paste import blend_mask
-from ipfvr.film.analysis import analyse, faceless
+from ipfvr.film.analysis import analyse, faceless_note
 from ipfvr.film.estimate import describe_plan
 from ipfvr.film.job import Job, Person
 from ipfvr.film.people import load_people
@@ -211,7 +211,7 @@ def test_frames_without_a_face_are_told(film: Path, tmp_path: Path, capsys: pyte
         covered = {t for track in report["tracks"] for t in range(track["start"], track["stop"])}
         assert not covered & {t for start, stop in stretches for t in range(start, stop)}
         assert (says in told) if says else "no face" not in told
-    many = faceless([(10 * n, 10 * n + 2) for n in range(30)], 300)
+    many = faceless_note([(10 * n, 10 * n + 2) for n in range(30)], 300)
     assert many.startswith("60 of 300 frames have no face: 0-1, 10-11,")
     assert many.endswith("and 22 more stretches")
 

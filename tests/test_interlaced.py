@@ -211,7 +211,7 @@ def test_restore_makes_whole_frames_and_says_so(tmp_path: Path, cheap: None, cap
     assert "is interlaced" in capsys.readouterr().out
     words = ["--output", str(tmp_path / "b.mp4"), "--scale", "2", *tiny("video.interlaced=keep")]
     assert run_verb(main, [str(source), *words]) == 2
-    assert "leave it, --crop or --scale out" in capsys.readouterr().err
+    assert "leave out either it, or --crop and --scale" in capsys.readouterr().err
     with pytest.raises(UserError, match="all are frame, field, keep, ignore"):
         restore(Job(source, tmp_path / "b.mp4"), load_config(None, tiny("video.interlaced=both")))
 

@@ -307,5 +307,5 @@ def test_a_memory_that_does_not_belong(crops, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         ClipMemory.load(file)
     save_file({"x": torch.zeros(1)}, file)
-    with pytest.raises(UserError, match="no clip memory"):
+    with pytest.raises(UserError, match="not a clip memory"):
         ClipMemory.load(file)

@@ -76,7 +76,7 @@ def test_ours_depends_on_seed_and_reference_and_keeps_its_networks(tmp_path: Pat
     assert (a != b).any()
     assert first.command.endswith("seed=0")
     noted = method.restore(replace(case, references=(reference,)), tmp_path / "d").notes
-    assert "without weights.adapter the reference is not seen" in noted
+    assert "weights.adapter is empty, so the network does not see the reference" in noted
 
 
 def test_the_prompt_is_the_cases_alone(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_weights_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
     reason = make_method("ipfvr", load_config(overrides=["preset=full"])).missing()
     assert "weights 'i2vgen-vae' are missing" in reason
-    with pytest.raises(UserError, match="asks for 64"):
+    with pytest.raises(UserError, match="needs 64"):
         make_method("ipfvr", tiny()).restore(make_case(tmp_path, size=64), tmp_path / "out")
 
 
@@ -207,7 +207,7 @@ def test_a_picture_network_sees_512_pixels_in_its_own_range(
 
 def test_without_spandrel_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert make_method("gfpgan", tiny()).missing() == "GFPGAN runs by spandrel: pip install spandrel"
+    assert make_method("gfpgan", tiny()).missing() == "GFPGAN needs spandrel: pip install spandrel"
 
 
 # What is written

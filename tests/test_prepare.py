@@ -16,7 +16,7 @@ from ipfvr.core.errors import UserError
 from ipfvr.data.scenes import thumbnails
 from ipfvr.prepare import __main__ as prepare
 from ipfvr.prepare import people
-from ipfvr.prepare.candidates import Candidate, drop_rivals, split_scenes
+from ipfvr.prepare.candidates import Candidate, drop_simultaneous, split_scenes
 from ipfvr.prepare.quality import detail_side
 from ipfvr.video.reader import VideoReader
 
@@ -103,7 +103,7 @@ def test_related_scenes_stay_together(seed: int) -> None:
 
 def test_nobody_is_seen_twice_at_one_time() -> None:
     near, far, later = (Candidate(Path("v"), s, s + 9, c) for s, c in ((0, 0.5), (5, 0.7), (20, 0.4)))
-    drop_rivals([near, far, later])
+    drop_simultaneous([near, far, later])
     assert near.dropped
     assert not far.dropped
     assert not later.dropped
@@ -159,7 +159,7 @@ def test_the_page_needs_nothing_else(raw: Path, tmp_path: Path) -> None:
 def test_mistakes_are_one_line(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder"):
         prepare.main(["--videos", str(tmp_path / "nowhere"), "--root", str(tmp_path / "root")])
-    with pytest.raises(UserError, match=r"no carl in .*there: anna"):
+    with pytest.raises(UserError, match=r"no carl in .*it holds anna"):
         prepare.main(["--videos", str(raw), "--root", str(tmp_path / "root"), "--people", "carl"])
     (tmp_path / "root" / "anna").mkdir(parents=True)
     with pytest.raises(UserError, match="was not made by prepare"):

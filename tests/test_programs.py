@@ -117,8 +117,8 @@ def test_dmdnet_gets_references_twice_and_only_with_their_landmarks(tmp_path: Pa
         ("exit 0", "it wrote nothing"),
         (COPY + "; echo out of memory >&2; exit 3", "exit code 3; the last line of .*: out of memory"),
         (COPY + '; rm "$2"/00000004.png', r"1 of 6 frames are missing: 4"),
-        (COPY + '; cp "$2"/00000004.png "$2"/00000009.png', "frames that it was not given: 9 of 6"),
-        (COPY + '; mv "$2"/00000004.png "$2"/last.png', "last.png, whose name has no frame's number"),
+        (COPY + '; cp "$2"/00000004.png "$2"/00000009.png', "frames that are not in its input: 9 of 6"),
+        (COPY + '; mv "$2"/00000004.png "$2"/last.png', "last.png, whose name holds no frame number"),
         (COPY + '; cp "$2"/00000004.png "$2"/4.png', "frame 4 twice"),
         (COPY + '; echo none > "$2"/00000004.png', "is not a picture"),
         ("kill -9 $$", "exit code -9"),
@@ -167,7 +167,7 @@ def test_sizes_are_cut_and_resized_as_the_description_says_or_refused(tmp_path: 
     case = make_case(tmp_path, side=16, size=32)
     with pytest.raises(UserError, match="16 x 16, not 32 on a side"):
         program(tmp_path / "a", COPY, output="{resize: false}").restore(case, tmp_path / "out")
-    with pytest.raises(UserError, match="16 x 16, too small to cut 32 x 32 out at -32, 0"):
+    with pytest.raises(UserError, match="16 x 16, too small to crop 32 x 32 at -32, 0"):
         program(tmp_path / "b", COPY, output="{crop: [-32, 0, 32, 32]}").restore(case, tmp_path / "out")
     with pytest.raises(UserError, match="16 x 8 for a square"):
         program(tmp_path / "c", COPY, output="{crop: [0, 4, 16, 8]}").restore(case, tmp_path / "out")
@@ -177,9 +177,9 @@ def test_sizes_are_cut_and_resized_as_the_description_says_or_refused(tmp_path: 
 
 def test_a_short_clip_is_refused_before_the_program_runs(tmp_path: Path) -> None:
     method = program(tmp_path / "program", f"touch {tmp_path / 'ran'}", input="{least: 2}")
-    with pytest.raises(UserError, match=r"needs 2 frames or more, clip.v1 has 1"):
+    with pytest.raises(UserError, match=r"needs at least 2 frames, but clip.v1 has 1"):
         method.restore(make_case(tmp_path, frames=1), tmp_path / "out")
-    with pytest.raises(UserError, match=r"has 6 frames, the case clip.v1 says 7"):
+    with pytest.raises(UserError, match=r"has 6 frames, but the case clip.v1 expects 7"):
         method.restore(replace(make_case(tmp_path / "b"), frames=7), tmp_path / "out")
     assert not (tmp_path / "ran").exists()
 
@@ -211,7 +211,7 @@ def test_each_thing_that_is_missing_is_named_with_what_would_bring_it(
     assert "put weights/KEEP/KEEP-*.pth into" in reason(f"methods.keep.folder={folder}")
     install(folder, "keep", described.files, list(described.weights))
     assert "methods.keep.python=" in reason(f"methods.keep.folder={folder}")
-    assert "none" in reason(f"methods.keep.folder={folder}", "methods.keep.python=no-such-python")
+    assert "does not exist" in reason(f"methods.keep.folder={folder}", "methods.keep.python=no-such-python")
     monkeypatch.setenv("IPFVR_PROGRAMS", str(tmp_path))
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
@@ -227,9 +227,9 @@ def test_each_thing_that_is_missing_is_named_with_what_would_bring_it(
     [
         (MINIMAL.replace("title", "titel"), "unknown key 'titel'; the nearest valid one is 'title'"),
         (MINIMAL + "output: {patern: x}", "'output.patern'; the nearest valid one is 'output.pattern'"),
-        (MINIMAL.replace("licence: l\n", ""), "'licence' is left out"),
+        (MINIMAL.replace("licence: l\n", ""), "'licence' is missing"),
         (MINIMAL + "accept: yes please", "accept"),
-        (MINIMAL.replace("{input}", "{inptu}"), r"'\{inptu\}' in .* is no place"),
+        (MINIMAL.replace("{input}", "{inptu}"), r"'\{inptu\}' in .* is not a placeholder"),
         (MINIMAL + "output: {missing: invent}", "'invent' is unknown: use refuse or repeat"),
         (MINIMAL + "output: {number: '[0-9]+'}", "must have one group"),
         (MINIMAL + "input: {side: big}", "'big' is neither low nor full"),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
-from ipfvr.data.recognition import Batches, LabelledFaces, RecognitionData, read_labelled, spoil
+from ipfvr.data.recognition import Batches, LabelledFaces, RecognitionData, degrade_picture, read_labelled
 from ipfvr.faces.align import arcface_template, face_template
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.fit import main
@@ -123,7 +123,7 @@ def test_batches_depend_on_seed_and_number_alone():
     assert not torch.equal(first["pixels"], second["pixels"])
     assert first["pixels"].shape == (3, 3, 112, 112)
     assert first["pixels"].abs().max() <= 1
-    assert spoil(squares[0], np.random.default_rng(0)).shape == (112, 112, 3)
+    assert degrade_picture(squares[0], np.random.default_rng(0)).shape == (112, 112, 3)
 
 
 def test_people_held_out_or_unsure_are_left_out(root):

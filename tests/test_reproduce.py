@@ -155,7 +155,7 @@ def test_a_cell_that_crashes_says_so_in_its_row_and_the_others_run(say, tmp_path
     monkeypatch.setattr(inprocess.Bicubic, "restore", broken)
     assert run(say("seeds=[0,1]")) == 1
     told = capsys.readouterr()
-    assert "1 rows have cells that crashed" in told.err
+    assert "1 rows have cells that failed" in told.err
     rows = [line.partition(":")[0] for line in told.out.splitlines() if ": PSNR " in line]
     assert rows == [line["title"] for line in results_of(tmp_path)["lines"] if line["status"] == "done"]
     line = results_of(tmp_path)["lines"][0]
@@ -280,9 +280,9 @@ def test_a_judge_that_trained_with_the_restorer_says_so(tmp_path, monkeypatch) -
     stranger = tmp_path / "stranger.pth"
     stranger.write_bytes(b"x")
     for name, chosen, says in (
-        ("mobilefacenet", "mini/recogniser", "It stands in for mobilefacenet"),
+        ("mobilefacenet", "mini/recogniser", "It replaces mobilefacenet"),
         ("mini/recogniser", "mini/recogniser", "mini was trained with it."),
-        ("mini/dlib", "mini/dlib", "mini was trained with it, and each LoRA was, by the reward."),
+        ("mini/dlib", "mini/dlib", "mini was trained with it, and the reward of each LoRA uses it."),
     ):
         judge = choose_judge(load_config(None, [f"weights.recogniser={name}"]))
         assert judge.name == chosen
@@ -337,10 +337,10 @@ def test_what_does_not_exist_is_one_line(say, tmp_path, capsys, root) -> None:
         ("{method: bicubic}", "{metod: bicubic}", "unknown key 'rows.Input.metod'; the nearest valid one is 'method'"),
         ("sampler.steps=3", "sampler.step=3", "unknown key 'sampler.step'; the nearest valid one is 'sampler.steps'"),
         ("lpips", "lpip", "unknown column 'lpip'; the nearest valid one is 'lpips'"),
-        ("better: B", "better: C", "a claim is about the row 'C'"),
-        ("A: {}", "A: {lora: gone}", "wants the LoRA 'gone'"),
+        ("better: B", "better: C", "a claim names the row 'C'"),
+        ("A: {}", "A: {lora: gone}", "uses the LoRA 'gone'"),
         ("method: keep", "method: kep", "the nearest is 'keep'"),
-        ("frames: 6", "frames: 0", "must be 1 or more"),
+        ("frames: 6", "frames: 0", "must be at least 1"),
     ):
         file.write_text(TEXT.replace(before, after))
         assert run(say()) == 2

@@ -117,7 +117,7 @@ def test_numbers_are_those_of_the_json_and_names_are_escaped(film: Path, tmp_pat
     assert report["faceless"] == [(19, 24)]
     for shown in (
         "19 of 32 frames have a restored face",
-        "2, of people who are on no reference: frames 9-18, 24-31",
+        "2, of people without a reference: frames 9-18, 24-31",
         "5 of 32, unchanged: frames 19-23",
         f"in {report['people']['<u>anna']['frames']} of 32 frames",
         f"cosine {report['people']['<u>anna']['cosines'][0]:.2f}",

@@ -59,7 +59,7 @@ class AttributeNetwork(nn.Module):
         return torch.sigmoid(self._log_odds(outputs) + self.source.logit() - self.target.logit())
 
     def balanced(self, outputs: Tensor) -> Tensor:
-        """The same where every attribute is as often present as not: above 0.5 maximises the balanced accuracy."""
+        """Return probabilities as if each attribute were present in half of all pictures, with 0.5 as the threshold."""
         return torch.sigmoid(self._log_odds(outputs) - self.target.logit())
 
     def _log_odds(self, outputs: Tensor) -> Tensor:

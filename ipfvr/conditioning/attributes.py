@@ -81,18 +81,18 @@ def compose_sentence(
     Raises:
         KeyError: a name that is not one of CelebA's 40.
     """
-    said: dict[str, list[str]] = {"has": [], "is": [], "wears": [], "noun": []}
+    phrases: dict[str, list[str]] = {"has": [], "is": [], "wears": [], "noun": []}
     for name, true in attributes.items():
         kind, words = WORDS[name]
         if true:
-            said[kind].append(words)
+            phrases[kind].append(words)
     sentence = f"a {person_words(attributes)}"
-    if said["is"]:
-        sentence += ", " + ", ".join(said["is"])
-    if said["has"]:
-        sentence += ", with " + _enumerate(said["has"])
-    if said["wears"]:
-        sentence += ", wearing " + _enumerate(said["wears"])
+    if phrases["is"]:
+        sentence += ", " + ", ".join(phrases["is"])
+    if phrases["has"]:
+        sentence += ", with " + _enumerate(phrases["has"])
+    if phrases["wears"]:
+        sentence += ", wearing " + _enumerate(phrases["wears"])
     looks = [f"looking {EMOTION_WORDS.get(emotion, emotion)}"] if emotion else []
     return ", ".join([sentence, *looks, *actions, *([text] if text else [])])
 

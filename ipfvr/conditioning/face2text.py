@@ -11,7 +11,7 @@ import numpy as np
 from ipfvr.conditioning.attribute_network import load_attributes
 from ipfvr.conditioning.attributes import EXPRESSIONS
 from ipfvr.conditioning.emotion import load_emotion
-from ipfvr.conditioning.prompt_file import ByHand
+from ipfvr.conditioning.prompt_file import PromptFile
 from ipfvr.conditioning.words import Description, Prompts, compose
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
@@ -20,7 +20,7 @@ from ipfvr.core.options import Config
 def describe(
     faces: Sequence[np.ndarray],
     config: Config,
-    by_hand: ByHand | None = None,
+    by_hand: PromptFile | None = None,
     video_faces: Sequence[np.ndarray] = (),
 ) -> Description:
     """Read a person off pictures.
@@ -64,7 +64,7 @@ def describe(
 def with_words(
     config: Config,
     faces: Sequence[np.ndarray],
-    by_hand: ByHand | None = None,
+    by_hand: PromptFile | None = None,
     video_faces: Sequence[np.ndarray] = (),
 ) -> tuple[Config, dict[str, Any]]:
     """A configuration whose prompts describe the person, and the record of how they were made.

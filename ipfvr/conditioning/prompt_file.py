@@ -21,7 +21,7 @@ NAME = "prompt.yaml"
 
 
 @dataclass
-class ByHand:
+class PromptFile:
     """The content of a ``prompt.yaml``.
 
     Attributes:
@@ -37,7 +37,7 @@ class ByHand:
     text: str = ""
 
 
-def read_prompt(path: str | Path) -> ByHand:
+def read_prompt(path: str | Path) -> PromptFile:
     """Read a ``prompt.yaml``.
 
     Raises:
@@ -50,7 +50,7 @@ def read_prompt(path: str | Path) -> ByHand:
     content = OmegaConf.to_container(load_yaml(path, "prompt file"))
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, not a list")
-    known = [f.name for f in fields(ByHand)]
+    known = [f.name for f in fields(PromptFile)]
     for key in content:
         if key not in known:
             nearest = (get_close_matches(str(key), known, 1, 0) or known)[0]
@@ -67,7 +67,7 @@ def read_prompt(path: str | Path) -> ByHand:
     if not isinstance(actions, list):
         raise UserError(f"{path}: 'actions' must be a list, such as [speaking]")
     emotion = content.get("emotion")
-    return ByHand(
+    return PromptFile(
         {name: attributes[name] for name in WORDS if name in attributes},
         None if emotion is None else str(emotion).strip(),
         [str(action).strip() for action in actions],
@@ -76,7 +76,7 @@ def read_prompt(path: str | Path) -> ByHand:
 
 
 def find_prompt(pictures: Sequence[Path]) -> Path | None:
-    """The ``prompt.yaml`` of the person's folder: beside a picture, or above its folder ``reference``."""
+    """Find the person's ``prompt.yaml``: beside a picture, or above its folder ``reference``."""
     for picture in pictures:
         folders = [picture.parent, *([picture.parent.parent] if picture.parent.name == "reference" else [])]
         for folder in folders:
@@ -85,7 +85,7 @@ def find_prompt(pictures: Sequence[Path]) -> Path | None:
     return None
 
 
-def read_by_hand(pictures: Sequence[Path], config: Config) -> ByHand | None:
+def read_by_hand(pictures: Sequence[Path], config: Config) -> PromptFile | None:
     """Read the description by hand: ``prompt.file``, else the ``prompt.yaml`` of the person's folder, else nothing.
 
     Raises:

@@ -92,12 +92,13 @@ class Prompts:
         negative: what it is not, and negative quality words.
         tokens: lengths of ``positive`` and ``negative``, start and end counted.
         limit: the most that the text encoder reads.
-        said: attributes in ``positive``; ``denied``: those in ``negative``.
+        said: the attributes in ``positive``.
+        denied: the attributes in ``negative``.
         dropped: attributes and quality words for which there was no room, by ``positive`` and ``negative``.
         unsure: attributes between ``prompt.false_to`` and ``prompt.true_from``.
         implied: false attributes that are not denied because that would tell nothing (:func:`false_words`).
-        notes: what a user can act upon, one line each.
-        asides: what a user can do nothing about, one line each.
+        notes: notes that a user can act upon, one line each.
+        asides: notes that a user cannot act upon, one line each.
     """
 
     positive: str
@@ -149,12 +150,12 @@ def compose(description: Description, config: Config) -> Prompts:
             f"the emotion, actions and text of the prompt take {count_tokens(tokenizer, sentence([]))} tokens, the "
             f"text encoder reads {limit}: shorten the text"
         )
-    said, good = _fit(true, quality, lambda names, words: fits(_join([sentence(names), *words])))
+    stated, good = _fit(true, quality, lambda names, words: fits(_join([sentence(names), *words])))
     denied, bad_left = _fit(false, bad, lambda names, words: fits(_join([*(denials[n] for n in names), *words])))
-    notes, first = list(description.notes), sentence(said)
+    notes, first = list(description.notes), sentence(stated)
     if settings.compose != Composers.template:
         looks = EMOTION_WORDS.get(description.emotion, description.emotion)
-        phrases = [person_words(person), *(WORDS[n][1] for n in said), looks, *description.actions, description.text]
+        phrases = [person_words(person), *(WORDS[n][1] for n in stated), looks, *description.actions, description.text]
         answer, reason = rewrite(first, [p for p in phrases if p], settings)
         if answer and not fits(_join([answer, *good])):
             reason = f"the language model's sentence takes more than {limit} tokens"
@@ -163,7 +164,7 @@ def compose(description: Description, config: Config) -> Prompts:
         else:
             first = answer
     dropped = {
-        "positive": [n for n in true if n not in said] + quality[len(good) :],
+        "positive": [n for n in true if n not in stated] + quality[len(good) :],
         "negative": [n for n in false if n not in denied] + bad[len(bad_left) :],
     }
     asides = [
@@ -177,7 +178,7 @@ def compose(description: Description, config: Config) -> Prompts:
         negative,
         {"positive": count_tokens(tokenizer, positive), "negative": count_tokens(tokenizer, negative)},
         limit,
-        [n for n in PERSON if person.get(n) or (n == "Male" and n in person)] + said,
+        [n for n in PERSON if person.get(n) or (n == "Male" and n in person)] + stated,
         denied,
         dropped,
         [n for n in WORDS if n in description.attributes and n not in truths],

@@ -1,7 +1,7 @@
-"""The options that are a choice among names, one enumeration each.
+"""The enumerations of options that are a choice among names.
 
-A member is the text that one writes: ``sampler.guider=multi_stream`` is ``Guiders.multi_stream``, which equals
-``"multi_stream"``. :mod:`ipfvr.core.config` refuses any other text and names the nearest.
+A member equals the text in a configuration: ``sampler.guider=multi_stream`` is ``Guiders.multi_stream``, which equals
+``"multi_stream"``. :mod:`ipfvr.core.config` rejects any other text and names the nearest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum, auto
 
 
 class Interlaced(StrEnum):
-    """What becomes of interlaced film."""
+    """The treatment of interlaced film."""
 
     frame = auto()
     field = auto()
@@ -19,11 +19,11 @@ class Interlaced(StrEnum):
 
 
 Chroma = StrEnum("Chroma", {"auto": "auto", "420": "420", "444": "444"})
-Chroma.__doc__ = "How many colours the H.264 has that is written."
+Chroma.__doc__ = "The chroma subsampling of the H.264 output."
 
 
 class Detectors(StrEnum):
-    """What finds faces."""
+    """The face detector."""
 
     auto = "auto"
     yunet = "yunet"
@@ -32,7 +32,7 @@ class Detectors(StrEnum):
 
 
 class Levels(StrEnum):
-    """How strongly Eq. 13 degrades."""
+    """The strength of the degradation of Eq. 13."""
 
     light = auto()
     heavy = auto()
@@ -40,14 +40,14 @@ class Levels(StrEnum):
 
 
 class Autoencoders(StrEnum):
-    """diffusers' autoencoders: of pictures, and with temporal layers in the decoder."""
+    """The autoencoders of diffusers: for pictures, and with temporal layers in the decoder."""
 
     kl = auto()
     temporal = auto()
 
 
 class PromptSources(StrEnum):
-    """What a reference's image tokens are made of."""
+    """The source of a reference's image tokens."""
 
     clip = auto()
     recogniser = auto()
@@ -57,7 +57,7 @@ class PromptSources(StrEnum):
 
 
 class Projections(StrEnum):
-    """What makes tokens of an encoder's output."""
+    """The projection of an encoder's output to tokens."""
 
     linear = auto()
     resampler = auto()
@@ -65,28 +65,28 @@ class Projections(StrEnum):
 
 
 class SeveralReferences(StrEnum):
-    """How the tokens of several references go together."""
+    """The combination of the tokens of several references."""
 
     concat = auto()
     mean = auto()
 
 
 class WithoutReference(StrEnum):
-    """What the network is shown where there is no reference."""
+    """The image prompt if there is no reference."""
 
     none = auto()
     nobody = auto()
 
 
 class Solvers(StrEnum):
-    """What takes the sampler's steps."""
+    """The solver that takes the sampler's steps."""
 
     dpmpp_2m_sde = auto()
     heun = auto()
 
 
 class Guiders(StrEnum):
-    """What combines the predictions of several branches."""
+    """The guidance that combines the predictions of several branches."""
 
     multi_stream = auto()
     classifier_free = auto()
@@ -94,7 +94,7 @@ class Guiders(StrEnum):
 
 
 class Batching(StrEnum):
-    """Whether a guider's branches go through the network in one call."""
+    """The choice whether a guider's branches go through the network in one call."""
 
     auto = "auto"
     always = "always"
@@ -102,7 +102,7 @@ class Batching(StrEnum):
 
 
 class Blending(StrEnum):
-    """How the clips of a long video go over into each other."""
+    """The blending between the clips of a long video."""
 
     exponential = auto()
     aligned = auto()
@@ -111,7 +111,7 @@ class Blending(StrEnum):
 
 
 class Composers(StrEnum):
-    """What makes a sentence of the words on a person."""
+    """The composer that makes a sentence from a person's attributes."""
 
     template = auto()
     transformers = auto()
@@ -119,14 +119,14 @@ class Composers(StrEnum):
 
 
 class Statistics(StrEnum):
-    """Whether the mean and the deviation of Eq. 6 are constants to its gradient."""
+    """The treatment of the mean and the deviation of Eq. 6 in its gradient: constants, or differentiated."""
 
     detach = auto()
     literal = auto()
 
 
 class Types(StrEnum):
-    """The numbers that networks compute in."""
+    """The number type in which networks compute."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -135,7 +135,7 @@ class Types(StrEnum):
 
 
 class Trainings(StrEnum):
-    """What ``python -m ipfvr.fit`` trains."""
+    """The trainings of ``python -m ipfvr.fit``."""
 
     vae = auto()
     clip = auto()
@@ -149,7 +149,7 @@ class Trainings(StrEnum):
 
 
 class TrainingTypes(StrEnum):
-    """The numbers that trainings compute in."""
+    """The number type in which trainings compute."""
 
     auto = "auto"
     bf16 = "bf16"
@@ -157,14 +157,14 @@ class TrainingTypes(StrEnum):
 
 
 class Better(StrEnum):
-    """Which values of a metric are better."""
+    """The direction in which a metric is better."""
 
     max = auto()
     min = auto()
 
 
 class WandbModes(StrEnum):
-    """Where Weights & Biases keeps its record."""
+    """The mode of Weights & Biases."""
 
     offline = auto()
     online = auto()

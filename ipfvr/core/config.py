@@ -86,7 +86,7 @@ def _merged(config: Any, layer: Any, source: str) -> Any:
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain dictionaries, for JSON beside a result."""
+    """Return the configuration as plain dictionaries, for the JSON beside a result."""
     return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
 
 
@@ -156,7 +156,7 @@ def nearest_key(key: str) -> str:
 
 
 def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
-    """Every option's full name, such as ``sampler.steps``; sections that the user names are left out."""
+    """Return the full name of each option, such as ``sampler.steps``, except in sections that the user names."""
     keys: list[str] = []
     for f in fields(schema):
         if _entries(schema, f.name) is None:

@@ -43,7 +43,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16 matrices.
+    """Return whether a device has instructions for bf16 matrices.
 
     Linux reports it for processors (AMX, AVX512-BF16, Arm's BF16). A processor without them computes in bf16 too, a
     hundred times slower than in fp32.

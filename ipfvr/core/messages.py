@@ -1,4 +1,4 @@
-"""What appears on the terminal beside results: the project's messages, and nothing of the libraries under it."""
+"""The messages on the terminal beside results: those of this project, without those of its libraries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 _LIGHTNING = ("pytorch_lightning", "lightning_fabric")
-# Warnings of Lightning and torch that are right and that nobody can act on: workers are data.workers, a test has its
-# own sampler, the frozen networks are meant to be in eval mode, checkpoints are renamed into a folder that is there.
+# Warnings of Lightning and torch that are correct but need no action: data.workers sets the workers, a test has its own
+# sampler, frozen networks are in eval mode on purpose, and checkpoints are renamed into an existing folder.
 _HARMLESS = (
     "many workers|no `val_dataloader`|in eval mode at the start|not exist on disk|exists and is not empty|litlogger|"
     "LeafSpec|DistributedSampler|dirpath has changed|callbacks used to create the checkpoint|across ranks is zero"
@@ -20,20 +20,20 @@ _HARMLESS = (
 
 
 class _ToStderr(logging.Handler):
-    """Prints a line to what ``sys.stderr`` is at that moment."""
+    """A handler that prints to the current ``sys.stderr``, also after it has been replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
 
 
 def show_messages(level: int = logging.INFO) -> None:
-    """Print the messages of ``logging.getLogger("ipfvr...")`` from a level on to stderr, a line each.
+    """Print the messages of ``logging.getLogger("ipfvr...")`` from a level on to stderr, one line each.
 
-    Programs call it; whoever uses the package as a library configures logging as usual and sees warnings only
-    otherwise. A second call does not print twice.
+    Programs call this function. A user of the library configures logging as usual, and otherwise sees only warnings. A
+    second call replaces the first.
 
     Args:
-        level: INFO, with bars; WARNING: neither messages nor bars.
+        level: INFO shows messages and progress bars; WARNING shows warnings only.
     """
     handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -43,13 +43,13 @@ def show_messages(level: int = logging.INFO) -> None:
 
 
 def progress_bar(total: int | None, what: str, unit: str, *, shown: bool = True) -> tqdm:
-    """A bar on stderr with the time left, where messages of level INFO are shown, and where not a bar that is none.
+    """Make a progress bar on stderr with the time left; it is invisible if messages of level INFO are not shown.
 
     Args:
-        total: how many there are; None: nobody knows.
-        what: is done.
-        unit: of what is counted.
-        shown: False: none in any case, such as in all processes but the first.
+        total: the number of units; None: unknown.
+        what: the name of the work.
+        unit: the name of one unit.
+        shown: False hides the bar in any case, such as in every process but the first.
     """
     shown = shown and logging.getLogger("ipfvr").isEnabledFor(logging.INFO)
     return tqdm(total=total, desc=what, unit=unit, leave=False, disable=not shown)
@@ -57,10 +57,10 @@ def progress_bar(total: int | None, what: str, unit: str, *, shown: bool = True)
 
 @contextmanager
 def quiet_lightning(warn: bool = True) -> Iterator[None]:
-    """Silence Lightning inside the block: its tips, its list of devices, its warnings that nobody can act on.
+    """Silence Lightning inside the block: its tips, its list of devices, and warnings that need no action.
 
     Args:
-        warn: False: all warnings are silenced, for a training that a user of ``restore`` did not write.
+        warn: False silences all warnings, for a training that ``restore`` starts for its user.
     """
     loggers = [logging.getLogger(name) for name in _LIGHTNING]
     levels = [logger.level for logger in loggers]

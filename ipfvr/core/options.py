@@ -228,7 +228,7 @@ class ScheduleConfig:
 
 @dataclass
 class SamplerConfig:
-    """From a low-quality latent to a restored one."""
+    """The sampler, which restores a low-quality latent."""
 
     solver: Solvers = without(LORA, default=Solvers.dpmpp_2m_sde)  # dpmpp_2m_sde | heun
     steps: int = without(LORA, default=15)
@@ -256,7 +256,7 @@ class SamplerConfig:
 
 @dataclass
 class LongVideoConfig:
-    """How the clips of a video are connected (Section 3.4)."""
+    """The connection between the clips of a video (Section 3.4)."""
 
     # exponential (Eq. 10 to the letter) | aligned (Eq. 10 one frame earlier: clip i-1's frames lie over themselves) |
     # cross_fade (linear, of the overlapping restored frames) | none (the paper's w/o EB). The first two act between

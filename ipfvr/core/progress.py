@@ -1,4 +1,4 @@
-"""How far a long piece of work is, in a file: a process that waits for it reads it and shows it."""
+"""The progress of a long task in a file, which a process that waits for the task can show."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _FILE = "progress.json"
 
 
 def write_progress(folder: Path, step: int, total: int, seconds_left: float | None) -> None:
-    """Say how far the work in a folder is.
+    """Write the progress of the task in a folder.
 
     Args:
-        folder: of the work.
-        step: done so far.
-        total: of steps.
-        seconds_left: until the end; None: nobody can tell yet.
+        folder: the folder of the task.
+        step: the number of finished steps.
+        total: the number of all steps.
+        seconds_left: the estimated time to the end; None: unknown.
     """
     write_json(folder / _FILE, {"step": step, "total": total, "seconds_left": seconds_left})
 
 
 def read_progress(folder: Path) -> str:
-    """Such as ``step 37 of 100, 04:12 left``; empty where nothing is said."""
+    """Return text such as ``step 37 of 100, 04:12 left``; empty: there is no progress file."""
     try:
-        said = json.loads((folder / _FILE).read_text())
+        progress = json.loads((folder / _FILE).read_text())
     except (OSError, ValueError):
         return ""
-    left = said["seconds_left"]
-    return f"step {said['step']} of {said['total']}" + (f", {tqdm.format_interval(left)} left" if left else "")
+    left = progress["seconds_left"]
+    return f"step {progress['step']} of {progress['total']}" + (f", {tqdm.format_interval(left)} left" if left else "")
 
 
 def end_progress(folder: Path) -> None:
-    """The work is done: nothing is said any more."""
+    """Remove the progress file, because the task is finished."""
     (folder / _FILE).unlink(missing_ok=True)

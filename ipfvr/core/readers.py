@@ -1,27 +1,27 @@
-"""Who may do without an option: results are kept by the hash of what they depend on, and of nothing else."""
+"""The options that each kind of result depends on; the hash of a result covers only these."""
 
 from __future__ import annotations
 
 from dataclasses import field, fields, is_dataclass
 from typing import Any
 
-CLIP = "clip"  # a clip that a method restores by itself
+CLIP = "clip"  # a restored clip
 LORA = "lora"  # the training of a person's LoRA
 _KEY = "without"
 
 
 def without(*readers: str, **default: Any) -> Any:
-    """A dataclass field on which nothing depends that ``readers`` make.
+    """Return a dataclass field that does not change the results of ``readers``.
 
     Args:
         readers: :data:`CLIP`, :data:`LORA`.
-        default: ``default`` or ``default_factory``, as of :func:`dataclasses.field`.
+        default: ``default`` or ``default_factory``, as for :func:`dataclasses.field`.
     """
     return field(metadata={_KEY: readers}, **default)
 
 
 def read_by(reader: str, section: Any) -> dict[str, Any]:
-    """The options that ``reader`` depends on, as plain values.
+    """Return the options that the results of ``reader`` depend on, as plain values.
 
     Args:
         reader: :data:`CLIP` or :data:`LORA`.

@@ -1,8 +1,8 @@
 """Shapes and number types in annotations: ``Float[Tensor, "f 3 h w"]`` is a float tensor with four axes.
 
-An axis with one name has one length within a call. Annotations are text, so the package needs nothing for them. The
-tests read them with jaxtyping and beartype (the extra ``dev``) and check every call of the functions that have them;
-``tests/conftest.py`` names the modules.
+Axes with the same name have the same length within a call. Annotations are text, so the package itself needs no library
+for them. The tests read them with jaxtyping and beartype (the extra ``dev``) and check every call of the annotated
+functions; ``tests/conftest.py`` lists the modules.
 """
 
 from __future__ import annotations

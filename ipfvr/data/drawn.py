@@ -1,4 +1,4 @@
-"""Three people for whoever has no data: the sample's portrait, and two drawn after it with other proportions.
+"""Three sample people for a user without data: the portrait, and two drawn after it with other proportions.
 
 Packages carry one portrait that is free of rights. The two others are it, wider or narrower in places, mirrored, in
 other colours: recognisers take them for somebody else, and nobody exists who looks like them.
@@ -19,13 +19,13 @@ from ipfvr.faces.align import crop, crop_matrix
 # Rows of the portrait, pixels: crown, brow, eyes, nose, mouth, chin, collar.
 _ROWS = (40.0, 75.0, 104.0, 128.0, 143.0, 175.0, 215.0)
 _MIDDLE, _REACH = 225.0, 95.0  # the face's axis, and how far beside it the picture changes, pixels
-_SOFT = 7.0  # standard deviation, rows, that smooths what is said of :data:`_ROWS`
+_SOFT = 7.0  # standard deviation, rows, for smoothing the widths at :data:`_ROWS`
 _BEND = 0.006  # of the test scene's face, as a share of the side
 
 
 @dataclass(frozen=True)
 class Sitter:
-    """Somebody to film.
+    """A person in front of the sample's camera.
 
     Attributes:
         name: of the person's folder.
@@ -66,10 +66,10 @@ class Sitter:
         return points
 
     def _shift(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """By how much what is seen at points was moved to get there, (..., 2) float32 pixels."""
+        """Return the displacement of the content at each point, (..., 2) float32 pixels."""
         every = np.arange(512.0)
-        said = np.stack([np.interp(every, _ROWS, self.widths), np.interp(every, _ROWS, self.lower)])
-        wide, low = (np.interp(y, every, cv2.GaussianBlur(line[None], (0, 0), _SOFT)[0]) for line in said)
+        borders = np.stack([np.interp(every, _ROWS, self.widths), np.interp(every, _ROWS, self.lower)])
+        wide, low = (np.interp(y, every, cv2.GaussianBlur(line[None], (0, 0), _SOFT)[0]) for line in borders)
         fade = np.exp(-(((x - _MIDDLE) / _REACH) ** 4))
         return np.stack([(x - _MIDDLE) * wide * fade, low * fade], axis=-1).astype(np.float32)
 
@@ -94,7 +94,7 @@ SITTERS = (ASTRONAUT, WIDE, NARROW)
 
 
 def film(sitter: Sitter, frames: int, size: int, later: bool = False) -> np.ndarray:
-    """A scene of somebody, (frames, size, size, 3) uint8 RGB: a camera moves over the portrait.
+    """Film a scene of a person, (frames, size, size, 3) uint8 RGB: a camera moves over the portrait.
 
     Args:
         sitter: who.

@@ -196,7 +196,7 @@ def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.ran
 
 
 def camera_path(matrix: np.ndarray, size: int, frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """A clip out of a picture: the (2, 3) matrix of each frame, as if a hand held the camera.
+    """Draw the path of a hand-held camera over a picture: the (2, 3) matrix of each frame.
 
     Zoom, turn and shift each drift and swing about what ``matrix`` says, by a standard deviation of ``CAMERA`` of the
     side over the clip: a codec then predicts frames from each other, as it does in real clips.
@@ -230,7 +230,7 @@ def warp_frames(frames: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray
 
 
 def is_mirrored(matrix: np.ndarray) -> bool:
-    """Whether a (2, 3) matrix turns left to right."""
+    """Return whether a (2, 3) matrix mirrors left and right."""
     return bool(np.linalg.det(matrix[:, :2]) < 0)
 
 
@@ -357,7 +357,7 @@ class FaceData(pl.LightningDataModule):
         return self.loader(self.config, self.validation, draws) if draws else []
 
     def validation_draws(self) -> list[list[Draw]]:
-        """What the batches of the validation ask for; none where nobody is held out."""
+        """Return the draws of the validation batches; none if nobody is held out."""
         size = min(self.config.data.batch_size, _VALIDATION_BATCH)
         count = self.config.train.validation_batches * size
         if not len(self.validation) or not count:

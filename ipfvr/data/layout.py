@@ -38,7 +38,7 @@ class Folder:
 
 
 def read_root(root: Path) -> list[Folder]:
-    """All people with a video to restore. Without test scenes the training scenes are used, with a note.
+    """List all people with a video to restore. Without test scenes the training scenes are used, with a note.
 
     Raises:
         UserError: no such folder, or nobody in it.
@@ -64,7 +64,7 @@ def read_root(root: Path) -> list[Folder]:
 
 
 def list_identities(root: str | Path, heldout: str | Path = "", held: bool = False) -> list[Path]:
-    """Folders of the people of a data root, sorted.
+    """List the folders of the people of a data root, sorted.
 
     Args:
         root: a folder with one folder for each person.
@@ -98,7 +98,7 @@ def read_identities(path: str | Path, option: str) -> set[str]:
 
 
 def list_files(people: list[Path], folder: str, suffixes: Set[str]) -> list[Path]:
-    """Files with one of ``suffixes`` in ``<person>/<folder>``, sorted; hidden ones, such as half-written, are none."""
+    """List files with one of ``suffixes`` in ``<person>/<folder>``, sorted, without hidden (incomplete) ones."""
     found = [f for p in people for f in sorted((p / folder).glob("[!.]*"))]
     return [f for f in found if f.suffix.lower() in suffixes]
 
@@ -109,5 +109,5 @@ def piece_name(video: Path, index: int) -> str:
 
 
 def piece_seed(name: str) -> int:
-    """The seed of a piece's degradation: it depends on the name alone, not on what else is looked at."""
+    """Return the seed of a piece's degradation, which depends only on the piece's name."""
     return zlib.crc32(name.encode())

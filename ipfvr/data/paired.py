@@ -43,7 +43,7 @@ class Pieces:
 
 
 def cut_pieces(video: Path, detector: Detector, config: Config, count: int) -> Pieces:
-    """Sharp, square, aligned pieces of ``video.clip_frames`` frames, spread over a scene.
+    """Cut sharp, square, aligned pieces of ``video.clip_frames`` frames that are spread over a scene.
 
     Args:
         video: the scene.
@@ -66,7 +66,7 @@ def cut_pieces(video: Path, detector: Detector, config: Config, count: int) -> P
 def low_quality(
     sharp: np.ndarray, level: str, scale: int, seed: int, scale_sigma: bool = True
 ) -> tuple[np.ndarray, Parameters | None]:
-    """The low-quality twin of a clip by Eq. 13, and its parameters; at the level ``real`` the clip itself, and None.
+    """Degrade a clip by Eq. 13, and return the parameters too; at the level ``real`` the clip itself, and None.
 
     Args:
         sharp: (F, S, S, 3) uint8 RGB.
@@ -146,11 +146,11 @@ class FolderData(pl.LightningDataModule):
                 self.pieces += [(folder, video, index, pieces) for index in range(len(pieces.starts))]
 
     def test_dataloader(self) -> DataLoader:
-        """Items are :class:`PairedClip`."""
+        """Return a loader whose items are :class:`PairedClip`."""
         return DataLoader(_Paired(self), batch_size=None, shuffle=False)
 
     def clip(self, number: int) -> PairedClip:
-        """The clip of that number, degraded now."""
+        """Degrade and return the clip of that number."""
         folder, video, index, pieces = self.pieces[number]
         name, sharp = piece_name(video, index), pieces.frames[index]
         low, parameters = low_quality(

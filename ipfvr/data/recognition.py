@@ -60,11 +60,11 @@ def _stored(file: Path) -> np.ndarray:
     return crop(image, similarity_transform(face_template(image.shape[0]), arcface_template() + _MARGIN), _STORE)
 
 
-def spoil(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Degrade a stored picture as a recogniser may meet it: (112, 112, 3) uint8 RGB.
+def degrade_picture(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Degrade a stored picture for the training of a recogniser: (112, 112, 3) uint8 RGB.
 
-    Misplaced a little, mirrored or not, in another light, and with its chance each blurred, shrunk and enlarged,
-    noisy, compressed or partly covered: a restored face has lost and gained such things.
+    The picture is always shifted and relit, and at random it is mirrored, blurred, reduced and enlarged, made noisy,
+    compressed or partly covered: a restored face shows the same kinds of damage.
     """
     x = _misplace(square, rng).astype(np.float32)
     if rng.random() < 0.5:
@@ -129,7 +129,7 @@ class Batches(IterableDataset):
         while True:
             rng = np.random.default_rng([self.seed, number])
             chosen = rng.choice(len(self.person), self.batch_size, p=self.chance)
-            pixels = np.stack([spoil(self.faces.squares[i], rng) for i in chosen])
+            pixels = np.stack([degrade_picture(self.faces.squares[i], rng) for i in chosen])
             yield {"pixels": to_tensor(pixels), "person": torch.from_numpy(self.person[chosen])}
             number += stride
 
@@ -163,7 +163,7 @@ class RecognitionData(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, num_workers=settings.workers, worker_init_fn=one_thread)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Every picture of the people held out, once, in one batch: pairs are made of all of it.
+        """Return every picture of the held-out people in one batch, because pairs are formed over all of them.
 
         Nothing where there are no two of them, or no two pictures of one.
         """

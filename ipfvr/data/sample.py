@@ -27,7 +27,7 @@ def portrait() -> np.ndarray:
 
 
 def camera(frame: int, frames: int, size: int, start: float = 0.0) -> np.ndarray:
-    """Where the camera stands at a frame: similarity (2, 3) from the aligned crop to the frame, pixels of the crop.
+    """Return the camera at a frame: the similarity (2, 3) from the aligned crop to the frame, pixels of the crop.
 
     Rotation, zoom and both directions of panning are sines with periods that share no beat, so that no two frames
     show the face alike.
@@ -48,7 +48,7 @@ def camera(frame: int, frames: int, size: int, start: float = 0.0) -> np.ndarray
 
 
 def sample_clip(frames: int, size: int) -> np.ndarray:
-    """The sharp clip: (frames, size, size, 3) uint8 RGB, a face aligned as the presets want it, but for the camera."""
+    """Make the sharp clip: (frames, size, size, 3) uint8 RGB; the face is aligned except for the camera's motion."""
     picture = portrait()
     aligned = np.vstack([crop_matrix(LANDMARKS, size), [0, 0, 1]])
     return np.stack([crop(picture, camera(i, frames, size) @ aligned, size) for i in range(frames)])

@@ -64,7 +64,7 @@ class Scene:
     sha256: str
 
     def starts(self, count: int) -> np.ndarray:
-        """Where windows of ``count`` consecutive frames can begin."""
+        """Return the frames at which windows of ``count`` consecutive frames can begin."""
         first = np.arange(max(0, len(self.runs) - count + 1))
         return first[self.runs[first] == self.runs[first + count - 1]]
 
@@ -150,7 +150,7 @@ def load_person(config: Config, recogniser: Recogniser, detector: Detector) -> P
 
 
 def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
-    """A scene: its face followed and cropped, or taken as it is where it is an aligned crop.
+    """Load a scene: its face is tracked and cropped, unless the scene already is an aligned crop.
 
     Raises:
         UserError: a video that cannot be read, has no face, or shows it for less than a clip in a row.
@@ -189,7 +189,7 @@ def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
 def load_picture(
     path: Path, detector: Detector, recogniser: Recogniser, size: int, choose: int = 0
 ) -> tuple[Reference, Scene]:
-    """A picture as a reference, and as a scene of one frame, cropped as a scene is.
+    """Load a picture as a reference, and as a scene of one frame that is cropped as scenes are.
 
     Args:
         path: the picture.
@@ -223,7 +223,7 @@ def refuse_same_files(train: Sequence[Path], test: Sequence[Path]) -> None:
 
 
 def refuse_same_frames(train: Sequence[Scene], test: Sequence[Scene]) -> None:
-    """Refuse test scenes that have frames of a training scene, encoded anew or at another size.
+    """Reject test scenes with frames of a training scene, even if these are encoded again or at another size.
 
     Raises:
         UserError: the line names the two scenes.
@@ -264,7 +264,7 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
 def judge(
     scenes: Sequence[Scene], references: Sequence[Reference], recogniser: Recogniser, config: Config
 ) -> tuple[dict[str, float], list[str]]:
-    """Whether scenes and references show one person, by mean cosines.
+    """Judge by mean cosines whether scenes and references show one person.
 
     Args:
         scenes: of the person.

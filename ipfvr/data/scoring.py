@@ -42,12 +42,12 @@ class ScoringData(pl.LightningDataModule):
         self.items = list(items)
 
     def test_dataloader(self) -> DataLoader:
-        """This process's share."""
+        """Return this process's share of the clips."""
         rank, count = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return DataLoader(_Listed(self.items[rank::count]), batch_size=None)
 
     def transfer_batch_to_device(self, batch: Item, device: torch.device, dataloader_idx: int) -> Item:
-        """As it is: an item names files."""
+        """Return the batch unchanged, because an item only names files."""
         return batch
 
 

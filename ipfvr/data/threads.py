@@ -1,4 +1,4 @@
-"""How the processes that make training data share the processors."""
+"""The division of the CPU cores among the processes that make training data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 
 
 def one_thread(worker: int = 0) -> None:
-    """Let this process use one thread, since others of its kind run beside it.
+    """Limit this process to one thread, because other processes of its kind run at the same time.
 
     Args:
         worker: its number, which PyTorch gives to those of a ``DataLoader``.

@@ -72,7 +72,7 @@ def degrade_as_drawn(
 
 
 def _draw_fault(fault: str, size: int, rng: np.random.Generator) -> tuple[Parameters | None, float]:
-    """As :func:`draw_degradation`, of a film fault for frames of ``size`` pixels."""
+    """Draw a film fault for frames of ``size`` pixels, as :func:`draw_degradation` does."""
     if fault not in FAULTS:
         raise UserError(f"unknown film fault '{fault}': known ones are {', '.join(FAULTS)}")
     if fault == "clean":

@@ -67,7 +67,7 @@ class Parameters:
 
     @property
     def scale(self) -> int:
-        """How many times smaller the degraded frame is: the product of the rounds' r."""
+        """The factor by which the degraded frame is smaller: the product of the rounds' r."""
         return int(np.prod([r.scale for r in self.rounds]))
 
     def to_dict(self) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def run(folder: Path, config: Config, frames: int, level: str) -> str:
 
 
 def judge(config: Config) -> tuple[Config, str]:
-    """The configuration with a recogniser that is here, and a remark where it is not the configured one."""
+    """Return the configuration with an available recogniser, and a note if it is not the configured one."""
     name = config.weights.recogniser
     if name not in ENTRIES or find(ENTRIES[name]) is not None:
         return config, ""
@@ -154,7 +154,7 @@ def judge(config: Config) -> tuple[Config, str]:
 
 
 def table(rows: Sequence[ClipScores], scorer: Scorer) -> list[list[str]]:
-    """Headings, then a line for each number that the weights at hand allow: the metric, each row's, the better ones."""
+    """Return headings, then a line for each available number: the metric, each row's number, the better rows."""
     infos = scorer.infos()
     shown = {key: info for key, info in infos.items() if all(row.scores[key] is not None for row in rows)}
     return [
@@ -183,7 +183,7 @@ def made(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
-    """How the numbers were taken, and why some are not there."""
+    """Return notes on how the numbers were measured, and why some are missing."""
     infos = scorer.infos()
     taken = {key for key in infos if all(row.scores[key] is not None for row in rows)}
     subjects = {_subject(key) for key in taken}
@@ -195,7 +195,7 @@ def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
 
 
 def _subject(key: str) -> str:
-    """What a metric measures, whatever it is compared with: ``ids`` of ``ids_gt``."""
+    """Return the subject of a metric without its target: ``ids`` for ``ids_gt``."""
     return key.removesuffix("_gt").removesuffix("_ref").removesuffix("_own")
 
 

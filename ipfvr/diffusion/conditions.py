@@ -1,4 +1,4 @@
-"""What the network is shown beside the low-quality clip: the values that guide a restoration (Section 3.2, Eq. 12)."""
+"""The conditions of a restoration: the inputs of the network beside the low-quality clip (Section 3.2, Eq. 12)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ipfvr.diffusion.guidance import NEGATIVE_TEXT, NEGATIVE_VISUAL, POSITIVE
 
 @dataclass(frozen=True)
 class Branch:
-    """What one branch of a guider shows the network.
+    """The conditions of one branch of a guider.
 
     Attributes:
-        text: (B, L, D) text embedding; branches that hold the very same tensor share the ControlNet's features.
+        text: (B, L, D) text embedding; branches that hold the same tensor object share the ControlNet's features.
         image_tokens: (B, N, D) image prompt, or None.
     """
 
@@ -25,14 +25,15 @@ class Branch:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the network is shown of one person, in all clips.
+    """The conditions of one person, the same in all clips.
 
     Attributes:
         text: (1, L, D) embedding of the positive prompt, c_t of Eq. 12.
-        negative_text: (1, L, D) of the negative one, c~_t; may be None where the guider has no such branch.
+        negative_text: (1, L, D) embedding of the negative prompt, c~_t; None if the guider has no such branch.
         image_tokens: (1, N, D) image prompt, c_i, or None.
-        degraded_tokens: (1, N, D) of the degraded references, c~_i; None: the negative visual branch is not run.
-        references: how many pictures of the person the image prompt was made of.
+        degraded_tokens: (1, N, D) image prompt from the degraded references, c~_i; None: the negative visual branch is
+            not run.
+        references: the number of the person's pictures in the image prompt.
     """
 
     text: Tensor
@@ -42,13 +43,13 @@ class Conditions:
     references: int = 0
 
     def branches(self, names: Collection[str]) -> dict[str, Branch]:
-        """What each branch of a guider is shown; the negative visual one is left out where nothing is degraded.
+        """Return the conditions of each branch; without degraded references there is no negative visual branch.
 
         Args:
             names: the branches that the guider has.
 
         Raises:
-            ValueError: the guider has a negative text branch, and there is no negative text.
+            ValueError: the guider has a negative text branch, but there is no negative text.
         """
         found = {POSITIVE: Branch(self.text, self.image_tokens)}
         if NEGATIVE_TEXT in names:

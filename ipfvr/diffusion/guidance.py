@@ -4,7 +4,7 @@ A guider names its branches at a step; the sampler keeps the conditions of each 
 (:mod:`ipfvr.diffusion.streams`), and gives the predictions to :meth:`Guider.combine`. Another way of combining (more
 branches, other weights) is another class here and a line in :func:`make_guider`.
 
-A negative branch that has not been run takes nothing away: the positive one alone is combined to itself, exactly.
+A negative branch that was not run has no effect: the positive branch alone is returned exactly as it is.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ NEGATIVE_VISUAL = "negative_visual"  # positive text, degraded reference
 
 
 class Guider(Protocol):
-    """Combines the predictions of one or more branches."""
+    """A strategy that combines the predictions of one or more branches."""
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The branches to run at a step of the schedule; the positive one is always among them."""
+        """Return the branches to run at a step of the schedule, always with the positive one."""
         ...
 
     def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
-        """One prediction from those of the branches that were run, each (B, C, F, h, w)."""
+        """Combine the predictions of the branches that were run, each (B, C, F, h, w), to one."""
         ...
 
 
 @dataclass(frozen=True)
 class PositiveOnly:
-    """No guidance: the positive branch as it is, at the cost of one."""
+    """No guidance: the positive branch alone, at the cost of one branch."""
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The positive branch."""
+        """Return the positive branch."""
         return (POSITIVE,)
 
     def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
-        """The positive branch's prediction."""
+        """Return the prediction of the positive branch."""
         return predictions[POSITIVE]
 
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """Classifier-free guidance (Ho and Salimans 2022), rescaled (Lin et al. 2023, section 3.4): VEnhancer's own.
+    """Classifier-free guidance (Ho and Salimans 2022), rescaled (Lin et al. 2023, section 3.4), as in VEnhancer.
 
     Attributes:
-        weight: w; 1 is the positive branch, at the cost of one.
+        weight: w; 1 is the positive branch alone, at the cost of one branch.
         rescale: phi, 0 (not at all) to 1 (the result has the positive branch's standard deviation).
     """
 
@@ -64,11 +64,11 @@ class ClassifierFree:
     rescale: float = 0.0
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The positive branch and, unless w is 1, the negative text."""
+        """Return the positive branch and, unless w is 1, the negative text branch."""
         return (POSITIVE,) if self.weight == 1 else (POSITIVE, NEGATIVE_TEXT)
 
     def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
-        """g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi).
+        """Compute g = v_neg + w (v_pos - v_neg), then g (phi std(v_pos) / std(g) + 1 - phi).
 
         Examples:
             >>> import torch
@@ -88,25 +88,28 @@ class ClassifierFree:
 
 @dataclass(frozen=True)
 class MultiStream:
-    """Multi-stream negative prompts (Section 3.5): away from what the person does not look like, in words and pictures.
+    """Multi-stream negative prompts (Section 3.5), which steer away from negative words and degraded pictures.
 
     Attributes:
-        text: w_nt, of the negative text; 0: this branch is not run.
-        visual: w_nv, of the degraded reference; 0: this branch is not run.
+        text: w_nt, the weight of the negative text; 0: this branch is not run.
+        visual: w_nv, the weight of the degraded reference; 0: this branch is not run.
     """
 
     text: float = 0.5
     visual: float = 0.5
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The positive branch, the visual one, which has the same text, and the text; none with a weight of 0."""
+        """Return the positive branch and the negative ones whose weight is not 0.
+
+        The visual branch comes before the text branch, because it shares the text of the positive one.
+        """
         weights = {NEGATIVE_VISUAL: self.visual, NEGATIVE_TEXT: self.text}
         return (POSITIVE, *(name for name, weight in weights.items() if weight))
 
     def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
-        """Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
+        """Compute Eq. 11: z~ = (1 + w_nt + w_nv) z_pos - w_nt z_nt - w_nv z_nv.
 
-        The z are the network's predictions (its v; the equation is linear, so that it holds for eps and z_0 alike).
+        The z are the network's predictions v. The equation is linear, so it holds for eps and z_0 too.
 
         Examples:
             >>> import torch
@@ -125,12 +128,12 @@ class MultiStream:
 
 @dataclass(frozen=True)
 class WithinInterval:
-    """Another guider inside an interval of steps, the positive branch alone outside (Kynkaanniemi et al. 2024).
+    """Guidance inside an interval of steps only, with the positive branch alone outside (Kynkaanniemi et al. 2024).
 
     Attributes:
-        guider: the other one.
-        first: lowest step of the schedule that is guided.
-        last: highest one.
+        guider: the guider inside the interval.
+        first: the lowest guided step of the schedule.
+        last: the highest guided step of the schedule.
     """
 
     guider: Guider
@@ -138,11 +141,11 @@ class WithinInterval:
     last: int
 
     def branches(self, step: int) -> tuple[str, ...]:
-        """The other guider's branches, or the positive one."""
+        """Return the guider's branches inside the interval, and the positive one outside."""
         return self.guider.branches(step) if self.first <= step <= self.last else (POSITIVE,)
 
     def combine(self, predictions: Mapping[str, Float[Tensor, "b c f h w"]]) -> Float[Tensor, "b c f h w"]:
-        """The other guider's result; it leaves a positive branch alone as it is."""
+        """Combine as the guider does; a positive branch alone stays unchanged."""
         return self.guider.combine(predictions)
 
 
@@ -150,7 +153,7 @@ def make_guider(config: SamplerConfig) -> Guider:
     """Make the guider of a configuration.
 
     Raises:
-        UserError: a rescale outside [0, 1], an interval that is not two steps in rising order.
+        UserError: the rescale is outside [0, 1], or the interval is not two steps in rising order.
 
     Examples:
         >>> make_guider(SamplerConfig(guider="multi_stream", negative_text=0.5, negative_visual=0)).branches(899)
@@ -177,5 +180,5 @@ def make_guider(config: SamplerConfig) -> Guider:
 
 
 def _deviation(x: Tensor) -> Tensor:
-    """Standard deviation over all but the batch, (B, 1, ...)."""
+    """Return the standard deviation over all axes but the batch, (B, 1, ...)."""
     return x.flatten(1).std(dim=1).view(-1, *[1] * (x.ndim - 1))

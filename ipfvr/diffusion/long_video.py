@@ -1,18 +1,18 @@
-"""Long videos (Section 3.4): connecting the clips of a video, and the memory that this needs.
+"""Long videos (Section 3.4): the connection of the clips of a video, and the memory that it needs.
 
-Noise sharing (Eq. 9) is in :mod:`ipfvr.diffusion.noise`. Exponential blending (Eq. 10) puts frames of up to s earlier
-clips under the first frames of a clip, those that it shares with the clip before and that are not kept of it: they are
-context, which the temporal layers see. It is done after every solver step but the last, after which nothing reads the
-context any more; the start is shared by the noise already. With one step (``sampler.steps=1``) it changes nothing.
+Noise sharing (Eq. 9) is in :mod:`ipfvr.diffusion.noise`. Exponential blending (Eq. 10) replaces the first frames of a
+clip by frames of up to s earlier clips. These first frames are shared with the clip before and are not kept: they are
+context for the temporal layers. Blending follows every solver step but the last, after which nothing reads the context;
+the start is already shared through the noise. With one step (``sampler.steps=1``) blending changes nothing.
 
-What is blended is what the solver holds: z_t in its variance-exploding view, where all clips stand at one noise level,
-and the z_0 estimate of the step before, which a multi-step solver goes on from and which must be of the same frames.
-With ``sampler.residual_scale`` that is the difference to the low-quality latent, so a frame of another moment lends its
-correction, not its content.
+The solver's state is blended: z_t in its variance-exploding view, where all clips have the same noise level, and the
+z_0 estimate of the step before, which a multi-step solver continues from and which must show the same frames. With
+``sampler.residual_scale`` the state is the difference to the low-quality latent, so a frame of another moment
+contributes its correction and not its content.
 
-A last clip that starts earlier has a context of O' > O frames. The equation does not cover this case; here its O - 1
-positions are counted in the last O frames of the context, O' - O + 1 to O' - 1, so that the frames of clip i-1 lie over
-the same frames of the video as in every other clip. A clip never sees another segment: a scene, a face's presence.
+A last clip that starts earlier has a context of O' > O frames. The equation does not cover this case. Here its O - 1
+positions lie in the last O frames of the context, O' - O + 1 to O' - 1, so that the frames of clip i-1 lie over the
+same frames of the video as in every other clip. A clip never sees another segment (a scene or a face's presence).
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _FORMAT = "ipfvr clip memory 1"
 def exponential_blending(
     z: Float[Tensor, "b c f h w"], earlier: Sequence[Float[Tensor, "b c _ h w"] | None], context: int, shift: int = 0
 ) -> Float[Tensor, "b c f h w"]:
-    """Eq. 10: z_t^{1:O-1}(i) = stack([z_t^{F-2^j+1:F}(i-s+j)]_{j=0}^{s-1}), where 2^s = O.
+    """Apply Eq. 10: z_t^{1:O-1}(i) = stack([z_t^{F-2^j+1:F}(i-s+j)]_{j=0}^{s-1}), where 2^s = O.
 
-    Clip i-s gives its last frame, the next clip its last two, clip i-1 its last O / 2. To the letter, the frames of
-    clip i-1 then lie one frame before their place: for O = 8 its frames 21-24 over its own 20-23.
+    Clip i-s contributes its last frame, the next clip its last two, and clip i-1 its last O / 2. With the literal
+    equation the frames of clip i-1 lie one frame too early: for O = 8 its frames 21-24 lie over its own 20-23.
 
     Args:
         z: (B, C, F, h, w) latent of clip i after a solver step.
         earlier: s latents (B, C, >= O / 2 + shift, h, w), those of clips i-s to i-1 after the same step, or as many of
-            their last frames; None where there is no such clip: its positions are left as they are.
-        context: O', frames that clip i shares with clip i-1, O unless it is a last clip that starts earlier.
-        shift: how many frames earlier all are taken; 1 lays clip i-1's over the same frames of the video.
+            their last frames; None: there is no such clip, and its positions stay unchanged.
+        context: O', the number of frames that clip i shares with clip i-1; O unless a last clip starts earlier.
+        shift: how many frames earlier all frames are taken; 1 aligns those of clip i-1 with the video.
 
     Returns:
         (B, C, F, h, w), a copy.
@@ -75,11 +75,11 @@ def exponential_blending(
 def cross_fade(
     before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """From one clip's restored frames to the next one's, linearly: of n frames the p-th is (n + 1 - p) : p.
+    """Fade linearly from one clip's restored frames to the next one's: the p-th of n frames mixes (n + 1 - p) : p.
 
     Args:
         before: (n, H, W, 3) uint8, the last frames of a clip.
-        after: the same frames of the video as the next clip has them.
+        after: the same frames of the video, from the next clip.
 
     Examples:
         >>> cross_fade(np.zeros((3, 1, 1, 3), np.uint8), np.full((3, 1, 1, 3), 80, np.uint8))[:, 0, 0, 0].tolist()
@@ -91,16 +91,16 @@ def cross_fade(
 
 @dataclass
 class ClipMemory:
-    """What later clips of a video need from earlier ones; it does not grow with the number of clips.
+    """The memory of earlier clips that later clips of a video need; its size does not depend on the number of clips.
 
-    Saved when a clip's frames have come out and loaded in another process, it lets the video go on with the next clip
-    as if nothing had happened.
+    A memory that was saved when all frames of a clip had been returned lets another process continue with the next clip
+    and give the same frames.
 
     Attributes:
-        done: clips that are restored.
-        next_frame: the frame after the last that has come out (when the last of a clip's have).
-        steps: for each solver step that is blended, the last frames of up to s clips' states, the oldest clip first.
-        tail: (n, H, W, 3) uint8 restored frames that the next clip's are faded in over, or None.
+        done: the number of restored clips.
+        next_frame: the frame after the last returned one, once all frames of a clip have been returned.
+        steps: for each blended solver step the last frames of up to s clips' states, the oldest clip first.
+        tail: (n, H, W, 3) uint8 restored frames that are faded into the next clip's frames, or None.
     """
 
     done: int = 0
@@ -113,7 +113,7 @@ class ClipMemory:
         self.steps, self.tail = [], None
 
     def states(self, step: int) -> list[State]:
-        """The states of earlier clips after a solver step, the oldest first."""
+        """Return the states of earlier clips after a solver step, the oldest first."""
         return self.steps[step] if step < len(self.steps) else []
 
     def remember(self, step: int, state: State, clips: int) -> None:
@@ -122,7 +122,7 @@ class ClipMemory:
         self.steps[step] = [*self.steps[step], state][-clips:]
 
     def copy(self) -> ClipMemory:
-        """A copy that later additions do not change; the tensors are shared."""
+        """Return a copy that later additions do not change; the tensors are shared."""
         return replace(self, steps=[list(states) for states in self.steps])
 
     @property
@@ -133,10 +133,10 @@ class ClipMemory:
         return sum(t.nbytes for t in held) + (0 if self.tail is None else self.tail.nbytes)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, whole or not at all.
+        """Write a safetensors file, completely or not at all.
 
         Raises:
-            UserError: it cannot be written there.
+            UserError: the file cannot be written.
         """
         tensors = {} if self.tail is None else {"tail": torch.from_numpy(self.tail)}
         for step, states in enumerate(self.steps):
@@ -150,19 +150,21 @@ class ClipMemory:
 
     @classmethod
     def load(cls, path: str | Path) -> ClipMemory:
-        """Load what :meth:`save` wrote, to the CPU.
+        """Load a file that :meth:`save` wrote, to the CPU.
 
         Raises:
-            UserError: a file that is missing, damaged or of another kind.
+            UserError: the file is missing, damaged or of another kind.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 numbers = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read as a clip memory: {error}; start the video afresh") from None
+            raise UserError(
+                f"{path} cannot be read as a clip memory: {error}; restore the video from the beginning"
+            ) from None
         if numbers.get("format") != _FORMAT:
-            raise UserError(f"{path} is no clip memory of this version; start the video afresh")
+            raise UserError(f"{path} is not a clip memory of this version; restore the video from the beginning")
         tail = tensors.pop("tail", None)
         memory = cls(int(numbers["done"]), int(numbers["next_frame"]), tail=None if tail is None else tail.numpy())
         for step, clip in sorted({tuple(map(int, name.split(".")[:2])) for name in tensors}):
@@ -173,11 +175,11 @@ class ClipMemory:
 
 @dataclass(frozen=True)
 class LongVideo:
-    """How the clips of a video are connected.
+    """The connection between the clips of a video.
 
     Attributes:
         blending: see :class:`ipfvr.core.options.LongVideoConfig`.
-        noise_sharing: Eq. 9; False: every clip has noise of its own.
+        noise_sharing: whether clips share noise (Eq. 9); False: every clip has its own noise.
         overlap: O.
     """
 
@@ -187,25 +189,25 @@ class LongVideo:
 
     @property
     def reach(self) -> int:
-        """s of Eq. 10: how many clips before a clip are blended into it; 0 without exponential blending."""
+        """s of Eq. 10: the number of earlier clips that are blended into a clip; 0 without exponential blending."""
         return max(self.overlap.bit_length() - 1, 0) if self.blending in _EQUATION_10 else 0
 
     def depends(self, steps: int) -> bool:
-        """Whether a clip's frames depend on the clips before it, with so many solver steps."""
+        """Return whether a clip's frames depend on the clips before it, given the number of solver steps."""
         return self.overlap > 0 and (self.blending == Blending.cross_fade or (self.reach > 0 and steps > 1))
 
     def noise_key(self, frames: Sequence[int]) -> int | None:
-        """The key of a clip's own noise, its first frame; None: noise is shared between clips."""
+        """Return the key of a clip's own noise, its first frame; None: clips share noise."""
         return None if self.noise_sharing else int(frames[0])
 
     def blend(self, state: State, step: int, memory: ClipMemory, context: int) -> State:
-        """Eq. 10 on a clip's state after a solver step; what later clips need of it is remembered.
+        """Apply Eq. 10 to a clip's state after a solver step, and add the state to the memory for later clips.
 
         Args:
-            state: where the clip stands.
+            state: the state of the clip.
             step: the solver step that was taken.
-            memory: of the clips before; this one's frames are added.
-            context: frames of the clip that are not kept.
+            memory: the memory of the clips before; this clip's last frames are added to it.
+            context: the number of frames of the clip that are not kept.
         """
         if not self.reach:
             return state
@@ -217,15 +219,15 @@ class LongVideo:
 
         state = State(blended(state.x, [s.x for s in before]), blended(state.denoised, [s.denoised for s in before]))
         last = self.overlap // 2 + shift
-        # Copies: a slice would keep the whole clip alive.
+        # The frames are copied, because a slice would keep the whole clip in memory.
         kept = (None if z is None else z[:, :, -last:].clone() for z in (state.x, state.denoised))
         memory.remember(step, State(*kept), self.reach)
         return state
 
     def parts(self, windows: Sequence[ClipWindow]) -> list[tuple[int, int]]:
-        """(start, stop) of the frames that come out when each clip is done; they are all frames, each once.
+        """Return (start, stop) of the frames that each clip completes; together they are all frames, each once.
 
-        With a cross-fade a clip's last frames come out with the next clip, in which they go over.
+        With a cross-fade the next clip completes a clip's last frames, because they are faded into it.
         """
         if self.blending != Blending.cross_fade:
             return [(w.keep_start, w.stop) for w in windows]
@@ -233,13 +235,13 @@ class LongVideo:
         return [(w.start, end) for w, end in zip(windows, [*ends, *(w.stop for w in windows[-1:])], strict=True)]
 
     def join(self, restored: np.ndarray, window: ClipWindow, part: tuple[int, int], memory: ClipMemory) -> np.ndarray:
-        """The frames of a restored clip that are final.
+        """Return the frames of a restored clip that are final.
 
         Args:
             restored: (F, H, W, 3) uint8.
-            window: the clip.
-            part: its (start, stop) of :meth:`parts`.
-            memory: has the frames to fade over, and is given those that the next clip goes over.
+            window: the window of the clip.
+            part: the (start, stop) of the clip from :meth:`parts`.
+            memory: holds the frames to fade from, and gets those that the next clip fades from.
         """
         if memory.tail is not None:
             shared = len(memory.tail)
@@ -256,7 +258,7 @@ def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
         overlap: O, ``video.overlap``.
 
     Raises:
-        UserError: an overlap that Eq. 10 has no s for.
+        UserError: Eq. 10 has no s for this overlap.
     """
     long_video = LongVideo(Blending(config.blending), config.noise_sharing, overlap)
     if long_video.blending in _EQUATION_10 and overlap and overlap != 2**long_video.reach:
@@ -270,19 +272,19 @@ def make_long_video(config: LongVideoConfig, overlap: int) -> LongVideo:
 def plan_windows(
     segments: Sequence[tuple[int, int]], config: Config, part: tuple[int, int] | None = None
 ) -> list[ClipWindow]:
-    """The clips of every stretch of frames that is restored by itself: a scene, a face's presence.
+    """Plan the clips of each segment: a scene or a face's presence, which is restored independently of the others.
 
-    Clips never cross the end of a segment. They do not depend on ``part``, so a video restored in parts gives
-    the frames that it gives when restored at once. Where a clip depends on those before it (``long_video.blending``),
-    these are among the windows of its part too, back to the segment's beginning, and give frames before it.
+    Clips never cross the end of a segment. They do not depend on ``part``, so a video that is restored in parts gives
+    the same frames as at once. If a clip depends on earlier clips (``long_video.blending``), the windows of its part
+    include all clips from the beginning of the segment, which also give frames before the part.
 
     Args:
-        segments: (start, stop) of each stretch, rising, absolute frames.
-        config: gives F, O and what ties clips together.
-        part: (start, stop) frames that are wanted; clips that none of them needs are left out.
+        segments: (start, stop) of each segment in absolute frames, in rising order.
+        config: gives F, O and the connection between clips.
+        part: (start, stop) of the frames to restore; clips that they do not need are left out.
 
     Raises:
-        UserError: an overlap that does not fit the clips or the blending.
+        UserError: the overlap does not fit the clips or the blending.
     """
     long_video = make_long_video(config.long_video, config.video.overlap)
     depends = long_video.depends(config.sampler.steps)

@@ -1,4 +1,4 @@
-"""From a low-quality latent to a restored one: schedule, solver, guider and denoiser put together."""
+"""The sampler, which restores a low-quality latent with a schedule, a solver, a guider and a denoiser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipfvr.diffusion.streams import Denoiser, Hint, Streams, guided_denoise
 
 @dataclass(frozen=True)
 class LatentTarget:
-    """What is diffused: the restored latent itself or, scaled, its difference to the low-quality one.
+    """The target of the diffusion: the restored latent itself, or its scaled difference to the low-quality one.
 
     Attributes:
         residual_scale: 0: x = z_hq; s > 0: x = (z_hq - z_lq) / s, where s is the standard deviation of the difference.
@@ -33,32 +33,33 @@ class LatentTarget:
             raise UserError(f"sampler.residual_scale is {self.residual_scale}; it must be 0 or above")
 
     def encode(self, z_hq: Tensor, z_lq: Tensor) -> Tensor:
-        """x, which the network learns to denoise; latents of one shape."""
+        """Return x, which the network learns to denoise, from two latents of the same shape."""
         return (z_hq - z_lq) / self.residual_scale if self.residual_scale else z_hq
 
     def decode(self, x: Tensor, z_lq: Tensor) -> Tensor:
-        """The restored latent of x: the inverse of :meth:`encode`."""
+        """Return the restored latent of x: the inverse of :meth:`encode`."""
         return z_lq + self.residual_scale * x if self.residual_scale else x
 
     def guess(self, z_lq: Tensor) -> Tensor:
-        """What sampling starts from before noise is added: x of z_hq = z_lq."""
+        """Return the start of sampling before noise is added: the x of z_hq = z_lq."""
         return self.encode(z_lq, z_lq)
 
 
 @dataclass(frozen=True)
 class LatentClip:
-    """A low-quality clip, as the sampler takes it.
+    """A low-quality clip, the input of the sampler.
 
     Attributes:
         latent: (1, C, F, h, w), all F frames.
         frames: the F frames' absolute indices in the video, which key the noise.
-        seed: of the noise.
+        seed: the seed of the noise.
         up_scale: the factor between the low-quality pixels and the restored ones.
         mask_cond: (1, F) 0 at key frames, 1 at frames to interpolate; None: all are key frames.
-        noise_key: names the clip in the noise's key, so that it has noise of its own; None: clips share it (Eq. 9).
+        noise_key: identifies the clip in the key of the noise, so that it has its own noise; None: clips share noise
+            (Eq. 9).
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
     """
 
     latent: Tensor
@@ -77,7 +78,7 @@ class LatentClip:
 
     @property
     def mask(self) -> Tensor:
-        """``mask_cond``, or the one in which all frames are key frames."""
+        """``mask_cond``, or by default the mask in which all frames are key frames."""
         if self.mask_cond is not None:
             return self.mask_cond
         return torch.zeros(1, len(self.frames), dtype=torch.long, device=self.latent.device)
@@ -85,15 +86,15 @@ class LatentClip:
 
 @dataclass
 class Run:
-    """One clip on its way, step by step.
+    """The sampling of one clip, step by step.
 
     Attributes:
         solver: takes the steps.
         plan: the noise levels.
         denoise: the guided network.
         noise: the solver's noise for this clip's frames.
-        state: where the clip stands; may be replaced between steps.
-        decode: from the solver's result to the restored latent.
+        state: the state of the clip, which may be replaced between steps.
+        decode: decodes the solver's result to the restored latent.
     """
 
     solver: Solver
@@ -108,22 +109,22 @@ class Run:
 
     @torch.no_grad()
     def step(self, i: int) -> None:
-        """Take step i; they must be taken in order."""
+        """Take step i; steps must be taken in order."""
         self.state = self.solver.step(self.plan, self.state, i, self.denoise, self.noise)
 
     def result(self) -> Tensor:
-        """The restored latent (B, C, F, h, w), after the last step."""
+        """Return the restored latent (B, C, F, h, w) after the last step."""
         return self.decode(self.state.x)
 
 
 class Sampler:
-    """Restores latents the way a configuration says."""
+    """Restores latents by the options of a configuration."""
 
     def __init__(self, config: SamplerConfig, schedule: Schedule):
         """Choose the strategies and plan the steps.
 
         Raises:
-            UserError: an option without meaning; the line names it.
+            UserError: an option has an invalid value; the message names it.
         """
         if not -1 <= config.hint_step < schedule.timesteps:
             raise UserError(
@@ -154,7 +155,7 @@ class Sampler:
 
         Args:
             denoiser, clip, conditions: as :meth:`begin` takes them.
-            between: called with (step, state) after each step but the last; gives the state to go on with.
+            between: called with (step, state) after each step but the last; returns the state to continue with.
             progress: called after each step with (steps done, steps in all).
 
         Returns:
@@ -173,18 +174,18 @@ class Sampler:
         return run.result()
 
     def begin(self, denoiser: Denoiser, clip: LatentClip, conditions: Conditions) -> Run:
-        """Noise the hint and the start, and stand before the first step.
+        """Add noise to the hint and the start, and return the run before its first step.
 
-        All noise is keyed by (seed, absolute frame, step), so the cut into clips does not change it, unless the clip
-        has a ``noise_key``.
+        All noise is keyed by (seed, absolute frame, step), so the division into clips does not change it, unless the
+        clip has a ``noise_key``.
 
         Args:
-            denoiser: predicts v; called in the text's dtype, while the solver computes in float32 or better.
-            clip: what is restored.
-            conditions: what the network is shown of the person.
+            denoiser: predicts v; it is called in the text's dtype, while the solver computes in float32 or better.
+            clip: the clip to restore.
+            conditions: the conditions of the person.
 
         Raises:
-            ValueError: the guider has a branch that the conditions lack.
+            ValueError: the conditions lack a branch of the guider.
         """
         work = torch.promote_types(clip.latent.dtype, torch.float32)
         z, mask = clip.latent.to(work), clip.mask

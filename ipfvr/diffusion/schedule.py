@@ -29,13 +29,13 @@ class Schedule:
         """Compute the tables.
 
         Raises:
-            UserError: fewer than two steps, or a shift that is not positive.
+            UserError: there are fewer than two steps, or a shift is not positive.
         """
         if config.timesteps < 2:
             raise UserError(f"schedule.timesteps is {config.timesteps}; it must be at least 2")
         if min(config.scale_min, config.scale_max) <= 0:
             raise UserError("schedule.scale_min and schedule.scale_max must be above 0")
-        # Double precision: alpha is lost to rounding at the noisy end otherwise.
+        # Double precision, because rounding would otherwise destroy alpha at the noisy end.
         log_snr = interpolated_log_snr(config.timesteps, config.scale_min, config.scale_max)
         sigmas = torch.sigmoid(-log_snr).sqrt()
         if config.zero_terminal_snr:
@@ -50,12 +50,12 @@ class Schedule:
     def add_noise(
         self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
     ) -> Float[Tensor, "*shape"]:
-        """Eq. 2: z_t = alpha_t z + sigma_t eps.
+        """Compute Eq. 2: z_t = alpha_t z + sigma_t eps.
 
         Args:
             z: (B, ...) clean latent.
             noise: like ``z``, unit variance.
-            step: one step, or one for each of the batch, (B,).
+            step: one step, or one for each item of the batch, (B,).
 
         Examples:
             >>> schedule = Schedule(ScheduleConfig())
@@ -69,14 +69,14 @@ class Schedule:
     def velocity(
         self, z: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"], step: int | Tensor
     ) -> Float[Tensor, "*shape"]:
-        """The target of Eq. 3: v_t = alpha_t eps - sigma_t z. Shapes as for :meth:`add_noise`."""
+        """Compute the target of Eq. 3: v_t = alpha_t eps - sigma_t z. Shapes as for :meth:`add_noise`."""
         alpha, sigma = self._coefficients(step, z)
         return alpha * noise - sigma * z
 
     def denoised_from_v(
         self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
     ) -> Float[Tensor, "*shape"]:
-        """The one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition).
+        """Compute the one-step estimate z_0 = alpha_t z_t - sigma_t v (from Eq. 2 and v's definition).
 
         Examples:
             >>> schedule, z, noise = Schedule(ScheduleConfig()), torch.ones(1, 4), torch.full((1, 4), 2.0)
@@ -90,7 +90,7 @@ class Schedule:
     def noise_from_v(
         self, z_t: Float[Tensor, "*shape"], v: Float[Tensor, "*shape"], step: int | Tensor
     ) -> Float[Tensor, "*shape"]:
-        """The noise in a prediction v: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
+        """Compute the noise in a prediction v: eps = sigma_t z_t + alpha_t v (from Eq. 2 and v's definition)."""
         alpha, sigma = self._coefficients(step, z_t)
         return sigma * z_t + alpha * v
 
@@ -102,12 +102,12 @@ class Schedule:
         step: int | Tensor,
         weight: Tensor | None = None,
     ) -> Float[Tensor, ""]:
-        """Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar.
+        """Compute Eq. 3: L_rec = ||v - f_theta(z_t, t, ...)||^2, the mean over all elements; a scalar.
 
         Args:
             prediction, z, noise: (B, C, F, h, w).
-            step: one step, or one for each of the batch, (B,).
-            weight: how much each place counts, it broadcasts to ``z``; None: all alike.
+            step: one step, or one for each item of the batch, (B,).
+            weight: the weight of each element, which broadcasts to ``z``; None: all weights are equal.
         """
         target = self.velocity(z, noise, step)
         if weight is None:
@@ -116,7 +116,7 @@ class Schedule:
         return (weight * (prediction - target).square()).sum() / weight.sum().clamp(min=1)
 
     def sigma_ve(self, step: float) -> float:
-        """sigma / sqrt(1 - sigma^2) at a step that may lie between two of the table (log-linear in between).
+        """Compute sigma / sqrt(1 - sigma^2) at a step, with log-linear interpolation between the steps of the table.
 
         Args:
             step: 0 to timesteps - 1.
@@ -133,7 +133,7 @@ class Schedule:
         return math.exp((1 - share) * self.log_ratios[low].item() + share * self.log_ratios[low + 1].item())
 
     def _coefficients(self, step: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        # Steps stay on their device: to fetch them from a GPU would wait for all that it still has to do.
+        # Steps stay on their device, because fetching them from a GPU would wait for all of its pending work.
         steps = torch.as_tensor(step)
         shape = (-1, *[1] * (like.ndim - 1)) if steps.ndim else ()
         if steps.device not in self._tables:
@@ -142,11 +142,11 @@ class Schedule:
 
 
 def interpolated_log_snr(timesteps: int, scale_min: float, scale_max: float) -> Tensor:
-    """log(alpha^2 / sigma^2) of two shifted cosine schedules, the first at t = 0 and the second at the end.
+    """Interpolate log(alpha^2 / sigma^2) in t between two shifted cosine schedules.
 
-    The cosine schedule is log SNR = -2 log tan(angle), the angle linear in t, cut at +-15; a schedule for pictures
-    ``s`` times as large is the same curve lowered by 2 log s (Hoogeboom et al. 2023, "simple diffusion", where the
-    interpolation in t is from, too).
+    The cosine schedule is log SNR = -2 log tan(angle), where the angle is linear in t and the values are limited to
+    +-15. A schedule for pictures ``s`` times as large is the same curve lowered by 2 log s (Hoogeboom et al. 2023,
+    "simple diffusion", which also introduces the interpolation).
 
     Returns:
         (timesteps,) float64, falling.
@@ -158,7 +158,7 @@ def interpolated_log_snr(timesteps: int, scale_min: float, scale_max: float) -> 
 
 
 def rescale_to_zero_terminal_snr(sigmas: Tensor) -> Tensor:
-    """Stretch sigma linearly so that it starts where it did and ends at exactly 1 (pure noise).
+    """Stretch sigma linearly so that its first value stays and its last value is exactly 1 (pure noise).
 
     The idea is Lin et al. 2023's ("Common diffusion noise schedules and sample steps are flawed"); VEnhancer's schedule
     stretches sigma itself rather than alpha.

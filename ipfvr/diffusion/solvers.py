@@ -1,11 +1,11 @@
 """Solvers of the denoising equation, one step at a time.
 
 They work in the variance-exploding view x = z_t / alpha_t = z + sigma_ve eps with sigma_ve = sigma / sqrt(1 - sigma^2),
-where the equation is dx/dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022). What they call is
-``denoise(z_t, step)``, which sees the latent as the network does, z_t = x / sqrt(1 + sigma_ve^2), and returns the
+where the equation is dx/dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022). They call
+``denoise(z_t, step)``, which takes the latent that the network sees, z_t = x / sqrt(1 + sigma_ve^2), and returns the
 estimate of z_0.
 
-``solver.sample`` runs all steps; who needs the latents in between (to record or to blend them) does the same loop::
+``solver.sample`` runs all steps. A caller that needs the latents in between, to record or blend them, runs this loop::
 
     plan = solver.plan(schedule, steps, start_step, end_step)
     state = solver.begin(plan, z_start)
@@ -35,11 +35,11 @@ Noise = Callable[[int], Tensor]  # solver step -> unit Gaussian noise, shaped li
 
 @dataclass(frozen=True)
 class Plan:
-    """The noise levels that a solver goes through.
+    """The noise levels of a solver.
 
     Attributes:
-        sigmas: n + 1 falling levels of the variance-exploding view; the first may be infinite, the last is 0.
-        steps: n steps of the schedule, the network's time at each level but the last.
+        sigmas: n + 1 falling levels of the variance-exploding view; the first may be infinite, and the last is 0.
+        steps: n steps of the schedule: the network's time at each level but the last.
     """
 
     sigmas: tuple[float, ...]
@@ -51,12 +51,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class State:
-    """Where a solver stands.
+    """The state of a solver.
 
     Attributes:
-        x: the latent, like z, in the variance-exploding view of the level it stands at; z_t itself (pure noise) at an
+        x: the latent, like z, in the variance-exploding view at the current level; z_t itself (pure noise) at an
             infinite level; the result after the last step.
-        denoised: the z_0 estimate of the step before, None before the first step.
+        denoised: the z_0 estimate of the step before; None before the first step.
     """
 
     x: Tensor
@@ -65,30 +65,30 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Solver(ABC):
-    """A strategy for going from one noise level to the next.
+    """A strategy for the step from one noise level to the next.
 
     Attributes:
-        exact_start: False: x starts as sigma_ve z_t, as VEnhancer's sampler has it. True: as z_t / alpha_t, so that the
-            network sees z_t itself. The first is smaller by the factor sigma_t (0.9991 at step 899, 0.94 at 499).
+        exact_start: False: x starts as sigma_ve z_t, as in VEnhancer's sampler. True: x starts as z_t / alpha_t, and
+            the network sees z_t itself. The former is smaller by the factor sigma_t (0.9991 at step 899, 0.94 at 499).
     """
 
     exact_start: bool = False
-    drops_penultimate: ClassVar[bool] = False  # plan one level more, then leave out the last before 0
+    drops_penultimate: ClassVar[bool] = False  # plan one more level and leave out the last one before 0
 
     def plan(self, schedule: Schedule, steps: int, start_step: int, end_step: int = 0) -> Plan:
-        """'Trailing' spacing: n levels evenly spaced in time from start_step, the last 1/n-th above end_step.
+        """Plan n levels by 'trailing' spacing: evenly spaced in time from start_step, the last 1/n-th above end_step.
 
-        The network's integer step at a level is the nearest to the level's own time: what interpolating the level
-        in log sigma gives back.
+        The network's integer step at a level is the nearest one to the level's own time, which is also the result of
+        interpolating the level in log sigma.
 
         Args:
             schedule: the noise schedule.
             steps: solver steps, at least 1.
             start_step: the schedule's step that sampling starts from (t_max).
-            end_step: where the last step would end (t_min), below start_step.
+            end_step: the schedule's step at which the last step would end (t_min), below start_step.
 
         Raises:
-            UserError: steps that do not fit between end_step and start_step, or these outside the schedule.
+            UserError: the steps do not fit between end_step and start_step, or these lie outside the schedule.
         """
         if not 0 <= end_step < start_step < schedule.timesteps:
             raise UserError(
@@ -99,14 +99,14 @@ class Solver(ABC):
         span = start_step - end_step + 1
         if steps < 1 or levels > span:
             most = span - self.drops_penultimate
-            raise UserError(f"sampler.steps is {steps}; between the chosen steps it must be 1 to {most}")
+            raise UserError(f"sampler.steps is {steps}; with this start_step and end_step it must be 1 to {most}")
         times = [start_step - i * span / levels for i in range(levels)]
         if self.drops_penultimate:
             times.pop()
         return Plan((*(schedule.sigma_ve(t) for t in times), 0.0), tuple(round(t) for t in times))
 
     def begin(self, plan: Plan, z_start: Tensor) -> State:
-        """The state before the first step, from the latent noised to start_step (Eq. 2)."""
+        """Return the state before the first step, from the latent with noise of start_step (Eq. 2)."""
         first = plan.sigmas[0]
         if math.isinf(first):
             return State(z_start)
@@ -114,14 +114,14 @@ class Solver(ABC):
 
     @abstractmethod
     def step(self, plan: Plan, state: State, i: int, denoise: Denoise, noise: Noise) -> State:
-        """From level i to level i + 1.
+        """Take the step from level i to level i + 1.
 
         Args:
             plan: the levels.
-            state: at level i.
+            state: the state at level i.
             i: 0 to len(plan) - 1.
             denoise: the guided network.
-            noise: called with i where the solver is stochastic.
+            noise: called with i if the solver is stochastic.
         """
 
     def sample(
@@ -132,7 +132,7 @@ class Solver(ABC):
         noise: Noise,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """All steps; returns z_0. ``progress`` is called with (steps done, steps in all)."""
+        """Take all steps and return z_0; ``progress`` is called with (steps done, steps in all)."""
         state = self.begin(plan, z_start)
         for i in range(len(plan)):
             state = self.step(plan, state, i, denoise, noise)
@@ -150,7 +150,7 @@ class DPMSolverPP2MSDE(Solver):
     + sigma_{i+1} sqrt(1 - e^{-2 eta h}) noise.
 
     Attributes:
-        eta: share of the stochastic equation's noise; 0: deterministic.
+        eta: the share of the stochastic equation's noise; 0: deterministic.
     """
 
     eta: float = 1.0
@@ -179,7 +179,7 @@ class DPMSolverPP2MSDE(Solver):
 
 @dataclass(frozen=True, kw_only=True)
 class Heun(Solver):
-    """Heun's method (Karras et al. 2022, algorithm 1): two network calls a step, one in the last; deterministic."""
+    """Heun's method (Karras et al. 2022, algorithm 1): deterministic; two network calls a step, one in the last."""
 
     def step(self, plan: Plan, state: State, i: int, denoise: Denoise, noise: Noise) -> State:
         """See :meth:`Solver.step`."""
@@ -197,10 +197,10 @@ class Heun(Solver):
 
 
 def make_solver(config: SamplerConfig) -> Solver:
-    """The solver that a configuration names.
+    """Make the solver of a configuration.
 
     Raises:
-        UserError: eta outside [0, 1].
+        UserError: eta is outside [0, 1].
     """
     if not 0 <= config.eta <= 1:
         raise UserError(f"sampler.eta is {config.eta}; it must lie between 0 and 1")

@@ -1,8 +1,8 @@
-"""What the branches of a guider show the network, and how the network is run for all of them.
+"""The network's calls for the branches of a guider.
 
-The U-Net is run once a branch. The ControlNet sees the text but no image prompt, so it is run once a text: the positive
-and the negative visual branch of Eq. 12 share its features. What both compute before they first read a text or an image
-prompt, their stems, is run once a step. All of this is exact: nothing is left out that differs between branches.
+The U-Net runs once for each branch. The ControlNet sees the text but no image prompt, so it runs once for each text:
+the positive and the negative visual branch of Eq. 12 share its features. The stems, which both networks compute before
+they read a text or an image prompt, run once for each step. All of this is exact: only equal computations are shared.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ipfvr.diffusion.solvers import Denoise
 
 
 class Repeatable(Protocol):
-    """What a network has computed that does not depend on the branch."""
+    """An intermediate result of a network that does not depend on the branch."""
 
     def repeat(self, times: int) -> Repeatable:
-        """The same for ``times`` branches in one call."""
+        """Return the same result for ``times`` branches in one call."""
         ...
 
 
 class Denoiser(Protocol):
-    """What the sampler calls: the video U-Net with its ControlNet, predicting v."""
+    """The network that the sampler calls: the video U-Net with its ControlNet, which predicts v."""
 
     def begin(
         self, x: Tensor, t: Tensor, hint: Tensor, t_hint: Tensor, up_scale: Tensor, mask_cond: Tensor
     ) -> tuple[Repeatable, Repeatable]:
-        """The stems of U-Net and ControlNet."""
+        """Compute the stems of the U-Net and the ControlNet."""
         ...
 
     def control(
@@ -49,7 +49,7 @@ class Denoiser(Protocol):
         mask_cond: Tensor,
         stem: Repeatable | None = None,
     ) -> list[Tensor]:
-        """The ControlNet's features, each (B * F, ...), given its stem."""
+        """Compute the ControlNet's features, each (B * F, ...), given its stem."""
         ...
 
     def __call__(
@@ -65,19 +65,19 @@ class Denoiser(Protocol):
         control: list[Tensor] | None = None,
         stem: Repeatable | None = None,
     ) -> Tensor:
-        """v (B, C, F, h, w) of the noisy latent x, like v, at step t (B,), given control and stem."""
+        """Predict v (B, C, F, h, w) for the noisy latent x of the same shape at step t (B,), given control and stem."""
         ...
 
 
 @dataclass(frozen=True)
 class Hint:
-    """What the ControlNet sees, the same in every branch.
+    """The ControlNet's input, which is the same in every branch.
 
     Attributes:
-        latent: (B, C, K, h, w) low-quality key frames, noised to ``step``.
-        step: how far they are noised; 0 where they are not.
+        latent: (B, C, K, h, w) low-quality key frames with the noise of ``step``.
+        step: the step of the schedule of their noise; 0 if there is none.
         up_scale: the factor between the low-quality pixels and the restored ones.
-        mask_cond: (B, F) 0 where a frame is a key frame, 1 where it is to be interpolated.
+        mask_cond: (B, F) 0 for a key frame, 1 for a frame to interpolate.
     """
 
     latent: Tensor
@@ -88,16 +88,16 @@ class Hint:
 
 @dataclass(frozen=True)
 class DenoiserInputs:
-    """What U-Net and ControlNet see beside the image prompt, by the names of the denoiser's arguments.
+    """The inputs of the U-Net and the ControlNet except the image prompt, named as the denoiser's arguments.
 
     Attributes:
         x: (B, C, F, h, w) noisy latent.
-        t: (B,) its step of the schedule.
+        t: (B,) the step of the schedule of its noise.
         text: (B, L, D) text embedding.
         hint: (B, C, K, h, w) key frames.
-        t_hint: (B,) how far they are noised.
+        t_hint: (B,) the step of the schedule of their noise.
         up_scale: (B,) the factor between the low-quality pixels and the restored ones.
-        mask_cond: (B, F) 0 where a frame is a key frame, 1 where it is to be interpolated.
+        mask_cond: (B, F) 0 for a key frame, 1 for a frame to interpolate.
     """
 
     x: Tensor
@@ -110,7 +110,7 @@ class DenoiserInputs:
 
     @classmethod
     def of(cls, z_t: Tensor, step: int, text: Tensor, hint: Hint) -> DenoiserInputs:
-        """The inputs of a noisy latent z_t at a step, in the text's dtype."""
+        """Make the inputs for a noisy latent z_t at a step, in the text's dtype."""
 
         def batch(value: int) -> Tensor:
             return torch.full((z_t.shape[0],), value, dtype=torch.long, device=z_t.device)
@@ -120,15 +120,15 @@ class DenoiserInputs:
         return cls(z_t.to(text.dtype), steps[0], text, latent, *steps[1:], hint.mask_cond)
 
     def named(self) -> dict[str, Tensor]:
-        """All of them, as keyword arguments."""
+        """Return all inputs as keyword arguments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def without_text(self) -> dict[str, Tensor]:
-        """What the stems are computed from."""
+        """Return the inputs of the stems as keyword arguments."""
         return {name: value for name, value in self.named().items() if name != "text"}
 
     def repeated(self, texts: Sequence[Tensor]) -> DenoiserInputs:
-        """The same latent once for each text, one behind the other in the batch."""
+        """Repeat the latent in the batch, once for each text."""
         rest = {name: torch.cat([value] * len(texts)) for name, value in self.without_text().items()}
         return DenoiserInputs(text=torch.cat(list(texts)), **rest)
 
@@ -137,30 +137,30 @@ class Streams:
     """Runs the network for the branches of a guider.
 
     Args:
-        batching: ``always`` (all branches in one call), ``never`` (one after the other, at the memory of one) or
-            ``auto``: on a GPU in one call until that once does not fit into its memory, one after the other from then
-            on; on a CPU, which gains nothing by it, one after the other.
+        batching: ``always`` (all branches in one call), ``never`` (one after the other, with the memory of one), or
+            ``auto``: on a GPU in one call, but one after the other once that has run out of memory; on a CPU, where
+            one call is not faster, one after the other.
     """
 
     def __init__(self, batching: Batching = Batching.auto) -> None:
         self.batching = Batching(batching)
 
     def together(self, device: torch.device) -> bool:
-        """Whether the branches go in one call on a device."""
+        """Return whether the branches run in one call on a device."""
         return self.batching == Batching.always or (self.batching == Batching.auto and device.type == "cuda")
 
     def predict(
         self, denoiser: Denoiser, z_t: Tensor, step: int, branches: Mapping[str, Branch], hint: Hint
     ) -> dict[str, Tensor]:
-        """v of every branch.
+        """Predict v for every branch.
 
         Args:
             denoiser: predicts v.
             z_t: (B, C, F, h, w) noisy latent, the same in all branches.
-            step: its step of the schedule.
-            branches: by name, in the order in which they are run. In one call their texts must have one shape and
-                their image tokens too.
-            hint: of all branches.
+            step: the step of the schedule.
+            branches: the branches by name, in the order in which they are run. In one call all texts must have the same
+                shape, and so must all image tokens.
+            hint: the hint for all branches.
         """
         if len(branches) > 1 and self.together(z_t.device):
             try:
@@ -180,20 +180,20 @@ def guided_denoise(
     hint: Hint,
     streams: Streams,
 ) -> Denoise:
-    """The function (z_t, step) -> z_0 that a solver calls: every branch of the guider, combined, z_0 from v.
+    """Return the function (z_t, step) -> z_0 that a solver calls, which combines the branches of the guider.
 
     Args:
         denoiser: predicts v.
-        schedule: gives z_0 from v.
+        schedule: computes z_0 from v.
         guider: names the branches and combines their predictions.
-        branches: those that exist; one that the guider names and that is not among them is not run.
-        hint: of all branches.
-        streams: how the branches are run.
+        branches: the available branches; a branch of the guider that is not among them is not run.
+        hint: the hint for all branches.
+        streams: runs the branches.
     """
 
     def denoise(z_t: Tensor, step: int) -> Tensor:
-        wanted = {name: branches[name] for name in guider.branches(step) if name in branches}
-        predictions = streams.predict(denoiser, z_t, step, wanted, hint)
+        active = {name: branches[name] for name in guider.branches(step) if name in branches}
+        predictions = streams.predict(denoiser, z_t, step, active, hint)
         return schedule.denoised_from_v(z_t, guider.combine(predictions), step)
 
     return denoise
@@ -224,8 +224,8 @@ def _in_one_call(
     given = inputs.repeated(texts).named()
     features = denoiser.control(**given, stem=control_stem.repeat(len(texts)))
     place = {id(text): number for number, text in enumerate(texts)}
-    wanted = torch.tensor([place[id(branch.text)] for branch in every], device=z_t.device)
-    control = [f.unflatten(0, (len(texts), -1))[wanted].flatten(0, 1) for f in features]
+    text_of_branch = torch.tensor([place[id(branch.text)] for branch in every], device=z_t.device)
+    control = [f.unflatten(0, (len(texts), -1))[text_of_branch].flatten(0, 1) for f in features]
     given = inputs.repeated([branch.text for branch in every]).named()
     tokens = [branch.image_tokens for branch in every if branch.image_tokens is not None]
     image_tokens = torch.cat(tokens) if tokens else None
@@ -234,5 +234,5 @@ def _in_one_call(
 
 
 def _texts(branches: Mapping[str, Branch]) -> list[Tensor]:
-    """The texts, each once."""
+    """Return the texts, each once."""
     return list({id(branch.text): branch.text for branch in branches.values()}.values())

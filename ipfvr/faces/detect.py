@@ -60,7 +60,7 @@ class Detector(Protocol):
         ...
 
     def follow(self, image: np.ndarray, face: Face) -> Face | None:
-        """A face of another frame a moment apart, looked for where it was; None where that is not certain."""
+        """Find a face again near its place in another frame a moment apart; None: the result is not certain."""
         ...
 
 

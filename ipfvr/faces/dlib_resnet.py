@@ -129,7 +129,7 @@ def save_dlib(net: DlibResNet, path: Path, source: str) -> None:
 
 
 def is_shipped_dlib(path: Path) -> bool:
-    """Whether a safetensors file says in its header that :func:`save_dlib` wrote it."""
+    """Return whether the header of a safetensors file says that :func:`save_dlib` wrote it."""
     with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
         return _HEADER in (file.metadata() or {})
     return False

@@ -79,13 +79,13 @@ class Follower:
         return [joined[f] for f in range(len(faces))]
 
     def chains(self) -> list[Chain]:
-        """Every chain so far, in the order in which they ended."""
+        """Return all chains so far, in the order in which they ended."""
         return self._done + self._open
 
 
 @dataclass
 class _Seen:
-    """The last frame that was looked at."""
+    """The last frame that was searched."""
 
     index: int
     image: np.ndarray
@@ -118,12 +118,12 @@ class Watch:
         self._looks = 0  # of this shot
         self._seen: _Seen | None = None  # in this shot
 
-    def pass_by(self) -> None:
-        """The next frame is not looked at."""
+    def skip(self) -> None:
+        """Skip the next frame without searching it for faces."""
         self._follower.add([])
 
     def look(self, index: int, image: np.ndarray, cut: bool = False, last: bool = False) -> None:
-        """The next frame is looked at.
+        """Search the next frame for faces.
 
         Args:
             index: the frame's number.
@@ -146,11 +146,11 @@ class Watch:
         self._seen = _Seen(index, image, faces, found is None)
 
     def chains(self) -> list[Chain]:
-        """Every chain so far."""
+        """Return all chains so far."""
         return self._follower.chains()
 
     def _follow(self, image: np.ndarray, faces: list[Face]) -> list[Face] | None:
-        """All of the faces in the next frame; None where one of them is not certain."""
+        """Find all faces again in the next frame; None: one of them is not certain."""
         found: list[Face] = []
         for face in faces:
             again = self._detector.follow(image, face)

@@ -1,4 +1,4 @@
-"""Which tracks of a film are one person, where nobody has brought a picture."""
+"""Grouping of the tracks of a film by person, without reference pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def group_tracks(tracks: Sequence[tuple[int, FaceTrack]], same: float) -> list[l
         for i, first in enumerate(groups):
             for j in range(i):
                 cosine = _cosine(sums[i], sums[j])
-                if cosine >= best and not _meet(tracks, first, groups[j]):
+                if cosine >= best and not _share_frame(tracks, first, groups[j]):
                     best, pair = cosine, (i, j)
         if pair is None:
             break
@@ -52,8 +52,8 @@ def _cosine(first: np.ndarray | None, second: np.ndarray | None) -> float:
     return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
-def _meet(tracks: Sequence[tuple[int, FaceTrack]], first: Sequence[int], second: Sequence[int]) -> bool:
-    """Whether a track of one group and one of the other share a frame."""
+def _share_frame(tracks: Sequence[tuple[int, FaceTrack]], first: Sequence[int], second: Sequence[int]) -> bool:
+    """Return whether a track of one group and a track of the other share a frame."""
     return any(
         tracks[a][0] == tracks[b][0]
         and tracks[a][1].start < tracks[b][1].stop

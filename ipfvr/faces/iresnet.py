@@ -20,7 +20,7 @@ SIZE_KEY = "iresnet"  # of a safetensors header: the size as JSON
 
 @dataclass(frozen=True)
 class IResNetSize:
-    """What tells one IResNet from another.
+    """The dimensions of an IResNet.
 
     Attributes:
         blocks: residual blocks in each of the four stages.

@@ -23,7 +23,7 @@ UNIT = PATCH / 4  # the network's outputs are displacements in this unit
 
 
 def patch_template() -> np.ndarray:
-    """Where the five points lie in an aligned patch: (5, 2) float64, pixels; their mean is the patch's centre."""
+    """Return the five points of an aligned patch: (5, 2) float64, pixels; their mean is the patch's centre."""
     points = face_template(PATCH)
     points -= points.mean(axis=0)
     return points * (SPREAD / np.sqrt((points**2).sum(axis=1).mean())) + (PATCH - 1) / 2

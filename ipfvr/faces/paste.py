@@ -85,11 +85,11 @@ def paste(
     # The mask is smooth: it is as good before the enlargement as after it, and cheaper.
     change = change_of(restored, low) * (strength * blend_mask(size))[..., None]
     box = result[top:bottom, left:right]
-    cv2.add(box, _laid_out(change, back, (int(right - left), int(bottom - top))), dst=box, dtype=cv2.CV_8U)
+    cv2.add(box, _place_in_box(change, back, (int(right - left), int(bottom - top))), dst=box, dtype=cv2.CV_8U)
     return result
 
 
-def _laid_out(square: np.ndarray, back: np.ndarray, extent: tuple[int, int]) -> np.ndarray:
+def _place_in_box(square: np.ndarray, back: np.ndarray, extent: tuple[int, int]) -> np.ndarray:
     """Place a square in a box of ``extent`` (width, height) of the frame, 0 around it."""
     size, factor = square.shape[0], math.ceil(scale_of(back))
     if factor == 1:

@@ -21,7 +21,7 @@ _MARGIN = 1.0  # of the landmarks' extent: what a face is cut out with, so that 
 
 
 @dataclass(frozen=True)
-class Cast:
+class PeopleMatches:
     """The people found in a video.
 
     Attributes:
@@ -85,7 +85,7 @@ def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> No
             )
 
 
-def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> Cast:
+def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> PeopleMatches:
     """Give each track the person it is most like.
 
     The most similar pair is matched first. One person cannot be two tracks at one time; a face that leaves and returns
@@ -121,11 +121,11 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
                 f"{name or 'the person of the reference'} is not in the video: "
                 + ("it shows no face" if best is None else _nearest(best, len(tracks), config.same))
             )
-    return Cast(names, cosines)
+    return PeopleMatches(names, cosines)
 
 
 def _nearest(best: float, faces: int, bound: float) -> str:
-    """The likeness of the most similar face, and the advice, as text."""
+    """Return the likeness of the most similar face, and advice, as text."""
     advice = "give a picture of the person that is larger, sharper or more from the front"
     if best > 0:  # below it, people.same would take anybody
         advice += f", or accept this one with people.same={max(0.0, best - 0.005):.2f}"

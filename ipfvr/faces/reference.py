@@ -55,7 +55,7 @@ def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Pa
 
 
 def middle_square(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a picture (H, W, 3) uint8, resized to (size, size, 3): a reference that nobody aligns."""
+    """The middle square of a picture (H, W, 3) uint8, resized to (size, size, 3), for references without alignment."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

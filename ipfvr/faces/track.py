@@ -137,7 +137,7 @@ def scan_video(
         if skipped is not None and cut:
             watch.look(index - 1, skipped, last=True)
         elif skipped is not None:
-            watch.pass_by()
+            watch.skip()
         cuts += [index] if cut else []
         damaged += [index] if getattr(frame, "damaged", False) else []
         shot = index if cut else shot
@@ -168,7 +168,7 @@ def track_video(
 
 
 def build_track(found: list[list[Face]], config: FacesConfig) -> Track:
-    """The main face's track from every frame's faces, where no picture says where the cuts are."""
+    """Build the main face's track from the faces of every frame, without pictures in which to find cuts."""
     follower = Follower(config.max_gap)
     for faces in found:
         follower.add(faces)
@@ -206,7 +206,7 @@ def build_tracks(chains: list[Chain], config: FacesConfig, least: int = _FLASH) 
 
 
 def main_tracks(tracks: list[FaceTrack]) -> list[FaceTrack]:
-    """The heaviest track and those that can be the same face in other scenes, in time's order.
+    """Return the heaviest track and those that can show the same face in other scenes, in order of time.
 
     The weight is the sum of score times area, so a face that is large for long wins over one that is larger for a
     moment. Two faces seen at one time are two people, so a track that shares time with a heavier one is left out; so

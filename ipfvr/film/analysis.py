@@ -20,19 +20,19 @@ from ipfvr.film.parts import Parts
 from ipfvr.film.plan import Plan, make_plan
 from ipfvr.video.reader import VideoReader
 
-_SHOWN = 8  # stretches without a face that are named one by one
+_SHOWN = 8  # stretches without a face that a note lists one by one
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is known before anything is restored.
+    """The result of the first pass, before anything is restored.
 
     Attributes:
         reader: the source.
         plan: what will be done.
-        references: aligned crops of everybody's pictures, by name.
-        files: the weights that looked.
-        notes: what a restorer can act upon, a line each.
+        references: aligned crops of each person's pictures, by name.
+        files: the weights that found and recognised the faces, by part.
+        notes: notes that a user can act upon, one line each.
     """
 
     reader: VideoReader
@@ -43,12 +43,12 @@ class Analysis:
 
 
 def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None) -> Analysis:
-    """Find the faces and the people, and plan.
+    """Find the faces and the people of a video, and plan the restoration.
 
     Args:
         job, config: the job.
         reader: its source.
-        parts: where a scan that is finished is kept; None: nothing is written.
+        parts: keeps a finished scan; None: nothing is written.
 
     Raises:
         UserError: see :func:`ipfvr.film.plan.make_plan` and :mod:`ipfvr.faces.people`.
@@ -75,10 +75,10 @@ def analyse(job: Job, config: Config, reader: VideoReader, parts: Parts | None) 
 
 
 def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: Config) -> dict[str, np.ndarray]:
-    """The vector of everybody to look for, by name.
+    """Return the vector of each person to look for, by name.
 
     Raises:
-        UserError: a picture without one clear face, two names for one face.
+        UserError: a picture does not show one clear face, or one face has two names.
     """
     vectors = {p.name: person_vector(p.references, detector, recogniser, job.face) for p in job.everybody}
     check_distinct(vectors, config.people)
@@ -86,10 +86,10 @@ def known_people(job: Job, detector: Detector, recogniser: Recogniser, config: C
 
 
 def reference_crops(job: Job, detector: Detector | None, config: Config) -> dict[str, list[np.ndarray]]:
-    """The aligned crops (size, size, 3) of everybody's pictures, by name.
+    """Return the aligned crops (size, size, 3) of each person's pictures, by name.
 
     Raises:
-        UserError: a picture without one clear face.
+        UserError: a picture does not show one clear face.
     """
     size = config.video.size
     return {p.name: [reference_crop(path, detector, size, job.face) for path in p.references] for p in job.everybody}
@@ -113,27 +113,27 @@ def _scan(
     return scan
 
 
-def damage(reader: VideoReader, frames: Sequence[int]) -> str:
-    """A line on damaged frames: how many, and when.
+def damage_note(reader: VideoReader, frames: Sequence[int]) -> str:
+    """Return a note on damaged frames: how many there are, and when they are shown.
 
     Args:
-        reader: of the video.
-        frames: their numbers, rising.
+        reader: the video.
+        frames: the numbers of the damaged frames, in rising order.
     """
     begins = [frame for frame in frames if frame - 1 not in set(frames)]
     shown = ", ".join(f"{reader.time_of(frame):.2f} s" for frame in begins[:8]) + (" ..." if len(begins) > 8 else "")
     return (
         f"{reader.path} is damaged: {len(frames)} of {reader.info.frames} frames, at {shown}, could not be decoded "
-        "whole; where nothing could, the frame before is shown once more"
+        "completely; where nothing could be decoded, the previous frame is repeated"
     )
 
 
-def faceless(stretches: Sequence[tuple[int, int]], frames: int) -> str:
-    """A line on the frames in which no face was found: how many, and which.
+def faceless_note(stretches: Sequence[tuple[int, int]], frames: int) -> str:
+    """Return a note on the frames in which no face was found: how many there are, and which.
 
     Args:
-        stretches: (first frame, frame after the last) of each stretch, rising.
-        frames: how many were looked through.
+        stretches: (first frame, frame after the last) of each stretch, in rising order.
+        frames: how many frames were searched.
     """
     count = sum(stop - start for start, stop in stretches)
     shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in stretches]
@@ -143,16 +143,16 @@ def faceless(stretches: Sequence[tuple[int, int]], frames: int) -> str:
 
 
 def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[str]:
-    """What a person would want to know of the plan."""
+    """Return the notes that a user needs about a plan."""
     notes = []
     if not plan.presences:
         notes.append(
-            f"no face found in {job.source}: every frame passes through; lower faces.min_confidence to find more"
+            f"no face found in {job.source}: every frame is left unchanged; lower faces.min_confidence to find more"
         )
     elif plan.scan is not None and (empty := plan.scan.faceless(plan.start, plan.stop)):
-        notes.append(faceless(empty, plan.stop - plan.start))
+        notes.append(faceless_note(empty, plan.stop - plan.start))
     if plan.scan is not None and plan.scan.damaged:
-        notes.append(damage(reader, plan.scan.damaged))
+        notes.append(damage_note(reader, plan.scan.damaged))
     if config.weights.lora and not job.everybody:
-        notes.append("without --reference nobody knows who the LoRA's person is: every face is restored with it")
+        notes.append("without --reference the LoRA's person cannot be recognised: the LoRA is applied to every face")
     return notes

@@ -1,4 +1,4 @@
-"""A job as the command line that does it again."""
+"""The command line that repeats a job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ipfvr.core.options import Config
 from ipfvr.film.job import Job
 
 _PLAIN = re.compile(r"[A-Za-z./][\w./-]*")
-_NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none"}  # what YAML takes for something else
+_NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none"}  # words that YAML does not read as text
 
 
 def command_of(job: Job, config: Config) -> str:
-    """``python -m ipfvr.restore`` with all that makes the same result: also what an experiment file had said."""
+    """Return the ``python -m ipfvr.restore`` command that gives the same result without the experiment file."""
     words = ["python", "-m", "ipfvr.restore", str(job.source), "--output", str(job.output)]
     pictures = [_named(person.name, path) for person in job.everybody for path in person.references]
     words += ["--reference", *pictures] if pictures else []
@@ -36,7 +36,7 @@ def command_of(job: Job, config: Config) -> str:
 
 
 def overrides_of(config: Config) -> list[str]:
-    """The ``key=value`` pairs that make a configuration of its preset's."""
+    """Return the ``key=value`` pairs by which a configuration differs from its preset."""
     default = [] if config.preset == Config.preset else [f"preset={config.preset}"]
     plain = dict(_leaves(config_to_dict(load_config(None, default))))
     changed = {k: v for k, v in _leaves(config_to_dict(config)) if plain.get(k, object()) != v}

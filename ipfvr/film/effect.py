@@ -1,4 +1,4 @@
-"""What a reference changes in a film: the same frames restored with it and without."""
+"""The effect of a reference on a film: the same frames restored with the reference and without it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from ipfvr.film.people import LoadedPeople
 from ipfvr.film.plan import Plan, Presence
 from ipfvr.video.reader import VideoReader
 
-_FRAMES = 8  # of each person, from the middle of the longest stretch in which the person is seen
-HARDLY = 0.1  # grey levels below which nobody sees a difference
+_FRAMES = 8  # frames for each person, from the middle of the longest stretch that shows the person
+HARDLY = 0.1  # grey levels; nobody sees a smaller difference
 
 
 def reference_changes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, config: Config) -> dict[str, float]:
-    """How much each person's references change the face, in mean absolute grey levels (0 to 255) inside its mask.
+    """Measure how much each person's references change the face.
 
     Args:
-        plan: who is seen where.
+        plan: which person is seen in which frames.
         reader: the source.
-        loaded: everybody, ready to be restored.
-        config: gives the square's size.
+        loaded: the restorers of all people.
+        config: gives the size of the aligned crop.
 
     Returns:
-        By who is restored; only people whose references are shown to the network.
+        The mean absolute difference inside the face's mask, in grey levels (0 to 255), for each person whose references
+        the network sees.
     """
     presences = {who: _longest(plan, who) for who, p in loaded.people.items() if p.conditions.references}
-    wanted = {who: _middle(presence) for who, presence in presences.items()}
+    frames_of = {who: _middle(presence) for who, presence in presences.items()}
     size, lows = config.video.size, {who: [] for who in presences}
-    for frame in reader.frames_at(sorted({index for frames in wanted.values() for index in frames})):
-        for who, frames in wanted.items():
+    for frame in reader.frames_at(sorted({index for frames in frames_of.values() for index in frames})):
+        for who, frames in frames_of.items():
             if frame.index in frames:
                 lows[who].append(presences[who].low(frame.index, frame.image, size))
     changes = {}
-    for who, frames in wanted.items():
+    for who, frames in frames_of.items():
         low = np.stack(lows[who])
-        alone = loaded.without_references(who).restore(low, frames)
-        changes[who] = mean_difference(loaded.people[who].restore(low, frames), alone)
+        without = loaded.without_references(who).restore(low, frames)
+        changes[who] = mean_difference(loaded.people[who].restore(low, frames), without)
     return changes
 
 
@@ -51,7 +52,7 @@ def _middle(presence: Presence) -> range:
 
 
 def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean absolute difference of two clips (F, size, size, 3) uint8 inside the face's mask, grey levels."""
+    """Return the mean absolute difference of two clips (F, size, size, 3) uint8 inside the face's mask, grey levels."""
     mask = blend_mask(first.shape[1])[..., None]
     difference = np.abs(first.astype(np.int16) - second)
     return float((mask * difference).sum() / (len(first) * 3 * mask.sum()))

@@ -1,4 +1,4 @@
-"""The plan in words, with time and memory from one clip timed here; nothing is written."""
+"""The plan of a job as text, with an estimate of time and memory from one timed clip; nothing is written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ipfvr.core.startup import importing
 from ipfvr.film.check import check_job
 from ipfvr.film.job import Job
 from ipfvr.film.run import peak_memory_mb
-from ipfvr.film.source import find_beside, open_source, remarks
+from ipfvr.film.source import open_source, remarks, source_extras
 from ipfvr.video.photo import is_photo
 
 
 def describe_plan(job: Job, config: Config) -> str:
-    """What a job would do: people, cuts, clips, time and memory, as lines of text.
+    """Return what a job would do as lines of text: people, cuts, clips, time and memory.
 
-    The video is looked through, as it is before a restoration. The time is that of one clip, restored here and now,
-    times the number of clips; the memory is what this process has needed for that, and the frames that are held.
+    This runs the first pass over the video, as a restoration does. It restores one clip and multiplies the time by the
+    number of clips. The memory is the peak of this process so far plus the frames of one open clip.
 
     Args:
         job, config: the job.
@@ -29,20 +29,20 @@ def describe_plan(job: Job, config: Config) -> str:
     """
     reader = open_source(job.source, config.video)
     check_job(job, reader)
-    extras = find_beside(reader, job.output)
+    extras = source_extras(reader, job.output)
     from ipfvr.film.analysis import analyse
 
     began = time.monotonic()
     analysis = analyse(job, config, reader, None)
-    looking = time.monotonic() - began
+    analysis_seconds = time.monotonic() - began
     plan, info = analysis.plan, reader.info
     notes = [*remarks(job, config.video, reader), *analysis.notes, *extras.left_out]
     clips = plan.clips(config)
     rate = float(info.rate)
     seconds = f"{info.frames / rate:.1f} s at {rate:.3g} a second"
     film = f"{info.frames} frames, {seconds}; {plan.stop - plan.start} to write"
-    what = "a picture" if is_photo(job.source) else film
-    lines = [f"{job.source}: {info.width} x {info.height}, {what}"]
+    kind = "a picture" if is_photo(job.source) else film
+    lines = [f"{job.source}: {info.width} x {info.height}, {kind}"]
     for who, found in plan.appearances().items():
         cosines = found["cosines"]
         like = f", mean cosine {min(cosines):.2f} to {max(cosines):.2f}" if cosines else ""
@@ -61,7 +61,8 @@ def describe_plan(job: Job, config: Config) -> str:
             from ipfvr.film.learn import to_learn
 
             names = ", ".join(name or "the person" for name in to_learn(job, plan, config))
-            lines.append(f"to learn: {names or 'nobody, all are kept from before'} ({config.learn.steps} steps each)")
+            names = names or "nobody, all LoRAs are kept from before"
+            lines.append(f"to learn: {names} ({config.learn.steps} steps each)")
 
         loaded = load_people(job, plan, config, reader, analysis.references, None)
         presence = plan.presences[0]
@@ -73,17 +74,17 @@ def describe_plan(job: Job, config: Config) -> str:
         person.restore(grey, range(window.start, window.stop))
         one = time.monotonic() - began
         lines.append(
-            f"time: about {_duration(one * clips)} of restoring ({one:.2f} s for one clip of {len(grey)} frames, timed "
-            f"on {person.restorer.networks.device} now), and {_duration(looking)} to find faces, as just now; "
-            "reading, pasting and encoding come on top"
+            f"time: about {_duration(one * clips)} to restore ({one:.2f} s for one clip of {len(grey)} frames, timed "
+            f"now on {person.restorer.networks.device}) and {_duration(analysis_seconds)} to find faces, as measured "
+            "now; reading, pasting and encoding take additional time"
         )
         notes += loaded.notes
     else:
-        lines.append(f"time: {_duration(looking)} to find faces, as just now, and the time of encoding")
-    held = config.video.clip_frames * info.width * info.height * 3 / 1e6
+        lines.append(f"time: {_duration(analysis_seconds)} to find faces, as measured now, and the time for encoding")
+    open_clip = config.video.clip_frames * info.width * info.height * 3 / 1e6
     lines.append(
-        f"memory: about {peak_memory_mb() + held:.0f} MB at the peak ({peak_memory_mb()} MB measured so far, "
-        f"{held:.0f} MB for the frames of an open clip); a GPU's own is not counted"
+        f"memory: about {peak_memory_mb() + open_clip:.0f} MB at the peak ({peak_memory_mb()} MB measured so far, "
+        f"{open_clip:.0f} MB for the frames of an open clip); GPU memory is not counted"
     )
     lines += [f"note: {note}" for note in notes]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A job in words and hashes: equal where the bytes of the result are."""
+"""The inputs of a job as options and hashes: two jobs with equal inputs give the same bytes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ipfvr.weights.needs import needed_parts, weight_files
 
 
 def job_inputs(job: Job, config: Config) -> dict[str, Any]:
-    """Everything that goes into a result, ready for JSON: options, hashes of inputs and weights, versions, device.
+    """Return everything that determines a result, as JSON values: options, hashes, versions and device.
 
-    Where the output lies is not in it.
+    The path of the output is not part of it.
 
     Raises:
-        UserError: weights that a restoration needs and that are not there.
+        UserError: weights that the restoration needs are missing.
     """
     weight_files(config, needed_parts(config))
     device = choose_device(config.device)
@@ -58,5 +58,5 @@ def _weights(config: Config, part: str) -> str:
 
 def _existing(path: str) -> Path:
     if not Path(path).is_dir():
-        raise UserError(f"no LoRA folder {path}")
+        raise UserError(f"there is no LoRA folder {path}")
     return Path(path)

@@ -1,4 +1,4 @@
-"""What is to be restored, and for whom."""
+"""The description of one restoration: the source, the output, the people and the options."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OTHERS = ("leave", "restore")
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody to look for.
+    """A person to look for in the video.
 
     Attributes:
-        name: empty: the one person of a job without names.
+        name: the person's name; empty: the one person of a job without names.
         references: pictures of the person.
-        lora: the person's LoRA folder; empty: none of their own.
-        prompt: a prompt.yaml with words by hand; empty: none of their own.
-        learned: the LoRA is made of the references and nothing else.
+        lora: the folder of the person's own LoRA; empty: there is none.
+        prompt: a prompt.yaml that a user wrote for this person; empty: there is none.
+        learned: whether the LoRA was trained on the references alone.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Person:
     learned: bool = False
 
     def config(self, config: Config) -> Config:
-        """The configuration with the person's own LoRA and words."""
+        """Return the configuration with the person's own LoRA and words."""
         weights = replace(config.weights, lora=self.lora or config.weights.lora)
         return replace(config, weights=weights, prompt=replace(config.prompt, file=self.prompt or config.prompt.file))
 
@@ -44,15 +44,15 @@ class Job:
         output: the restored video; its JSON lies beside it, and its page where one is written.
         references: pictures of the one person without a name.
         people: people with names; not together with ``references``.
-        others: what becomes of faces of nobody that was named: ``leave`` or ``restore``; empty: left alone where
-            there are references, restored where there are none.
-        aligned: the source is a square aligned crop.
+        others: what happens to the faces of other people: ``leave`` or ``restore``; empty: they are left unchanged if
+            there are references, and restored if there are none.
+        aligned: whether the source is a square aligned crop.
         crop: write the main face's restored square instead of the whole frame.
-        scale: the frame is enlarged by this: 1, 2 or 4.
-        strength: share of the restoration's change that is put onto the frames, 0 to 1.
-        face: which face of a reference with several, counted from the left, from 1; 0: there is but one.
+        scale: the factor by which the frame is enlarged: 1, 2 or 4.
+        strength: share of the restoration's change that is applied to the frames, 0 to 1.
+        face: which face of a reference picture with several, counted from 1 on the left; 0: there is only one.
         part: (start, stop) frames to restore; None: all.
-        learn: train a LoRA of everybody who has none from their references first.
+        learn: whether to train a LoRA from the references first, for each person who has none.
     """
 
     source: Path
@@ -70,20 +70,20 @@ class Job:
 
     @property
     def page(self) -> Path:
-        """Where the page goes."""
+        """The path of the HTML page."""
         return self.output.with_suffix(".html")
 
     @property
     def everybody(self) -> tuple[Person, ...]:
-        """Everybody to look for: the named, or the one without a name, or nobody."""
+        """All people to look for: the named ones, else the one without a name, else nobody."""
         return self.people or ((Person("", self.references),) if self.references else ())
 
     @property
     def square(self) -> bool:
-        """Whether the output is the face's square."""
+        """Whether the output is the aligned face crop."""
         return self.aligned or self.crop
 
     @property
     def restores_others(self) -> bool:
-        """Whether faces of nobody that was named are restored."""
+        """Whether the faces of other people are restored too."""
         return self.others == "restore" or (not self.others and not self.everybody)

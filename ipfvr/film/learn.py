@@ -1,4 +1,4 @@
-"""The LoRAs that a job asks for by ``--learn``: of everybody who is in the video, has references and has none yet."""
+"""The LoRAs of ``--learn``: one for each person who is in the video, has references and has no LoRA yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ipfvr.training.pictures import is_learned, learned_folder, learned_lora
 
 
 def with_learned(job: Job, plan: Plan, config: Config) -> Job:
-    """The job with a LoRA for everybody of the plan who had none, learnt from their references where it is not kept.
+    """Return the job with a LoRA for each person of the plan who had none.
+
+    A LoRA that an earlier job trained from the same references is used again; otherwise it is trained now.
 
     Args:
         job, plan, config: the job.
@@ -30,11 +32,11 @@ def with_learned(job: Job, plan: Plan, config: Config) -> Job:
 
 
 def to_learn(job: Job, plan: Plan, config: Config) -> list[str]:
-    """The names of those whose LoRA is not kept from an earlier job."""
+    """Return the names of the people whose LoRA no earlier job has trained."""
     missing = _without_lora(job, plan, config)
     return [p.name for p in missing if not is_learned(learned_folder(p.config(config), p.references, job.face))]
 
 
 def _without_lora(job: Job, plan: Plan, config: Config) -> list[Person]:
-    """Those who are restored, have references and no LoRA."""
+    """Return the people who are restored and have references but no LoRA."""
     return [p for p in job.everybody if p.name in plan.people and not (p.lora or config.weights.lora)]

@@ -1,16 +1,16 @@
-"""A job's work as it grows: a hidden folder beside the output, from which the same command goes on after a kill.
+"""The finished parts of a job, in a hidden folder beside the output: after a kill the same command resumes from them.
 
     .OUT.mp4.parts/
-      job.json          what was asked for, with the hashes of all that goes into it; another job discards the folder
-      scan.npz          the faces, once all are found
-      words.json        the words on each person
-      00000120.mp4      the coded frames from 120 on, up to where the next part begins
-      00000120.json     their times
-      00000130.png      the source's frame 130, which the page will show
-      00000120-3.safetensors    what the clips before 120 leave to those after it, of the plan's face 3
-      whole             the output, until it is whole
+      job.json          the job and the hashes of its inputs; a different job discards the folder
+      scan.npz          the faces, once all have been found
+      words.json        the prompts of each person
+      00000120.mp4      the encoded frames from 120 up to the beginning of the next part
+      00000120.json     the times of these frames
+      00000130.png      frame 130 of the source, which the page will show
+      00000120-3.safetensors    the memory that the clips after frame 120 need, for face 3 of the plan
+      whole             the output, until it is complete
 
-Every file is whole or not there, and holds the bytes that an undisturbed run would have put there.
+Every file is either complete or absent, and holds the same bytes that an uninterrupted run would have written.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from ipfvr.video.writer import write_picture
 
 
 class Parts:
-    """The folder.
+    """The folder of parts.
 
     Args:
-        output: of the job.
-        inputs: the job in words and hashes, ready for JSON.
+        output: the output of the job.
+        inputs: see :func:`ipfvr.film.inputs.job_inputs`.
 
     Attributes:
-        discarded: what differs from the job whose parts were there; empty: nothing was discarded.
+        discarded: the inputs that differ from those of the job whose parts were discarded; empty: none were.
 
     Raises:
-        UserError: it cannot be written, or another process works in it.
+        UserError: the folder cannot be written, or another process uses it.
     """
 
     def __init__(self, output: Path, inputs: Mapping[str, Any]) -> None:
         self.folder = output.with_name(f".{output.name}.parts")
         check_writable(self.folder / "job.json")
-        self._lock = self._take()
+        self._lock = self._acquire_lock()
         inputs = json.loads(json.dumps(inputs, default=str))
         before = self._read("job.json")
         self.discarded = _differences(before, inputs) if before is not None else []
@@ -60,36 +60,36 @@ class Parts:
             write_json(self.folder / "job.json", inputs)
 
     def path(self, start: int) -> Path:
-        """Where the part that begins at frame ``start`` lies."""
+        """Return the path of the part that begins at frame ``start``."""
         return self.folder / f"{start:08d}.mp4"
 
     def done(self, start: int) -> bool:
-        """Whether that part is whole."""
+        """Return whether the part that begins at frame ``start`` is complete."""
         return self.path(start).is_file()
 
     def save_times(self, start: int, times: list[int]) -> None:
-        """The times of a part's frames; written before the part is, so that a part that is there has them."""
+        """Write the times of a part's frames. This comes before the part itself, so that every part has its times."""
         write_json(self.path(start).with_suffix(".json"), times)
 
     def times(self, start: int) -> list[int]:
-        """See :meth:`save_times`."""
+        """Read what :meth:`save_times` wrote."""
         return json.loads(self.path(start).with_suffix(".json").read_text())
 
     def save_source(self, index: int, image: np.ndarray) -> None:
-        """A frame (H, W, 3) uint8 RGB of the source; written before the part it belongs to is."""
+        """Write a frame (H, W, 3) uint8 RGB of the source. This comes before the part that the frame belongs to."""
         write_picture(self.folder / f"{index:08d}.png", image, 1)
 
     def sources(self) -> dict[int, np.ndarray]:
-        """See :meth:`save_source`; by number."""
+        """Read the frames that :meth:`save_source` wrote, by number."""
         return {int(path.stem): read_image(path) for path in sorted(self.folder.glob("[0-9]*.png"))}
 
     def save_memories(self, start: int, memories: Mapping[int, ClipMemory]) -> None:
-        """What the part from ``start`` on needs of earlier clips, by number of the presence; written before it."""
+        """Write what the part from ``start`` needs from earlier clips, by number of the presence, before that part."""
         for number, memory in memories.items():
             memory.save(self.folder / f"{start:08d}-{number}.safetensors")
 
     def memories(self, start: int) -> dict[int, ClipMemory]:
-        """See :meth:`save_memories`; those of other parts are removed."""
+        """Read what :meth:`save_memories` wrote for ``start``, and remove the memories of other parts."""
         found = {}
         for path in self.folder.glob("[0-9]*-*.safetensors"):
             border, _, number = path.stem.partition("-")
@@ -100,26 +100,26 @@ class Parts:
         return found
 
     def forget_memories(self, before: int) -> None:
-        """Remove those of parts that begin earlier."""
+        """Remove the memories of parts that begin before a frame."""
         for path in self.folder.glob("[0-9]*-*.safetensors"):
             if int(path.stem.partition("-")[0]) < before:
                 path.unlink()
 
     def save_words(self, words: Mapping[str, Any]) -> None:
-        """Each person's prompts: some composers do not say the same thing twice."""
+        """Write each person's prompts: some composers would not write the same prompt twice."""
         write_json(self.folder / "words.json", words)
 
     def words(self) -> dict[str, Any] | None:
-        """See :meth:`save_words`."""
+        """Read what :meth:`save_words` wrote; None: nothing yet."""
         return self._read("words.json")
 
     def save_scan(self, scan: Scan) -> None:
-        """What was found in the video."""
+        """Write the scan of the video."""
         with atomic(self.folder / "scan.npz") as temporary:
             np.savez(temporary, **_to_arrays(scan))
 
     def scan(self) -> Scan | None:
-        """See :meth:`save_scan`."""
+        """Read what :meth:`save_scan` wrote; None: nothing yet."""
         path = self.folder / "scan.npz"
         if not path.is_file():
             return None
@@ -127,26 +127,24 @@ class Parts:
             return _from_arrays(dict(arrays))
 
     def close(self, finished: bool, refused: bool = False) -> None:
-        """Let go of the folder; it is removed where the job is finished, or has come to nothing worth keeping.
+        """Release the folder, and remove it if the job is finished or has left nothing worth keeping.
 
         Args:
-            finished: the output is whole.
-            refused: the job cannot be done as it is asked for; then a scan is not worth keeping, restored parts are.
+            finished: whether the output is complete.
+            refused: whether a user error ended the job; restored parts are then worth keeping, a scan is not.
         """
-        worth = (".mp4",) if refused else (".npz", ".mp4")
-        if finished or not any(path.suffix in worth for path in self.folder.iterdir()):
+        worth_keeping = (".mp4",) if refused else (".npz", ".mp4")
+        if finished or not any(path.suffix in worth_keeping for path in self.folder.iterdir()):
             shutil.rmtree(self.folder)
         self._lock.close()
 
-    def _take(self) -> IO[str]:
+    def _acquire_lock(self) -> IO[str]:
         lock = (self.folder / _LOCK).open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise UserError(
-                f"another process is writing {self.folder}: wait for it, or choose another output"
-            ) from None
+            raise UserError(f"another process is using {self.folder}: wait for it, or choose another output") from None
         return lock
 
     def _read(self, name: str) -> Any:
@@ -158,7 +156,7 @@ _LOCK = "lock"
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Names of what differs between two jobs."""
+    """Return the names of the inputs that differ between two jobs."""
     if isinstance(before, dict) and isinstance(now, dict):
         found: list[str] = []
         for key in sorted(before.keys() | now.keys()):

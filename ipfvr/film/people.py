@@ -1,4 +1,4 @@
-"""The people of a job: who they are to the recogniser, and the networks that restore each."""
+"""The people of a job, and the networks and conditions that restore each of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ipfvr.video.reader import VideoReader
 
 @dataclass
 class LoadedPeople:
-    """Everybody who is restored, ready to be restored, by name.
+    """The restorers of all people, by name.
 
     Attributes:
-        people: each with what restores them.
-        plain: of those whose LoRA is learned from the references: the same without that LoRA.
-        records: how each is restored, for the report.
-        notes: what a user can act upon, a line each.
-        asides: what a user can do nothing about, a line each.
+        people: the restorer of each person.
+        plain: the restorer without the LoRA, for each person whose LoRA was learned from the references.
+        records: how each person is restored, for the report.
+        notes: notes that a user can act upon, one line each.
+        asides: notes that a user cannot act upon, one line each.
     """
 
     people: dict[str, PersonRestorer] = field(default_factory=dict)
@@ -39,17 +39,17 @@ class LoadedPeople:
 
     @property
     def steps(self) -> int:
-        """Solver steps that a clip takes; 0 where there is nobody."""
+        """The number of solver steps for one clip; 0 if there are no people."""
         return max((person.restorer.steps for person in self.people.values()), default=0)
 
     @property
     def words(self) -> dict[str, Mapping[str, Any]]:
-        """Everybody's prompts and what they were made of, to be kept for a later run."""
+        """The prompts of each person and what they were made from, to be kept for a later run."""
         return {who: person.words for who, person in self.people.items()}
 
     @property
     def files(self) -> dict[str, Path]:
-        """The weights that were loaded; a person's own, such as the LoRA, under the person's name where they differ."""
+        """The weights that were loaded, by part; weights that differ between people carry the person's name."""
         found: dict[str, Path] = {}
         for who, person in self.people.items():
             for part, path in person.files.items():
@@ -57,7 +57,7 @@ class LoadedPeople:
         return found
 
     def without_references(self, who: str) -> PersonRestorer:
-        """What restores a person whose references are not known."""
+        """Return the restorer of a person as if no reference had been given."""
         return self.plain.get(who, self.people[who]).alone()
 
 
@@ -70,53 +70,53 @@ def load_people(
     words: Mapping[str, Any] | None,
     networks: list[Networks] | None = None,
 ) -> LoadedPeople:
-    """Load what restores each person of the plan.
+    """Load the restorer of each person of the plan.
 
-    Networks are loaded once; people with a LoRA of their own have a denoiser of their own.
+    Networks are loaded once and shared; a person with their own LoRA gets their own denoiser.
 
     Args:
         job, plan, config: the job.
-        reader: the source, in which expressions are read.
+        reader: the source, whose frames show the expressions.
         references: aligned crops of each person's pictures, by name; see :func:`ipfvr.film.analysis.reference_crops`.
-        words: of each person, from an earlier run; None: they are composed now.
-        networks: those of earlier jobs with the same configuration; what is loaded now is added to them.
+        words: the prompts of each person from an earlier run; None: they are composed now.
+        networks: the networks of earlier jobs with the same configuration; those loaded now are added to the list.
 
     Raises:
-        UserError: weights, LoRA or prompt file that cannot be used.
+        UserError: weights, a LoRA or a prompt file cannot be used.
     """
     loaded, networks = LoadedPeople(), [] if networks is None else networks
     known = {person.name: person for person in job.everybody}
     expressions = {} if words is not None else _expressions(plan, reader, config, known)
     for who in plan.people:
-        # A LoRA or words without a reference are for everybody: nobody knows who is who.
+        # Without references nobody can be recognised, so a LoRA or words then apply to every face.
         person = known.get(who, Person(who))
-        own = person.config(config) if who in known or not known else _for_strangers(config)
+        own = person.config(config) if who in known or not known else _for_others(config)
         by_hand = read_by_hand(person.references, own) if words is None else None
         restorer = Restorer(own, load_networks(own, networks))
         faces, earlier = list(references.get(who, ())), None if words is None else dict(words[who])
         ready = prepare_person(restorer, faces, by_hand, expressions.get(who, []), earlier)
         if person.learned:
             plain = replace(own, weights=replace(own.weights, lora=""))
-            bare = Restorer(plain, load_networks(plain, networks))
-            loaded.plain[who] = prepare_person(bare, (), words=ready.words)
+            without_lora = Restorer(plain, load_networks(plain, networks))
+            loaded.plain[who] = prepare_person(without_lora, (), words=ready.words)
         loaded.people[who] = ready
         loaded.records[who] = _record(ready, person, faces)
         loaded.notes += ready.notes
         loaded.asides += ready.asides
     if any(record.get("image_prompt", "").startswith("not used") for record in loaded.records.values()):
-        loaded.notes.append("without weights.adapter the network does not see the reference")
+        loaded.notes.append("weights.adapter is empty, so the network does not see the reference")
     return loaded
 
 
-def _for_strangers(config: Config) -> Config:
-    """How faces of nobody that was named are restored: without anybody's LoRA and words."""
+def _for_others(config: Config) -> Config:
+    """Return the configuration for the faces of other people: without any person's LoRA and words."""
     return replace(
         config, weights=replace(config.weights, lora=""), prompt=replace(config.prompt, file="", describe=False)
     )
 
 
 def _record(ready: PersonRestorer, person: Person, faces: Sequence[np.ndarray]) -> dict[str, Any]:
-    """How a person is restored, for the report."""
+    """Return how a person is restored, for the report."""
     words = {key: value for key, value in ready.words.items() if key != "files"}
     record: dict[str, Any] = {"references": [str(path) for path in person.references], "words": words}
     if faces:
@@ -132,7 +132,7 @@ def _record(ready: PersonRestorer, person: Person, faces: Sequence[np.ndarray]) 
 def _expressions(
     plan: Plan, reader: VideoReader, config: Config, known: Mapping[str, Person]
 ) -> dict[str, list[np.ndarray]]:
-    """A few low-quality squares of each person from all over the video, in which the expression is read."""
+    """Return a few low-quality crops of each person from the whole video; they show the person's expression."""
     chosen: dict[int, list] = {}
     for who in plan.people:
         presences = [presence for presence in plan.presences if presence.who == who]

@@ -1,4 +1,4 @@
-"""What a job will do: who is restored in which frames, in which clips, written in which parts."""
+"""The plan of a job: which person is restored in which frames and clips, and the parts that are written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ipfvr.faces.track import FaceTrack, Scan, main_tracks
 from ipfvr.film.job import Job
 from ipfvr.video.clips import ClipWindow
 
-OTHERS = "others"  # who restores faces of nobody that was named
-_LONGEST_PART = 240  # frames of a part with no clip's border in it, which is what a kill can cost there
+OTHERS = "others"  # the name for the faces of other people
+_LONGEST_PART = 240  # frames of a part without a clip border; a kill can lose this many
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Presence:
         who: the person's name, or ``others``.
         start: its first frame.
         stop: the frame after its last.
-        track: where it is; None: the whole frame is its square.
-        cosine: of the track to the person; None where nobody was looked for.
+        track: where the face is; None: the whole frame is the aligned crop.
+        cosine: the mean cosine of the track to the person; None: the job has no references.
     """
 
     who: str
@@ -42,36 +42,36 @@ class Presence:
 
     @property
     def area(self) -> float:
-        """Of the face, square pixels."""
+        """The area of the face in square pixels."""
         return self.track.area if self.track else 0.0
 
     def matrix(self, frame: int, size: int) -> np.ndarray | None:
-        """From the frame to the square; None where the frame is the square."""
+        """Return the transform from the frame to the aligned crop; None: the frame is the crop."""
         return self.track.matrix(frame, size) if self.track else None
 
     def width(self, size: int) -> float:
-        """Of its square in its middle frame, pixels; ``size`` where the frame is the square."""
+        """Return the width in pixels of the crop in the middle frame; ``size`` if the frame is the crop."""
         middle = (self.start + self.stop - 1) // 2
         return size / scale_of(self.track.matrix(middle, size)) if self.track else float(size)
 
     def low(self, frame: int, image: np.ndarray, size: int) -> np.ndarray:
-        """The low-quality square of a frame."""
+        """Return the low-quality aligned crop of a frame."""
         return crop(image, self.track.matrix(frame, size), size) if self.track else image
 
     def windows(self, config: Config, part: tuple[int, int]) -> list[ClipWindow]:
-        """Its clips that are needed for the frames ``part``."""
+        """Return the clips that the frames ``part`` need."""
         return plan_windows([(self.start, self.stop)], config, part)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole job.
+    """The plan of a whole job.
 
     Attributes:
-        start, stop: frames that are written.
-        presences: who is restored where, by first frame.
-        borders: frames at which the encoder begins anew, from ``start`` to ``stop``: parts lie between.
-        scan: what is known of the video; None: aligned, nothing was looked for.
+        start, stop: the frames that are written.
+        presences: which person is restored where, by first frame.
+        borders: frames at which a new part begins, from ``start`` to ``stop``.
+        scan: the scan of the video; None: the source is an aligned crop.
     """
 
     start: int
@@ -87,32 +87,32 @@ class Plan:
 
     @property
     def people(self) -> list[str]:
-        """Who is restored, in order of appearance."""
+        """The people who are restored, in order of appearance."""
         return list(dict.fromkeys(presence.who for presence in self.presences))
 
     def windows(self, presence: Presence, config: Config) -> list[ClipWindow]:
-        """The clips of a presence that are needed for the frames that are written."""
+        """Return the clips of a presence that the written frames need."""
         return presence.windows(config, (self.start, self.stop))
 
     def clips(self, config: Config) -> int:
-        """Number of clips of everybody."""
+        """Return the number of clips of all presences."""
         return sum(len(self.windows(presence, config)) for presence in self.presences)
 
     def restored(self) -> int:
-        """Number of frames with a face that is restored."""
+        """Return the number of written frames with a restored face."""
         seen = np.zeros(self.stop, dtype=bool)
         for presence in self.presences:
             seen[presence.start : presence.stop] = True
         return int(seen[self.start :].sum())
 
     def left_alone(self) -> list[FaceTrack]:
-        """Faces in the frames that are written that nobody restores, by first frame."""
+        """Return the tracks in the written frames that are not restored, by first frame."""
         tracks = self.scan.tracks if self.scan else []
         restored = {id(presence.track) for presence in self.presences}
         return [t for t in tracks if id(t) not in restored and t.start < self.stop and t.stop > self.start]
 
     def appearances(self) -> dict[str, dict[str, Any]]:
-        """Of each person: tracks, frames that are written, and the cosines of the tracks."""
+        """Return the tracks, the written frames and the cosines of each person."""
         found: dict[str, dict[str, Any]] = {}
         for presence in self.presences:
             entry = found.setdefault(presence.who, {"tracks": 0, "frames": 0, "cosines": []})
@@ -123,17 +123,17 @@ class Plan:
 
 
 def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.ndarray], config: Config) -> Plan:
-    """Decide who is restored where.
+    """Decide which person is restored in which frames.
 
     Args:
-        job: what is wanted.
-        frames: of the video.
-        scan: what was found in it; None: it is an aligned crop.
-        people: the vector of everybody to look for, by name.
-        config: how.
+        job: the job.
+        frames: the number of frames of the video.
+        scan: the scan of the video; None: the source is an aligned crop.
+        people: the vector of each person to look for, by name.
+        config: the configuration.
 
     Raises:
-        UserError: no face, or a person who is not there.
+        UserError: there is no face, or a person is not in the video.
     """
     start, stop = job.part or (0, frames)
     if scan is None:
@@ -142,8 +142,8 @@ def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.
         presences = _presences(job, scan, people, config)
     if not presences and job.crop:
         raise UserError(
-            f"no face found in {job.source}: if it is a square face crop already, say --aligned; "
-            "else lower faces.min_confidence"
+            f"no face found in {job.source}: if it is a square face crop already, give --aligned; "
+            "otherwise lower faces.min_confidence"
         )
     inside = tuple(presence for presence in presences if presence.start < stop and presence.stop > start)
     return Plan(start, stop, inside, _borders(presences, frames, (start, stop), config), scan)
@@ -152,34 +152,34 @@ def make_plan(job: Job, frames: int, scan: Scan | None, people: Mapping[str, np.
 def _presences(job: Job, scan: Scan, people: Mapping[str, np.ndarray], config: Config) -> list[Presence]:
     tracks = scan.tracks
     if people:
-        cast = match_people(tracks, people, config.people)
+        matches = match_people(tracks, people, config.people)
         named = [
             Presence(name, t.start, t.stop, t, row[name])
-            for t, name, row in zip(tracks, cast.names, cast.cosines, strict=True)
+            for t, name, row in zip(tracks, matches.names, matches.cosines, strict=True)
             if name is not None
         ]
-        nobody = [t for t, name in zip(tracks, cast.names, strict=True) if name is None]
+        unmatched = [t for t, name in zip(tracks, matches.names, strict=True) if name is None]
     else:
-        named, nobody = [], main_tracks(tracks) if job.crop else tracks
+        named, unmatched = [], main_tracks(tracks) if job.crop else tracks
     if job.restores_others and not (job.crop and people):
-        named += [Presence(OTHERS, t.start, t.stop, t) for t in nobody]
+        named += [Presence(OTHERS, t.start, t.stop, t) for t in unmatched]
     return sorted(named, key=lambda presence: (presence.start, presence.area))
 
 
 def _borders(presences: list[Presence], frames: int, part: tuple[int, int], config: Config) -> tuple[int, ...]:
-    """Where parts begin: where a clip's frames have come out, but no closer than clips follow each other.
+    """Return where parts begin: where the frames of a clip are finished, but at least a clip's stride apart.
 
-    They are those of the whole video, whichever part of it is written, so that the parts of two runs fit together.
+    The borders do not depend on which part of the video is written, so the parts of two runs fit together.
     """
     long_video = make_long_video(config.long_video, config.video.overlap)
     clips = [presence.windows(config, (0, frames)) for presence in presences]
-    wanted = {border for windows in clips for part in long_video.parts(windows) for border in part}
+    ends = {border for windows in clips for part in long_video.parts(windows) for border in part}
     least = max(1, config.video.clip_frames - config.video.overlap)
     borders = [0]
-    for border in [*sorted(wanted - {0}), frames]:
+    for border in [*sorted(ends - {0}), frames]:
         while border - borders[-1] > _LONGEST_PART:
             borders.append(borders[-1] + _LONGEST_PART)
-        # A whole clip's frames, or the beginning or end of the only face there.
+        # Either the frames of a whole clip, or the beginning or end of a lone face.
         if border - borders[-1] >= least or border == frames:
             borders.append(border)
     inside = {border for border in borders if part[0] < border < part[1]}

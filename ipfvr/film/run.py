@@ -1,4 +1,4 @@
-"""Restore one video or picture: look, plan, restore part by part, put the parts together."""
+"""Restore one video or picture: analyse it, plan, restore it part by part, and join the parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipfvr.film.check import check_job
 from ipfvr.film.command import command_of
 from ipfvr.film.job import Job
 from ipfvr.film.parts import Parts
-from ipfvr.film.source import find_beside, open_source, remarks
+from ipfvr.film.source import open_source, remarks, source_extras
 from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader, read_image
 from ipfvr.video.seek import pick_frames
@@ -38,28 +38,29 @@ def restore(
 ) -> dict[str, Any]:
     """Restore one video, or one picture.
 
-    What is done is kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call goes
-    on there, and ends in the same bytes.
+    Finished parts are kept in a hidden folder beside the output (:mod:`ipfvr.film.parts`): after a kill the same call
+    resumes from them and gives the same bytes.
 
     Args:
         job: what to restore.
-        config: how.
-        page: where the page with frames before and after goes; None: none is written.
-        networks: those of earlier jobs with the same configuration; what this one loads is added to them.
+        config: the configuration.
+        page: the path of the page with frames before and after; None: no page is written.
+        networks: the networks of earlier jobs with the same configuration; those loaded now are added to the list.
 
     Returns:
-        What is in the JSON beside the output.
+        The content of the JSON beside the output.
 
     Raises:
-        UserError: input, reference, output or weights that cannot be used, a person who is not there, a full disk.
+        UserError: an input, reference, output or file of weights cannot be used, a person is not in the video, or the
+            disk is full.
     """
     began = time.monotonic()
     reader = open_source(job.source, config.video)
     check_job(job, reader)
     check_writable(job.output)
-    extras = find_beside(reader, job.output)
-    # Imported here: what a user can have got wrong is said before the seconds that this takes.
-    from ipfvr.film.analysis import analyse, damage
+    extras = source_extras(reader, job.output)
+    # Imported here: this takes seconds, and a user's mistakes are reported before.
+    from ipfvr.film.analysis import analyse, damage_note
     from ipfvr.film.inputs import job_inputs
 
     inputs = job_inputs(job, config)
@@ -67,39 +68,41 @@ def restore(
     finished = refused = False
     try:
         analysis = analyse(job, config, reader, parts)
-        # Imported here: somebody who is not in the video is refused before the restorer's packages are read.
+        # Imported here: a person who is not in the video is reported before the restorer's packages are loaded.
         with importing():
             from ipfvr.film.people import load_people
             from ipfvr.film.show import choose_frames, write_page
             from ipfvr.film.write import assemble, write_parts, write_photo
 
-        equipped = job
+        job_with_loras = job
         if job.learn:
             from ipfvr.film.learn import with_learned
 
-            equipped = with_learned(job, analysis.plan, config)
-        loaded = load_people(equipped, analysis.plan, config, reader, analysis.references, parts.words(), networks)
+            job_with_loras = with_learned(job, analysis.plan, config)
+        loaded = load_people(
+            job_with_loras, analysis.plan, config, reader, analysis.references, parts.words(), networks
+        )
         parts.save_words(loaded.words)
         notes = [*remarks(job, config.video, reader), *analysis.notes, *loaded.notes, *extras.left_out]
         asides = list(loaded.asides)
         if parts.discarded:
-            asides.append(f"what was there of another job was discarded; it differs in {', '.join(parts.discarded)}")
-        _tell(notes)
+            asides.append(f"the parts of a different job were discarded; it differs in {', '.join(parts.discarded)}")
+        _log_notes(notes)
         shown = choose_frames(analysis.plan) if page else ()
         resumed = None
         if isinstance(reader, Photo):
             write_photo(job, config, analysis, loaded, reader)
         else:
             resumed = write_parts(job, config, analysis, loaded, parts, shown)
-        late = _reference_notes(analysis.plan, reader, loaded, config)
+        later_notes = _reference_notes(analysis.plan, reader, loaded, config)
         damaged = analysis.plan.scan.damaged if analysis.plan.scan else sorted(reader.damaged)
-        if analysis.plan.scan is None and damaged:  # of an aligned crop this is known at the end
-            late.append(damage(reader, damaged))
-        _tell(late)
-        notes += late
+        if analysis.plan.scan is None and damaged:  # an aligned crop is not scanned, so this is known only now
+            later_notes.append(damage_note(reader, damaged))
+        _log_notes(later_notes)
+        notes += later_notes
         sound = "none" if isinstance(reader, Photo) else assemble(job, config, analysis, parts, extras)
         plan, people = analysis.plan, list(loaded.people.values())
-        # One person's configuration has the person's words in it.
+        # The configuration of a single person holds the person's words.
         used = people[0].config if len(people) == 1 else config
         networks = people[0].restorer.networks if people else None
         device, dtype = (str(networks.device), str(networks.dtype).removeprefix("torch.")) if networks else ("", "")
@@ -126,7 +129,7 @@ def restore(
             "dtype": dtype,
             "seconds": round(time.monotonic() - began, 3),
             "peak_memory_mb": peak_memory_mb(),
-            # Of a job for one person, that person's record: what a reader looks for first.
+            # The record of a single person also stands at the top, where a reader looks first.
             **(next(iter(loaded.records.values())) if len(loaded.records) == 1 else {}),
             "inputs": digest(inputs),
             **provenance(used, config.seed, {**analysis.files, **loaded.files}, device),
@@ -149,7 +152,7 @@ def restore(
 
 
 def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
-    """The report of an earlier run that was asked for the very same, if its output is there."""
+    """Return the report of an earlier run of exactly this job; None: there is none, or its output is gone."""
     report = job.output.with_suffix(".json")
     if not (job.output.is_file() and report.is_file() and job.source.is_file()):
         return None
@@ -163,18 +166,18 @@ def is_finished(job: Job, config: Config) -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process has had, MB; on a GPU its own is not counted."""
+    """Return the peak memory of this process in MB, without GPU memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
 def _people(plan: Plan, loaded: LoadedPeople) -> dict[str, dict[str, Any]]:
-    """Of everybody: where they were found, and how they were restored."""
+    """Return where each person was found and how the person was restored."""
     return {who: {**found, **loaded.records[who]} for who, found in plan.appearances().items()}
 
 
 def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, config: Config) -> list[str]:
-    """Measure what each person's references changed, into the records; a line for each that hardly changed anything."""
+    """Record how much each person's references change; return a note for each that changes nearly nothing."""
     from ipfvr.film.effect import HARDLY, reference_changes
 
     notes = []
@@ -182,18 +185,20 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
         loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
-            do = "" if who in loaded.plain else "; --learn learns the face from it first"
-            notes.append(f"{whose} changes {change:.2f} grey levels of the face on average: nobody will see it{do}")
+            advice = "" if who in loaded.plain else "; --learn trains a LoRA of the face from it first"
+            notes.append(
+                f"{whose} changes the face by {change:.2f} grey levels on average, which nobody can see{advice}"
+            )
     return notes
 
 
-def _tell(notes: list[str]) -> None:
+def _log_notes(notes: list[str]) -> None:
     for note in notes:
         _log.info("note: %s", note)
 
 
 def _tracks(plan: Plan, size: int) -> list[dict[str, Any]]:
-    """Every stretch of frames in which a face was restored."""
+    """Return every stretch of frames in which a face was restored."""
     return [
         {
             "who": presence.who,

@@ -1,4 +1,4 @@
-"""The pictures of a restoration's page: chosen from the plan, read from the source and from the finished file."""
+"""The pictures on the page of a restoration: frames chosen by the plan, before and after."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ipfvr.report.restored import Pair, Pictures, restored_page
 from ipfvr.video.reader import VideoReader
 
 FRAMES = 6  # whole frames on a page
-_PAIRS = 3  # of one face close up
-_WIDEST = 1280  # pixels: a larger frame is shown smaller
-_CLOSE = 360  # side of a face close up, pixels
-_MARGIN = 0.8  # of the aligned square's side, which is wider than a face: what is shown close up
+_PAIRS = 3  # close-ups of one face
+_WIDEST = 1280  # pixels; a wider frame is reduced
+_CLOSE_UP = 360  # side of a close-up, pixels
+_MARGIN = 0.8  # a close-up's share of the aligned crop's side; the crop is wider than a face
 
 
 def choose_frames(plan: Plan) -> list[int]:
-    """The frames of a page, rising, at most :data:`FRAMES`: those in which each person is largest, and others between.
+    """Choose at most :data:`FRAMES` frames, in rising order: where each person is largest, and others in between.
 
-    Only frames with a restored face are chosen; the others are alike before and after.
+    Only frames with a restored face are chosen, because the others do not change.
     """
     largest = np.zeros(plan.stop)
     first: dict[str, tuple[float, int]] = {}
@@ -38,7 +38,7 @@ def choose_frames(plan: Plan) -> list[int]:
     chosen = {index for _, index in list(first.values())[:FRAMES]}
     for stretch in np.array_split(np.flatnonzero(largest), FRAMES):
         if len(stretch) and len(chosen) < FRAMES and not chosen.intersection(stretch.tolist()):
-            # Not at the borders, where it could be the neighbour of the frame before.
+            # Not near the borders of a stretch, so that no two chosen frames are neighbours.
             inner = stretch[len(stretch) // 4 : max(len(stretch) // 4 + 1, 3 * len(stretch) // 4)]
             chosen.add(int(inner[largest[inner].argmax()]))
     return sorted(chosen)
@@ -57,14 +57,14 @@ def write_page(
     """Write the page of a restoration.
 
     Args:
-        path: where it goes.
-        report: what the JSON beside it holds.
-        plan: what was done.
-        reader: the source; it tells when frames are shown and how wide a pixel is.
-        before: some of the source's frames by number, (H, W, 3) uint8 RGB.
-        after: the same frames as they were written; they may be larger.
+        path: the path of the page.
+        report: the content of the JSON beside it.
+        plan: the plan of the restoration.
+        reader: the source; it gives the times of frames and the aspect ratio of a pixel.
+        before: some frames of the source by number, (H, W, 3) uint8 RGB.
+        after: the same frames as written; they may be larger.
         references: aligned crops of each person's pictures, by name.
-        square: whether the face's square was written, not whole frames.
+        square: whether the output is the face crop and not whole frames.
     """
     size = report["configuration"]["video"]["size"]
     aspect = 1.0 if square else float(reader.info.sample_aspect_ratio)
@@ -81,7 +81,7 @@ def write_page(
             part: tuple[slice, ...] = ()
             if not square:
                 part = close_up(presence, index, size, source.shape[1::-1], written.shape[1::-1])
-            pair = Pair(title, *(_shown(picture[part], aspect, _CLOSE) for picture in (image, written)))
+            pair = Pair(title, *(_shown(picture[part], aspect, _CLOSE_UP) for picture in (image, written)))
             faces.setdefault(presence.who, []).append((float(_sizes(presence, index, index + 1)[0]), pair))
     close = {
         who: [pair for _, pair in sorted(pairs, key=lambda entry: -entry[0])[:_PAIRS]] for who, pairs in faces.items()
@@ -91,7 +91,7 @@ def write_page(
 
 
 def _sizes(presence: Presence, start: int, stop: int) -> np.ndarray:
-    """How large a face is in each of its frames: the spread of its landmarks; half of it where it was not detected."""
+    """Return the size of a face in each frame: the spread of its landmarks, halved where the face was not detected."""
     if presence.track is None:
         return np.ones(stop - start)
     inside = slice(start - presence.start, stop - presence.start)
@@ -103,14 +103,14 @@ def _sizes(presence: Presence, start: int, stop: int) -> np.ndarray:
 def close_up(
     presence: Presence, index: int, size: int, source: tuple[int, int], shown: tuple[int, int]
 ) -> tuple[slice, slice]:
-    """Rows and columns of a face and a little around it.
+    """Return the rows and columns of a picture that show a face closely.
 
     Args:
-        presence: whose face.
+        presence: the face.
         index: the frame.
-        size: side of the aligned square, pixels.
+        size: the side of the aligned crop, pixels.
         source: (width, height) of the source's frames.
-        shown: (width, height) of the picture that is cut.
+        shown: (width, height) of the picture.
     """
     matrix = presence.matrix(index, size)
     factor = shown[0] / source[0]
@@ -121,7 +121,7 @@ def close_up(
 
 
 def _shown(image: np.ndarray, aspect: float, width: int = _WIDEST) -> np.ndarray:
-    """A picture as wide as it is seen, its pixels made square, at most ``width`` wide."""
+    """Return a picture with square pixels that is at most ``width`` wide."""
     wide, high = image.shape[1] * aspect, image.shape[0]
     scale = min(1.0, width / wide)
     extent = (max(1, round(wide * scale)), max(1, round(high * scale)))

@@ -1,4 +1,4 @@
-"""What a job reads and writes: a film, or a picture."""
+"""The source and the output of a job: a film or a picture."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ipfvr.video.reader import VideoReader
 
 
 def open_source(path: Path, video: VideoConfig) -> VideoReader:
-    """A job's source; a picture is a film of one frame.
+    """Open the source of a job; a picture is a film of one frame.
 
     Args:
-        path: of the file.
-        video: what becomes of interlaced film.
+        path: the file.
+        video: the option for interlaced film.
 
     Raises:
         UserError: as :class:`ipfvr.video.photo.Photo` and :class:`ipfvr.video.reader.VideoReader`.
@@ -26,10 +26,10 @@ def open_source(path: Path, video: VideoConfig) -> VideoReader:
     return Photo(path) if is_photo(path) else VideoReader(path, forgiving=True, interlaced=video.interlaced)
 
 
-def find_beside(reader: VideoReader, output: Path) -> Extras:
-    """What a source has beside its frames, and what of it ``output`` cannot carry.
+def source_extras(reader: VideoReader, output: Path) -> Extras:
+    """Find the streams and metadata of a source that ``output`` can and cannot carry.
 
-    A picture's own is written with its pixels (:meth:`ipfvr.video.photo.Photo.write`): nothing is copied.
+    A picture's metadata is written with its pixels (:meth:`ipfvr.video.photo.Photo.write`), so nothing is copied.
 
     Raises:
         UserError: as :func:`ipfvr.video.mux.find_extras`.
@@ -40,31 +40,31 @@ def find_beside(reader: VideoReader, output: Path) -> Extras:
 
 
 def colours_of(job: Job, video: VideoConfig, reader: VideoReader) -> tuple[str, str]:
-    """How a film's colours are written, ``yuv420p`` or ``yuv444p``, and a line on the latter where nobody asked for it.
+    """Return the pixel format of the output, ``yuv420p`` or ``yuv444p``, and a note if 4:4:4 was chosen automatically.
 
-    4:2:0 has one colour for two by two pixels. Of a film with a colour for each (screen recordings; GIF, whose dither
-    is nothing but that) it keeps a blur, and an odd side it cannot have.
+    4:2:0 stores one colour for two by two pixels. It blurs a film with a colour for each pixel (screen recordings, and
+    GIF with its dithering), and it does not allow an odd width or height.
     """
     width, height = reader.info.width * job.scale, reader.info.height * job.scale
     if job.square:
         width = height = video.size
     odd = f"{width} x {height} is odd" if width % 2 or height % 2 else ""
-    # Enlarged twice, a colour for two by two pixels is one for each of the source's.
-    own = job.scale == 1 and not job.square and has_full_colour(reader.info.pixel_format)
-    why = odd or ("the source has one" if own else "")
+    # At twice the size, one colour for two by two pixels is one colour for each source pixel.
+    full_colour = job.scale == 1 and not job.square and has_full_colour(reader.info.pixel_format)
+    why = odd or ("the source has one" if full_colour else "")
     if video.chroma != "auto" or not why:
         return (FULL if video.chroma == "444" else HALF), ""
-    return FULL, f"written with a colour for each pixel (4:4:4), as {why}; for players that cannot: video.chroma=420"
+    return FULL, f"written with a colour for each pixel (4:4:4), because {why}; for other players: video.chroma=420"
 
 
 def remarks(job: Job, video: VideoConfig, reader: VideoReader) -> list[str]:
-    """What is done to a source's frames beside the restoration, and a user may want otherwise, a line each."""
+    """Return notes on changes to the frames beside the restoration that a user can turn off, one line each."""
     colours = "" if isinstance(reader, Photo) else colours_of(job, video, reader)[1]
     return [*reader.notes, *filter(None, [colours])]
 
 
 def writable_ending(source: Path) -> str:
-    """The ending of a file that can be written for a source: its own, or one that carries all of it.
+    """Return the suffix of the output for a source: the same if it can be written, else one that carries everything.
 
     Matroska carries any sound, PNG any picture.
     """
@@ -75,11 +75,11 @@ def writable_ending(source: Path) -> str:
 
 
 def check_ending(source: VideoReader, output: Path) -> None:
-    """Say that a film comes out as a film, and a picture as a picture.
+    """Reject an output that is not of the source's kind: a film gives a film, and a picture gives a picture.
 
     Raises:
-        UserError: a name that ends otherwise.
+        UserError: the name of the output has another suffix.
     """
-    what, endings = ("a picture", WRITABLE) if isinstance(source, Photo) else ("a film", CONTAINERS)
+    kind, endings = ("a picture", WRITABLE) if isinstance(source, Photo) else ("a film", CONTAINERS)
     if output.suffix.lower() not in endings:
-        raise UserError(f"cannot write {output}: {source.path} is {what}, so the name must end in {', '.join(endings)}")
+        raise UserError(f"cannot write {output}: {source.path} is {kind}, so the name must end in {', '.join(endings)}")

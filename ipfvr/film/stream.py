@@ -19,41 +19,41 @@ from ipfvr.restoration.person import PersonRestorer
 from ipfvr.video.reader import VideoReader
 
 Numbered = Iterator[tuple[int, np.ndarray]]
-Restore = Callable[[Numbered], Numbered]  # low-quality squares with their frames' numbers to restored ones
+Restore = Callable[[Numbered], Numbered]  # from low-quality crops, with their frames' numbers, to restored ones
 
 
 class Canvas(Protocol):
-    """How a frame and its restored faces become a written frame."""
+    """A strategy that makes an output frame from a source frame and its restored faces."""
 
     width: int
     height: int
 
     def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
-        """A frame (H, W, 3) and its faces to (height, width, 3), uint8."""
+        """Compose a frame (H, W, 3) and its faces to an output frame (height, width, 3), uint8."""
         ...
 
 
 class Restored:
-    """One restored face of one frame: the squares before and after, and where they lie (None: the whole frame)."""
+    """One restored face of one frame: the crops before and after, and their transform (None: the whole frame)."""
 
     def __init__(self, image: np.ndarray, low: np.ndarray, matrix: np.ndarray | None) -> None:
         self.image, self.low, self.matrix = image, low, matrix
 
 
 class Frames:
-    """Whole frames, enlarged by ``scale``, with the change of each face put on one after the other.
+    """Whole frames, enlarged by ``scale``, onto which the change of each face is pasted in turn.
 
     Args:
-        width, height: of the source's frames.
-        scale: see above.
-        strength: share of the change, 0 to 1.
+        width, height: the size of the source's frames.
+        scale: the factor by which frames are enlarged.
+        strength: share of the change that is applied, 0 to 1.
     """
 
     def __init__(self, width: int, height: int, scale: int = 1, strength: float = 1.0) -> None:
         self.scale, self.width, self.height, self.strength = scale, width * scale, height * scale, strength
 
     def compose(self, image: np.ndarray, faces: list[Restored]) -> np.ndarray:
-        """See :class:`Canvas`. Where no face is pasted the pixels are those of ``image`` (Lanczos where enlarged)."""
+        """See :class:`Canvas`. Pixels outside the faces are those of ``image`` (by Lanczos if enlarged)."""
         if self.scale > 1:
             image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_LANCZOS4)
         for face in faces:
@@ -62,11 +62,11 @@ class Frames:
 
 
 class Square:
-    """The restored face alone; a frame without it is shrunk into the square.
+    """The restored face crop alone; a frame without the face is shrunk into the square.
 
     Args:
-        size: side of the square.
-        strength: share of the change, 0 to 1.
+        size: the side of the square, pixels.
+        strength: share of the change that is applied, 0 to 1.
     """
 
     def __init__(self, size: int, strength: float = 1.0) -> None:
@@ -83,22 +83,22 @@ class Square:
 
 
 class FilmStream:
-    """The frames of a plan from some frame on, restored and composed.
+    """The output frames of a plan from one frame on, restored and composed.
 
     Args:
         reader: the source.
-        plan: who is restored where.
-        people: what restores everybody in the plan, by name.
-        canvas: makes the written frame.
-        config: F, O and the square's size.
-        start: the first frame that is given.
+        plan: which person is restored where.
+        people: the restorer of each person in the plan, by name.
+        canvas: makes the output frames.
+        config: gives F, O and the size of the aligned crop.
+        start: the first output frame.
         progress: called with 1 after each solver step.
-        memories: what an earlier stream's :meth:`memories` was when it had given the frame before ``start``; a presence
-            that is not in it begins with its first clip.
+        memories: the :meth:`memories` of an earlier stream after the frame before ``start``; a presence without one
+            begins with its first clip.
 
     Attributes:
-        clips: how many are to be restored.
-        source: the source's frame (H, W, 3) that the last call of :meth:`next` was about; None: there was no call.
+        clips: the number of clips to restore.
+        source: the source frame (H, W, 3) of the last call of :meth:`next`; None: there was no call.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class FilmStream:
             self._faces.append(_Face(number, presence, restore, first, memory, self._feed, config.video.size))
 
     def memories(self) -> dict[int, ClipMemory]:
-        """What the finished clips of each presence that goes on leave to the next, by its number in the plan."""
+        """Return the memory of each unfinished presence, by its number in the plan."""
         return {face.number: face.memory for face in self._faces if face.memory.done}
 
     def next(self) -> tuple[np.ndarray, int]:
-        """The next frame (height, width, 3) and its time in units of the source's time base."""
+        """Return the next output frame (height, width, 3) and its time in units of the source's time base."""
         index, self._next = self._next, self._next + 1
         # The nearer of two faces that overlap is the larger one, and is pasted last.
         seen = [face for face in self._faces if face.presence.start <= index < face.presence.stop]
@@ -143,7 +143,7 @@ class FilmStream:
 
 
 class _Feed:
-    """Frames read once, for everybody who asks, held until they are taken."""
+    """Source frames that are read once, shared by all faces, and held until they are taken."""
 
     def __init__(self, reader: VideoReader, start: int) -> None:
         self._frames = reader.frames(start)
@@ -156,7 +156,7 @@ class _Feed:
         return self._held[index][0]
 
     def take(self, index: int) -> tuple[np.ndarray, int]:
-        """The frame and its time; it and those before it are let go."""
+        """Return a frame and its time, and release it and all earlier frames."""
         self.image(index)
         taken = self._held[index]
         self._held = {i: held for i, held in self._held.items() if i > index}
@@ -164,12 +164,12 @@ class _Feed:
 
 
 class _Face:
-    """One presence's restored squares, made clip by clip as they are asked for.
+    """The restored crops of one presence, restored clip by clip on demand.
 
     Attributes:
-        number: of the presence in the plan.
-        presence: whose they are.
-        memory: as it was when the last clip that has come out had.
+        number: the number of the presence in the plan.
+        presence: the presence.
+        memory: the memory after the last clip whose frames have all been returned.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class _Face:
         self._squares = restore(self._crops(start))
 
     def restored(self, index: int) -> Restored:
-        """The square of frame ``index``; indices rise."""
+        """Return the restored face of frame ``index``; calls come in rising order of frames."""
         number = -1
         while number < index:
             number, image = next(self._squares)
@@ -198,7 +198,7 @@ class _Face:
 
 
 def letterbox(image: np.ndarray, size: int) -> np.ndarray:
-    """A whole frame shrunk into a black square of ``size``: how a frame without a face passes through."""
+    """Shrink a whole frame into a black square of ``size``, for a frame without a face."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))

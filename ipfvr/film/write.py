@@ -1,4 +1,4 @@
-"""The second pass: frames restored into parts, and the parts into the output; a picture at once."""
+"""The second pass: restore frames into parts and join the parts to the output; a picture is written at once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ipfvr.video.photo import Photo
 from ipfvr.video.reader import VideoReader
 from ipfvr.video.writer import VideoWriter, fits, odd_size
 
-NOTE = "AI-restored with ipfvr"  # stands in the comment of every file that is written
+NOTE = "AI-restored with ipfvr"  # in the comment of every output file
 
 
 def canvas_for(job: Job, config: Config, reader: VideoReader) -> Canvas:
-    """What frames are written."""
+    """Choose the canvas that makes the output frames."""
     if job.square:
         return Square(config.video.size, job.strength)
     return Frames(reader.info.width, reader.info.height, job.scale, job.strength)
@@ -44,14 +44,14 @@ def write_parts(
     parts: Parts,
     shown: Collection[int] = (),
 ) -> int | None:
-    """Restore what is not there yet.
+    """Restore the parts that are not finished yet.
 
     Args:
         job, config, analysis, loaded, parts: the job.
-        shown: frames of the source that are kept in ``parts``, to be shown beside the restored ones.
+        shown: frames of the source to keep in ``parts``, which the page shows beside the restored ones.
 
     Returns:
-        the frame at which an earlier run was taken up; None: this run did all.
+        The frame at which this run resumed an earlier one; None: this run restored everything.
     """
     plan, reader = analysis.plan, analysis.reader
     missing = [(a, b) for a, b in plan.parts if not parts.done(a)]
@@ -93,10 +93,10 @@ def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeop
 
     Args:
         job, config, analysis, loaded: the job.
-        photo: its source.
+        photo: the source.
 
     Raises:
-        UserError: a quality that is none, a file that cannot be written.
+        UserError: the quality is outside 1 to 100, or the file cannot be written.
     """
     if not 1 <= config.video.quality <= 100:
         raise UserError(f"video.quality={config.video.quality} is not between 1 and 100")
@@ -107,10 +107,10 @@ def write_photo(job: Job, config: Config, analysis: Analysis, loaded: LoadedPeop
 
 
 def assemble(job: Job, config: Config, analysis: Analysis, parts: Parts, extras: Extras) -> str:
-    """The parts' pictures, with their times, and all else of the source, into the output.
+    """Join the frames of all parts, with their times, and the source's sound and other streams to the output.
 
     Returns:
-        what became of the sound, as :class:`VideoWriter` says it.
+        What happened to the sound, in the words of :class:`VideoWriter`.
     """
     plan, reader = analysis.plan, analysis.reader
     begins = [a for a, _ in plan.parts]
@@ -125,13 +125,13 @@ def assemble(job: Job, config: Config, analysis: Analysis, parts: Parts, extras:
     def when(count: int) -> int:
         return times[count] if count >= 0 else times[0] + count * step
 
-    # Packets are decoded one a frame from first to last, ahead of their showing by what the part needs that needs most:
-    # a part of one or two frames needs nothing, and the next would begin before it.
+    # Decoding times advance by one frame a packet and precede the display times by the largest lead of any part. A part
+    # of one or two frames has no lead of its own, and the next part would otherwise begin before it.
     ahead = max(_ahead(parts.path(a), rate) for a in begins)
     decoded = itertools.count(-ahead)
 
     def retime(number: int, packet: av.Packet) -> None:
-        # In a part frames are counted from 0.
+        # Each part counts its frames from 0.
         shown = begins[number] - plan.start + round(packet.pts * packet.time_base * rate)
         packet.time_base = info.time_base
         packet.pts, packet.dts = when(shown), when(next(decoded))
@@ -143,18 +143,18 @@ def assemble(job: Job, config: Config, analysis: Analysis, parts: Parts, extras:
     comment = before if NOTE in before else "; ".join(filter(None, [before, NOTE]))
     metadata = {"comment": comment, **odd_size(canvas.width, canvas.height, colours)}
     try:
-        # In the parts' folder, so that a kill leaves nothing that is not removed at the end.
+        # In the parts' folder, which is removed at the end, so that a kill leaves no stray file.
         whole = parts.folder / "whole"
         pictures = [parts.path(a) for a in begins]
         join(whole, job.output.suffix.lower(), pictures, retime, info.time_base, metadata, extras)
         os.replace(whole, job.output)
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise UserError(f"{job.output} cannot be put together: {reason_of(error)}") from None
+        raise UserError(f"the parts cannot be joined to {job.output}: {reason_of(error)}") from None
     return sound if extras.sound else "none"
 
 
 def _ahead(part: Path, rate: Fraction) -> int:
-    """How many frames before its showing the first frame of a part is decoded."""
+    """Return how many frames before its display time the first frame of a part is decoded."""
     with av.open(str(part)) as container:
         stream = container.streams.video[0]
         first = next(packet for packet in container.demux(stream) if packet.dts is not None)

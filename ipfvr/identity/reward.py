@@ -203,7 +203,7 @@ class _Chunked(torch.autograd.Function):
         gradient, parts, at_once = torch.zeros_like(latents), [], set()
         for i in range(0, len(latents), chunk):
             if learns and alone and i < alone.stop and i + chunk > alone.start:
-                part, slopes = _with_slopes(rewards, latents, i, chunk, None)
+                part, slopes = _with_gradient(rewards, latents, i, chunk, None)
                 gradient[i : i + chunk] = slopes
                 at_once.add(i)
             else:
@@ -221,7 +221,7 @@ class _Chunked(torch.autograd.Function):
                 if i in at_once:
                     gradient[i : i + chunk] *= weights.reshape(-1, *[1] * (latents.ndim - 1))
                 elif weights.any():
-                    _, gradient[i : i + chunk] = _with_slopes(rewards, latents, i, chunk, weights)
+                    _, gradient[i : i + chunk] = _with_gradient(rewards, latents, i, chunk, weights)
             ctx.save_for_backward(gradient)
         return loss.detach(), r
 
@@ -231,10 +231,10 @@ class _Chunked(torch.autograd.Function):
         return by_loss * gradient, None, None, None, None
 
 
-def _with_slopes(
+def _with_gradient(
     rewards: Rewards, latents: Tensor, first: int, chunk: int, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """r of a chunk, and the gradient of its sum, weighted or not, by the chunk's latents."""
+    """Return r of a chunk, and the gradient of its sum, weighted or not, by the chunk's latents."""
     with torch.enable_grad():
         part = latents[first : first + chunk].detach().requires_grad_(True)
         r = rewards(part, first)
@@ -264,7 +264,7 @@ class FaceRewards(nn.Module):
 
     @property
     def alone(self) -> bool:
-        """Whether a frame's r_f depends on its own latents alone."""
+        """Whether r_f of a frame depends only on the frame's own latents."""
         return self.codec.config.kind != Autoencoders.temporal
 
     def of_clip(self, landmarks: Tensor) -> Rewards:

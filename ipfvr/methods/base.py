@@ -1,4 +1,4 @@
-"""What a table's row is: a method that takes one low-quality clip and writes a folder of restored frames."""
+"""The interface of a table's row: a method that reads one low-quality clip and writes a folder of restored frames."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Case:
     """One clip that a method restores.
 
     Attributes:
-        name: unique in an experiment, such as ``id13_c04_heavy``.
-        identity: who is in it.
-        low: the low-quality video, or folder of frames: square aligned crops.
-        size: side of the frames asked for, pixels.
-        frames: how many frames must come back.
-        fps: frames a second.
-        references: pictures of the person, aligned crops or any others with one face.
-        prompt: a ``prompt.yaml``.
-        lora: folder of a LoRA of this person.
-        seed: of the noise.
+        name: a name that is unique in an experiment, such as ``id13_c04_heavy``.
+        identity: the person in the clip.
+        low: the low-quality video or folder of frames: square aligned crops.
+        size: the side of the output frames, pixels.
+        frames: the number of frames of the clip and of the output.
+        fps: the frame rate, frames per second.
+        references: pictures of the person: aligned crops, or other pictures with one face.
+        prompt: the person's ``prompt.yaml``.
+        lora: the folder of the person's LoRA.
+        seed: the seed of the noise.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Report:
-    """What a method did.
+    """The report of a method on one clip.
 
     Attributes:
-        seconds: wall clock, loading included where the clip caused it.
-        frames: written.
-        notes: what a reader of the number should know, such as ``3 missing frames repeated``.
-        weights: the files that were loaded, by part.
-        command: the command line that ran, or that runs the same.
+        seconds: wall-clock time, including the time to load networks if this clip loaded them.
+        frames: the number of frames that were written.
+        notes: notes for the reader of the scores, such as ``3 missing frames repeated``.
+        weights: the files of weights that were loaded, by part.
+        command: the command line that ran, or one that does the same.
     """
 
     seconds: float
@@ -65,13 +65,13 @@ class Report:
 
 
 class Method(Protocol):
-    """What a table's row runs; :func:`ipfvr.methods.catalogue.make_method` makes one.
+    """A method of a table's row; :func:`ipfvr.methods.catalogue.make_method` makes one.
 
     Attributes:
-        name: what experiments call it.
-        title: what the paper's tables call it.
-        licence: of its code and weights.
-        family: what kind of method it is, such as ``video, by reference``.
+        name: the name in experiment files.
+        title: the name in the paper's tables.
+        licence: the licence of its code and weights.
+        family: the kind of method, such as ``video, by reference``.
     """
 
     name: str
@@ -80,49 +80,49 @@ class Method(Protocol):
     family: str
 
     def missing(self) -> str | None:
-        """None where it can run; else one line: why not, and what would make it run."""
+        """Return None if the method can run; else one line that says why not and what to do."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """What a result depends on beside the case, for the hash of a finished cell; ready for JSON."""
+        """Return everything but the case that the result depends on, as JSON values for the hash of a cell."""
         ...
 
     def restore(self, case: Case, output: Path) -> Report:
-        """Write ``000000.png`` to the folder ``output``: ``case.frames`` frames of ``case.size`` pixels a side.
+        """Write ``case.frames`` frames of ``case.size`` pixels a side to the folder ``output``, from ``000000.png`` on.
 
-        The folder has its name only when it is whole; one that was there is replaced.
+        The folder appears only when it is complete, and replaces an earlier one.
 
         Raises:
-            UserError: it cannot run or has failed, the clip is not as the case says, or what came out is not frame
-                for frame what was asked for.
+            UserError: the method cannot run or has failed, the clip differs from the case, or the output has another
+                number or size of frames.
         """
         ...
 
 
 def low_frames(case: Case) -> Iterator[np.ndarray]:
-    """The case's low-quality frames, (h, h, 3) uint8 RGB.
+    """Read the low-quality frames of a case, (h, h, 3) uint8 RGB.
 
     Raises:
-        UserError: another number of frames than the case says, frames that are not square.
+        UserError: the number of frames differs from the case, or the frames are not square.
     """
     clip = Clip(case.name, case.low)
     if clip.frames != case.frames:
-        raise UserError(f"{case.low} has {clip.frames} frames, the case {case.name} says {case.frames}")
+        raise UserError(f"{case.low} has {clip.frames} frames, but the case {case.name} expects {case.frames}")
     if clip.size[0] != clip.size[1]:
         raise UserError(f"{case.low} is {clip.size[0]} x {clip.size[1]}: methods restore square face crops")
     yield from clip
 
 
 def write_frames(frames: Iterable[np.ndarray], case: Case, output: Path) -> None:
-    """Write a method's result, whole or not at all.
+    """Write the output of a method, completely or not at all.
 
     Args:
-        frames: in order, uint8 RGB.
-        case: says how many there are and how large they are.
+        frames: the frames in order, uint8 RGB.
+        case: gives their number and size.
         output: the folder.
 
     Raises:
-        UserError: another number or another size.
+        UserError: the frames have another number or size.
     """
     count = 0
     with whole_folder(output) as folder:

@@ -1,4 +1,4 @@
-"""The rows there are, by name."""
+"""The catalogue of methods by name."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ OWN = ("bicubic", "ipfvr", "venhancer")
 
 
 def list_methods(config: Config | None = None) -> list[str]:
-    """Names of the rows: ours, networks run in process, programs; with ``config`` those of its own descriptions too."""
+    """List the names of all methods: ours, networks, programs, and the programs that ``config`` describes."""
     described = [] if config is None else [name for name, own in config.methods.items() if own.description]
     return [*OWN, *NETWORKS, *sorted({*(path.stem for path in PROGRAMS.glob("*.yaml")), *described})]
 
 
 def make_method(name: str, config: Config) -> Method:
-    """The row of a name; nothing is loaded yet.
+    """Make the method of a name; no network is loaded yet.
 
     Args:
         name: one of :func:`list_methods`.
-        config: of our restorer, and where programs lie (``methods.<name>.folder``).
+        config: the options of our restorer, and the folders of programs (``methods.<name>.folder``).
 
     Raises:
-        UserError: an unknown name, or options of one; a description that cannot be read.
+        UserError: the name or a key of ``methods`` is unknown, or a description cannot be read.
     """
     known = list_methods(config)
-    for wanted, place in ((name, ""), *((option, f"methods.{option}: ") for option in config.methods)):
-        if wanted not in known:
-            nearest = get_close_matches(wanted, known, 1, 0)[0]
-            raise UserError(f"{place}there is no method '{wanted}'; the nearest is '{nearest}'")
+    for requested, place in ((name, ""), *((option, f"methods.{option}: ") for option in config.methods)):
+        if requested not in known:
+            nearest = get_close_matches(requested, known, 1, 0)[0]
+            raise UserError(f"{place}there is no method '{requested}'; the nearest is '{nearest}'")
     if name == "bicubic":
         return Bicubic()
     if name == "ipfvr":

@@ -1,6 +1,6 @@
-"""The description of an external program as data: its needs, its command, and its output.
+"""The description of an external program as data: its inputs, its command and its output.
 
-One YAML file a program, in ``ipfvr/methods/programs`` or wherever ``methods.<name>.description`` says;
+Each program has one YAML file in ``ipfvr/methods/programs`` or at ``methods.<name>.description``;
 ``docs/add_a_method.md`` is the guide.
 """
 
@@ -19,70 +19,70 @@ from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError
 
 PROGRAMS = Path(__file__).parent / "programs"
-PLACES = (
+PLACEHOLDERS = (
     *("python", "folder", "input", "output", "list", "name", "scale", "size", "frames", "fps", "seed"),
     *("references", "landmarks"),
 )
 NEEDED = ("title", "family", "licence", "page", "install", "command")
-LIST_PLACES = ("frame", "references", "landmarks")
+LIST_PLACEHOLDERS = ("frame", "references", "landmarks")
 
 
 @dataclass
 class InputRule:
-    """What the program reads."""
+    """The input of the program."""
 
     kind: str = "frames"  # frames (a folder of 00000000.png ...) | video (an mp4)
-    side: str = "low"  # of a frame: low (as the clip is) | full (bicubic, the size asked for) | a number of pixels
-    at_once: int = 0  # most frames of one run; a longer clip is cut; 0: the whole clip
-    least: int = 1  # fewest frames of one run
-    line: str = ""  # of the file {list}, one a frame; made of {frame}, {references}, {landmarks}
-    line_alone: str = ""  # the same where the references are not enough
+    side: str = "low"  # side of a frame: low (that of the clip) | full (bicubic, the output's) | a number of pixels
+    at_once: int = 0  # the most frames of one run; a longer clip is split; 0: no limit
+    least: int = 1  # the fewest frames of one run
+    line: str = ""  # a line of the file {list}, one for each frame, from {frame}, {references} and {landmarks}
+    line_alone: str = ""  # the same line if there are not enough references
 
 
 @dataclass
 class ReferenceRule:
     """The references that the program needs."""
 
-    least: int = 0  # pictures; fewer are repeated; 0: it knows of no references
+    least: int = 0  # number of pictures; fewer are repeated; 0: the program takes no references
     side: int = 512  # pixels
-    landmarks: bool = False  # a file <picture>.txt of 68 lines 'x y' each; methods.<name>.landmarks has them
+    landmarks: bool = False  # needs <picture>.txt with 68 lines 'x y' from methods.<name>.landmarks
 
 
 @dataclass
 class OutputRule:
-    """What the program writes, and how that becomes the requested frames."""
+    """The output of the program, and how it becomes the requested frames."""
 
     kind: str = "frames"  # frames | video
-    pattern: str = "{output}/*.png"  # where, as a glob
-    number: str = "(\\d+)"  # regular expression of a frame's file name without suffix: its group is the number
-    crop: list[int] = field(default_factory=list)  # x, y, width, height in pixels; x < 0: from the right; empty: all
-    resize: bool = True  # bicubic, antialiased where it shrinks, to the size asked for; False: another size is an error
-    missing: str = "refuse"  # frames that did not come back: refuse | repeat (the frame before, else the one after)
-    most_missing: float = 0.2  # repeat: a larger share is refused all the same
+    pattern: str = "{output}/*.png"  # its files, as a glob
+    number: str = "(\\d+)"  # regular expression of a file name without suffix; its group is the number
+    crop: list[int] = field(default_factory=list)  # x, y, width, height in pixels; x < 0: from the right; empty: whole
+    resize: bool = True  # bicubic with antialiasing, to the output's size; False: another size is an error
+    missing: str = "refuse"  # missing frames: refuse | repeat (the frame before, else the one after)
+    most_missing: float = 0.2  # with repeat: the largest share of missing frames
 
 
 @dataclass
 class Description:
-    """A program.
+    """The description of a program.
 
-    ``command`` is run in the program's folder; its words hold ``{places}``: python, folder, input, output, list, name,
-    scale, size, frames, fps, seed, references, landmarks, and the keys of ``values``.
+    ``command`` is run in the program's folder; its words can hold ``{placeholders}``: python, folder, input, output,
+    list, name, scale, size, frames, fps, seed, references, landmarks, and the keys of ``values``.
     """
 
-    title: str = ""  # as the paper's tables call it
+    title: str = ""  # the name in the paper's tables
     family: str = ""
     licence: str = ""
-    page: str = ""  # where it comes from
+    page: str = ""  # its home page
     version: str = ""  # the commit that this description was written for
-    install: str = ""  # the steps, one line
+    install: str = ""  # the steps to install it, one line
     command: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)  # of its folder that must be there
-    weights: dict[str, str] = field(default_factory=dict)  # glob in its folder: where the file comes from
-    cuda: bool = False  # it runs on nothing else
-    accept: list[int] = field(default_factory=lambda: [0])  # exit codes
+    files: list[str] = field(default_factory=list)  # files of its folder that must exist
+    weights: dict[str, str] = field(default_factory=dict)  # where each file comes from, by its glob in the folder
+    cuda: bool = False  # whether it needs a CUDA device
+    accept: list[int] = field(default_factory=lambda: [0])  # exit codes of success
     values: dict[str, str] = field(default_factory=dict)  # its own options; methods.<name>.values overrides them
     environment: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # what a reader of its numbers should know
+    notes: list[str] = field(default_factory=list)  # notes for the reader of its scores
     input: InputRule = field(default_factory=InputRule)
     references: ReferenceRule = field(default_factory=ReferenceRule)
     output: OutputRule = field(default_factory=OutputRule)
@@ -92,8 +92,8 @@ def read_description(path: str | Path) -> Description:
     """Read a program's description.
 
     Raises:
-        UserError: no such file, not YAML, a key that does not exist (the line names the nearest) or is left out, a
-            value of the wrong type, a place in the command that does not exist.
+        UserError: the file is missing or is not YAML, a key is unknown (the message names the nearest) or missing, a
+            value has the wrong type, or a placeholder is unknown.
     """
     path = Path(path)
     content = load_yaml(path, "description of a program")
@@ -121,7 +121,7 @@ def _check_keys(content: object, schema: type, path: Path, prefix: str = "") -> 
 def _check_values(found: Description, path: Path) -> None:
     for f in fields(Description):
         if f.name in NEEDED and not getattr(found, f.name):
-            raise UserError(f"{path}: '{f.name}' is left out")
+            raise UserError(f"{path}: '{f.name}' is missing")
     choices = {
         "input.kind": (found.input.kind, ("frames", "video")),
         "output.kind": (found.output.kind, ("frames", "video")),
@@ -138,20 +138,20 @@ def _check_values(found: Description, path: Path) -> None:
     try:
         groups = re.compile(found.output.number).groups
     except re.error as error:
-        raise UserError(f"{path}: output.number is no regular expression: {error}") from None
+        raise UserError(f"{path}: output.number is not a regular expression: {error}") from None
     if groups != 1:
         raise UserError(f"{path}: output.number must have one group, the frame's number")
     for text in (*found.command, found.output.pattern):
-        _check_places(text, {*PLACES, *found.values}, path)
+        _check_placeholders(text, {*PLACEHOLDERS, *found.values}, path)
     for text in (found.input.line, found.input.line_alone):
-        _check_places(text, set(LIST_PLACES), path)
+        _check_placeholders(text, set(LIST_PLACEHOLDERS), path)
 
 
-def _check_places(text: str, known: set[str], path: Path) -> None:
+def _check_placeholders(text: str, known: set[str], path: Path) -> None:
     try:
         names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
     except ValueError as error:
         raise UserError(f"{path}: '{text}': {error}") from None
     for name in names:
         if name not in known:
-            raise UserError(f"{path}: '{{{name}}}' in '{text}' is no place: use {', '.join(sorted(known))}")
+            raise UserError(f"{path}: '{{{name}}}' in '{text}' is not a placeholder: use {', '.join(sorted(known))}")

@@ -21,7 +21,7 @@ from ipfvr.video.footage import PICTURES
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.writer import write_picture, write_video
 
-CRF = 1  # of a video that a program reads: what H.264 loses at it is below a grey level
+CRF = 1  # for the video that a program reads; the loss of H.264 is then below one grey level
 
 
 @dataclass(frozen=True)
@@ -29,72 +29,72 @@ class Run:
     """One call of a program.
 
     Attributes:
-        start: number of its first frame in the clip.
-        count: how many frames it gets.
-        places: what stands for the places of its command.
+        start: the number of its first frame in the clip.
+        count: the number of its frames.
+        values: the values of the placeholders in its command.
     """
 
     start: int
     count: int
-    places: dict[str, Any]
+    values: dict[str, Any]
 
 
 def prepare(
-    description: Description, settings: ProgramConfig, case: Case, low: list[np.ndarray], room: Path
+    description: Description, settings: ProgramConfig, case: Case, low: list[np.ndarray], folder: Path
 ) -> list[Run]:
-    """Write what a program reads.
+    """Write the input files of a program.
 
     Args:
-        description: of the program.
-        settings: where landmarks lie.
+        description: the description of the program.
+        settings: gives the folder of landmarks.
         case: the clip.
-        low: its frames, (h, h, 3) uint8.
-        room: an empty folder; each run gets a folder in it, and an output that is not there yet.
+        low: the frames of the clip, (h, h, 3) uint8.
+        folder: an empty folder; each run gets a folder in it for its input and its output.
 
     Raises:
-        UserError: fewer frames than the program can take, too few references.
+        UserError: the clip has fewer frames than the program needs, or there are too few references.
     """
     rule, side = description.input, _side(description, case, low)
-    pictures = _references(description, settings, case, room)
+    pictures = _references(description, settings, case, folder)
     runs = []
     for start, stop in _cut(len(low), rule.at_once, rule.least, case.name):
-        folder = room / f"run{start}"
-        folder.mkdir()
+        run_folder = folder / f"run{start}"
+        run_folder.mkdir()
         frames = [_fit(frame, side) for frame in low[start:stop]]
-        places = {"output": folder / "output", "name": "clip", "frames": stop - start, **pictures}
-        places["scale"] = max(1, round(case.size / side))
+        values = {"output": run_folder / "output", "name": "clip", "frames": stop - start, **pictures}
+        values["scale"] = max(1, round(case.size / side))
         if rule.kind == "video":
-            places["input"] = folder / "clip.mp4"
-            write_video(places["input"], frames, case.fps, CRF)
+            values["input"] = run_folder / "clip.mp4"
+            write_video(values["input"], frames, case.fps, CRF)
         else:
-            places["input"] = folder / "clip"
-            places["input"].mkdir()
+            values["input"] = run_folder / "clip"
+            values["input"].mkdir()
             for index, frame in enumerate(frames):
-                write_picture(places["input"] / f"{index:08d}.png", frame)
+                write_picture(values["input"] / f"{index:08d}.png", frame)
         line = rule.line if "references" in pictures else (rule.line_alone or rule.line)
         if line:
-            places["list"] = folder / "list.txt"
-            files = sorted(places["input"].iterdir())
-            places["list"].write_text("".join(line.format(frame=file, **pictures) + "\n" for file in files))
-        runs.append(Run(start, stop - start, places))
+            values["list"] = run_folder / "list.txt"
+            files = sorted(values["input"].iterdir())
+            values["list"].write_text("".join(line.format(frame=file, **pictures) + "\n" for file in files))
+        runs.append(Run(start, stop - start, values))
     return runs
 
 
 def collect(description: Description, case: Case, run: Run, notes: list[str]) -> list[np.ndarray]:
-    """Read what a run has written: one frame (size, size, 3) uint8 for each that it got.
+    """Read the output of a run: one frame (size, size, 3) uint8 for each input frame.
 
     Args:
-        description: of the program.
+        description: the description of the program.
         case: the clip.
-        run: the run, which has ended.
-        notes: where frames are missing and repeated, a line is added.
+        run: the finished run.
+        notes: gets a note if missing frames are repeated.
 
     Raises:
-        UserError: nothing was written, more or fewer frames than it got, pictures that are smaller than the part to
-            cut out or, where they must not be resized, of another size.
+        UserError: the program wrote nothing, more or fewer frames than its input, pictures that are too small to crop,
+            or pictures of another size that must not be resized.
     """
     rule = description.output
-    pattern = rule.pattern.format_map({**description.values, **run.places})
+    pattern = rule.pattern.format_map({**description.values, **run.values})
     paths = [Path(path) for path in sorted(glob.glob(pattern))]
     if not paths:
         raise UserError(f"it wrote nothing at {rule.pattern}")
@@ -105,15 +105,15 @@ def collect(description: Description, case: Case, run: Run, notes: list[str]) ->
     else:
         found = _numbered([path for path in paths if path.suffix.lower() in PICTURES], rule.number)
     if extra := sorted(set(found) - set(range(run.count))):
-        raise UserError(f"it wrote frames that it was not given: {_listed(extra)} of {run.count}")
-    gone = [index for index in range(run.count) if index not in found]
-    if gone:
-        if rule.missing == "refuse" or len(gone) > rule.most_missing * run.count:
-            raise UserError(f"{len(gone)} of {run.count} frames are missing: {_listed(gone)}")
-        numbers = _listed([run.start + index for index in gone])
-        notes.append(f"{len(gone)} missing frame{'s' * (len(gone) > 1)} repeated ({numbers})")
-        for index in gone:
-            # Rising: the frame before is there by now, unless the clip begins with missing ones.
+        raise UserError(f"it wrote frames that are not in its input: {_listed(extra)} of {run.count}")
+    missing = [index for index in range(run.count) if index not in found]
+    if missing:
+        if rule.missing == "refuse" or len(missing) > rule.most_missing * run.count:
+            raise UserError(f"{len(missing)} of {run.count} frames are missing: {_listed(missing)}")
+        numbers = _listed([run.start + index for index in missing])
+        notes.append(f"{len(missing)} missing frame{'s' * (len(missing) > 1)} repeated ({numbers})")
+        for index in missing:
+            # In rising order the previous frame exists by now, unless the clip begins with missing frames.
             found[index] = found[index - 1] if index - 1 in found else found[min(i for i in found if i > index)]
     return [_finished(found[index], description, case) for index in range(run.count)]
 
@@ -128,32 +128,32 @@ def _fit(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def _cut(frames: int, at_once: int, least: int, name: str) -> list[tuple[int, int]]:
-    """(start, stop) of the runs: as few as possible, as equally long as possible, so that none is too short."""
+    """Split a clip into (start, stop) of as few runs as possible, of nearly equal length, so that none is too short."""
     count = -(-frames // at_once) if at_once else 1
     borders = [round(i * frames / count) for i in range(count + 1)]
     parts = list(pairwise(borders))
     if min(stop - start for start, stop in parts) < least:
-        raise UserError(f"it needs {least} frames or more, {name} has {frames}")
+        raise UserError(f"it needs at least {least} frames, but {name} has {frames}")
     return parts
 
 
-def _references(description: Description, settings: ProgramConfig, case: Case, room: Path) -> dict[str, Path]:
-    """Folders of references and landmarks as the program wants them; empty where it must do without."""
+def _references(description: Description, settings: ProgramConfig, case: Case, folder: Path) -> dict[str, Path]:
+    """Write the folders of references and landmarks that the program needs; empty: it runs without them."""
     rule = description.references
     if not rule.least:
         return {}
     marks = {path: _landmarks(settings, case, path) for path in case.references}
-    there = [path for path in case.references if not rule.landmarks or marks[path] is not None]
-    if not there:
+    usable = [path for path in case.references if not rule.landmarks or marks[path] is not None]
+    if not usable:
         if description.input.line_alone:
             return {}
-        what = "a reference with landmarks" if rule.landmarks else "a reference"
-        raise UserError(f"it needs {what}, and the case has none")
-    folders = {"references": room / "references", "landmarks": room / "landmarks"}
-    for folder in folders.values():
-        folder.mkdir()
-    for number in range(max(rule.least, len(there))):
-        path = there[number % len(there)]
+        need = "a reference with landmarks" if rule.landmarks else "a reference"
+        raise UserError(f"it needs {need}, but the case has none")
+    folders = {name: folder / name for name in ("references", "landmarks")}
+    for made in folders.values():
+        made.mkdir()
+    for number in range(max(rule.least, len(usable))):
+        path = usable[number % len(usable)]
         write_picture(folders["references"] / f"{number}.png", _square(read_image(path), rule.side, path))
         if rule.landmarks:
             shutil.copyfile(marks[path], folders["landmarks"] / f"{number}.png.txt")
@@ -161,7 +161,7 @@ def _references(description: Description, settings: ProgramConfig, case: Case, r
 
 
 def _landmarks(settings: ProgramConfig, case: Case, picture: Path) -> Path | None:
-    """``<landmarks>/<identity>/<picture>.txt``, where it is there."""
+    """Return the path ``<landmarks>/<identity>/<picture>.txt``; None: there is no such file."""
     if not settings.landmarks:
         return None
     path = Path(settings.landmarks).expanduser() / case.identity / f"{picture.name}.txt"
@@ -170,7 +170,7 @@ def _landmarks(settings: ProgramConfig, case: Case, picture: Path) -> Path | Non
 
 def _square(image: np.ndarray, side: int, name: Path) -> np.ndarray:
     if image.shape[0] != image.shape[1]:
-        raise UserError(f"reference {name} is no square crop; programs get references as they are: crop it first")
+        raise UserError(f"reference {name} is not square, and programs get references unchanged: crop it first")
     return _fit(image, side)
 
 
@@ -179,7 +179,7 @@ def _numbered(paths: list[Path], pattern: str) -> dict[int, np.ndarray]:
     for path in paths:
         match = re.fullmatch(pattern, path.stem)
         if match is None:
-            raise UserError(f"it wrote {path.name}, whose name has no frame's number in it ({pattern})")
+            raise UserError(f"it wrote {path.name}, whose name holds no frame number ({pattern})")
         number = int(match[1])
         if number in found:
             raise UserError(f"it wrote frame {number} twice")
@@ -194,7 +194,7 @@ def _finished(image: np.ndarray, description: Description, case: Case) -> np.nda
         left = x + image.shape[1] if x < 0 else x
         if left < 0 or left + width > image.shape[1] or y + height > image.shape[0]:
             raise UserError(
-                f"it wrote {image.shape[1]} x {image.shape[0]}, too small to cut {width} x {height} out at {x}, {y}"
+                f"it wrote {image.shape[1]} x {image.shape[0]}, too small to crop {width} x {height} at {x}, {y}"
             )
         image = image[y : y + height, left : left + width]
     if image.shape[0] != image.shape[1]:

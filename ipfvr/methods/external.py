@@ -1,4 +1,4 @@
-"""A row that is an external program, run as its description says."""
+"""A method that runs an external program by its description."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ipfvr.methods.settings import how_to_install, program_folder
 
 
 class ExternalProgram:
-    """See :class:`ipfvr.methods.base.Method`.
+    """An external program, see :class:`ipfvr.methods.base.Method`.
 
-    What the program prints is kept beside the output, as ``<output>.log``, where it has failed.
+    If the program fails, its messages are kept beside the output as ``<output>.log``.
 
     Args:
-        name: the row's.
-        description: of the program.
-        settings: where it lies on this machine.
+        name: the name of the row.
+        description: the description of the program.
+        settings: its paths and values on this machine.
     """
 
     def __init__(self, name: str, description: Description, settings: ProgramConfig) -> None:
@@ -41,12 +41,12 @@ class ExternalProgram:
 
     @property
     def folder(self) -> Path | None:
-        """See :func:`ipfvr.methods.settings.program_folder`."""
+        """The folder of the program, see :func:`ipfvr.methods.settings.program_folder`."""
         return program_folder(self.name, self.config)
 
     @property
     def python(self) -> Path | None:
-        """Its interpreter: ``methods.<name>.python``, else one in its folder."""
+        """The program's interpreter: ``methods.<name>.python``, else the one in its folder."""
         if self.config.python:
             found = shutil.which(os.path.expanduser(self.config.python))
             return Path(found) if found else None
@@ -62,19 +62,19 @@ class ExternalProgram:
             return f"{key}.folder: there is no folder {folder}"
         for file in own.files:
             if not (folder / file).exists():
-                return f"{folder} has no {file}: it is not {own.page}; give another {key}.folder"
+                return f"{folder} has no {file}: it is not a copy of {own.page}; give another {key}.folder"
         for file, source in own.weights.items():
             if not self._found(file):
                 return f"weights of {self.title} are missing: put {file} into {folder}, from {source}"
         if any("{python}" in word for word in own.command) and self.python is None:
-            where = f"{self.config.python} is none" if self.config.python else f"none in {folder}/.venv"
+            where = f"{self.config.python} does not exist" if self.config.python else f"none in {folder}/.venv"
             return f"{self.title} has no interpreter ({where}): give {key}.python=/path/to/bin/python"
         if own.cuda and not torch.cuda.is_available():
-            return f"{self.title} needs a CUDA device, and this machine has none: run it on a machine with one"
+            return f"{self.title} needs a CUDA device, but this machine has none: run it on a machine with one"
         return None
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`ipfvr.methods.base.Method`: the description, the program's commit and this machine's values."""
+        """Return the description, the program's commit and the values of this machine."""
         own = {key: value for key, value in asdict(self.config).items() if key in ("values", "landmarks")}
         return {"method": self.name, "description": asdict(self.description), "commit": self._commit(), **own}
 
@@ -89,18 +89,18 @@ class ExternalProgram:
         log.unlink(missing_ok=True)
         low = list(low_frames(case))
         frames, notes, commands = [], list(self.description.notes), []
-        # No dot in the folder's last part: some programs take a name with one for a file.
-        with tempfile.TemporaryDirectory(prefix="ipfvr", dir=output.parent) as room:
+        # The folder's name has no dot, because some programs take a name with a dot for a file.
+        with tempfile.TemporaryDirectory(prefix="ipfvr", dir=output.parent) as folder:
             try:
-                for run in prepare(self.description, self.config, case, low, Path(room)):
+                for run in prepare(self.description, self.config, case, low, Path(folder)):
                     words = self._words(run, case)
                     commands.append(shlex.join(words))
                     self._run(words, log)
                     frames += collect(self.description, case, run, notes)
             except UserError as error:
                 printed = last_line(log)
-                said = f"; the last line of {log}: {printed}" if printed else ""
-                raise UserError(f"{self.title} on {case.name}: {error}{said}") from None
+                last = f"; the last line of {log}: {printed}" if printed else ""
+                raise UserError(f"{self.title} on {case.name}: {error}{last}") from None
         write_frames(frames, case, output)
         log.unlink(missing_ok=True)
         weights = {file: path for file in self.description.weights for path in self._found(file)[:1]}
@@ -108,9 +108,9 @@ class ExternalProgram:
         return Report(time.perf_counter() - began, len(frames), tuple(dict.fromkeys(notes)), weights, command)
 
     def _words(self, run: Run, case: Case) -> list[str]:
-        places = {"python": self.python, "folder": self.folder, "size": case.size, "fps": f"{float(case.fps):g}"}
-        places |= {"seed": case.seed, **self.description.values, **self.config.values, **run.places}
-        return [word.format_map(places) for word in self.description.command]
+        values = {"python": self.python, "folder": self.folder, "size": case.size, "fps": f"{float(case.fps):g}"}
+        values |= {"seed": case.seed, **self.description.values, **self.config.values, **run.values}
+        return [word.format_map(values) for word in self.description.command]
 
     def _run(self, words: list[str], log: Path) -> None:
         code = run_program(words, self.folder, self.description.environment, self.config.timeout, log)
@@ -121,7 +121,7 @@ class ExternalProgram:
         return [Path(path) for path in sorted(glob.glob(str(self.folder / pattern)))]
 
     def _commit(self) -> str:
-        """The commit that is checked out; empty where git does not know."""
+        """Return the commit that is checked out; empty: git does not know it."""
         if self.folder is None or not (self.folder / ".git").exists():
             return ""
         line = ["git", "-C", str(self.folder), "rev-parse", "HEAD"]

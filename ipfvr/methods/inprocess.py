@@ -1,4 +1,4 @@
-"""Rows that this package runs itself: bicubic, ours, and our base without IP-FVR."""
+"""The methods of this package: bicubic, ours, and our base without IP-FVR."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ipfvr.weights.needs import absent, needed_parts
 
 
 class Bicubic:
-    """The input, enlarged: what every method has to beat."""
+    """Bicubic enlargement of the input, the baseline for every method."""
 
     name, title, licence, family = "bicubic", "Input (bicubic)", "none needed", "interpolation"
 
@@ -46,16 +46,16 @@ class Bicubic:
 
 
 class Ours:
-    """This package's restorer on one clip: references, LoRA and words of the person, as far as the case has them.
+    """This package's restorer, which uses the references, LoRA and words that a case gives.
 
     The networks are loaded once and kept as long as cases have the same LoRA.
 
     Args:
-        name: the row's.
-        title: as in the paper's tables.
+        name: the name of the row.
+        title: the name in the paper's tables.
         family: see :class:`ipfvr.methods.base.Method`.
-        config: of the restorer; each case brings its own seed, LoRA and words.
-        personal: False: what a case knows of the person is not looked at.
+        config: the restorer's configuration; each case gives its own seed, LoRA and words.
+        personal: whether to use the references, LoRA and words of a case.
     """
 
     licence = "Apache-2.0 (code); the weights' own: python -m ipfvr.weights"
@@ -67,7 +67,7 @@ class Ours:
         self._detector: Detector | None = None
 
     def missing(self) -> str | None:
-        """See :class:`ipfvr.methods.base.Method`: the first of the weights that is not there."""
+        """Return a line on the first missing file of weights; None: all are there."""
         return next(iter(absent(self.config, needed_parts(self.config)).values()), None)
 
     def settings(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ class Ours:
         began = time.perf_counter()
         if case.size != self.config.video.size:
             raise UserError(
-                f"{self.name} restores faces of {self.config.video.size} pixels (video.size), the case {case.name} "
-                f"asks for {case.size}"
+                f"{self.name} restores faces of {self.config.video.size} pixels (video.size), but the case {case.name} "
+                f"needs {case.size}"
             )
         if not self.personal:
             case = replace(case, references=(), lora=None, prompt=None)
@@ -91,16 +91,16 @@ class Ours:
         write_frames(frames, case, output)
         notes = person.notes + person.asides + person.restorer.left_out(person.conditions)
         if case.references and not person.conditions.references:
-            notes.append("without weights.adapter the reference is not seen")
+            notes.append("weights.adapter is empty, so the network does not see the reference")
         seconds, command = time.perf_counter() - began, command_line(self.name, case, output)
         return Report(seconds, len(low), tuple(notes), person.files, command)
 
     def person(self, case: Case, low: np.ndarray) -> PersonRestorer:
-        """What restores the person of a case, with the references, the LoRA and the words that the case has.
+        """Prepare the restorer of the person of a case, with the references, LoRA and words that the case gives.
 
         Args:
             case: names references, LoRA and words.
-            low: (F, h, h, 3) its frames, in which the expression is read.
+            low: (F, h, h, 3) the frames of the case, which show the expression.
         """
         describe = self.config.prompt.describe
         references = [self._reference(path) for path in case.references]
@@ -113,7 +113,7 @@ class Ours:
     def _restorer_for(self, case: Case) -> Restorer:
         lora = str(case.lora) if case.lora is not None else self.config.weights.lora
         if self._restorer is None or self._restorer.config.weights.lora != lora:
-            self._restorer = None  # before the next is made: two need not fit
+            self._restorer = None  # freed before the next is made: two may not fit into memory
             self._restorer = Restorer(replace(self.config, weights=replace(self.config.weights, lora=lora)))
         return self._restorer
 
@@ -127,10 +127,10 @@ class Ours:
 
 
 def base_config(config: Config) -> Config:
-    """VEnhancer, our base without IP-FVR, as differences of configuration.
+    """Return the configuration of VEnhancer, our base without IP-FVR.
 
-    No image prompt, no LoRA, no words on the person but its own plain prompt with its quality words; classifier-free
-    guidance where ours has streams; clips one after another, each by itself, without overlap.
+    It has no image prompt and no LoRA, and its prompt is the plain one with quality words. It uses classifier-free
+    guidance instead of several streams, and restores clips independently, without overlap.
     """
     quality = f", {config.prompt.quality}" if config.prompt.quality else ""
     guider = "classifier_free" if config.sampler.guider == "multi_stream" else config.sampler.guider
@@ -145,7 +145,7 @@ def base_config(config: Config) -> Config:
 
 
 def command_line(name: str, case: Case, output: Path) -> str:
-    """The command that runs one case by itself."""
+    """Return the command that runs a single case."""
     words = ["python", "-m", "ipfvr.methods", name, str(case.low), "--output", str(output), "--size", str(case.size)]
     if case.references:
         words += ["--reference", *map(str, case.references)]

@@ -1,4 +1,4 @@
-"""Face restorers of single pictures, run in process by spandrel where their weights are there."""
+"""Face restoration networks for single pictures, which spandrel runs in this process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ipfvr.methods.inprocess import command_line
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.registry import locate
 
-SIDE = 512  # pixels: all three were trained on aligned crops of this size
+SIDE = 512  # pixels; all three networks were trained on aligned crops of this size
 BATCH = 4
 
 
 @dataclass(frozen=True)
 class Network:
-    """A picture's restorer.
+    """A restoration network for single pictures.
 
     Attributes:
-        title: as in the paper's tables.
-        entry: of the weights registry.
-        packages: what has to be installed, by pip's names.
-        arguments: of its forward pass.
+        title: the name in the paper's tables.
+        entry: the name of its weights in the registry.
+        packages: the packages that it needs, by their names for pip.
+        arguments: the arguments of its forward pass.
     """
 
     title: str
@@ -54,10 +54,12 @@ NETWORKS = {
 
 
 class PictureNetwork:
-    """See :class:`ipfvr.methods.base.Method`: every frame by itself, at 512 pixels, without a reference.
+    """A network that restores each frame independently at 512 pixels, without a reference.
+
+    See :class:`ipfvr.methods.base.Method`.
 
     Args:
-        name: the row's, a key of :data:`NETWORKS`.
+        name: the name of the row, a key of :data:`NETWORKS`.
         config: gives the device.
     """
 
@@ -73,7 +75,7 @@ class PictureNetwork:
         """See :class:`ipfvr.methods.base.Method`."""
         absent = [name for name in self.network.packages if importlib.util.find_spec(name) is None]
         if absent:
-            return f"{self.title} runs by {' and '.join(absent)}: pip install {' '.join(absent)}"
+            return f"{self.title} needs {' and '.join(absent)}: pip install {' '.join(absent)}"
         try:
             locate(self.network.entry)
         except UserError as error:
@@ -108,20 +110,20 @@ class PictureNetwork:
     @torch.no_grad()
     def _restore(self, low: np.ndarray) -> np.ndarray:
         network = self._load()
-        # GFPGAN flattens its features by view, which frames that lie channels last do not allow.
+        # GFPGAN flattens its features by view, which fails on channels-last tensors.
         pixels = resize(to_tensor(low).to(self.device), SIDE).contiguous()
         return to_frames(network(pixels, **dict(self.network.arguments))[0])
 
     def _load(self) -> torch.nn.Module:
         if self._loaded is None:
-            import spandrel  # here: it is no dependency
+            import spandrel  # imported here, since it is an optional package
 
             if "spandrel_extra_arches" in self.network.packages:
                 import spandrel_extra_arches
 
                 spandrel_extra_arches.install(ignore_duplicates=True)
             loader = spandrel.ModelLoader(device=self.device)
-            # The network itself and not spandrel's descriptor, whose call takes and gives [0, 1] for RestoreFormer
-            # alone: all three were trained on [-1, 1].
+            # The network itself is used: spandrel's descriptor takes and gives [0, 1] for RestoreFormer only, but
+            # all three were trained on [-1, 1].
             self._loaded = loader.load_from_file(locate(self.network.entry)).model.eval().requires_grad_(False)
         return self._loaded

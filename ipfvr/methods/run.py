@@ -1,4 +1,4 @@
-"""Run one of the tables' rows on a clip, or list them all with what each still lacks."""
+"""Run one of the tables' rows on a clip, or list all rows with what each still needs."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def run_on_clip(
     """Restore a low-quality clip by a row of the tables.
 
     Args:
-        name: the row's.
+        name: the name of the row.
         low: a square face crop, a video or a folder of frames.
-        config: how.
-        output: the folder of frames; None: ``CLIP_METHOD`` beside the clip. JSON with what made it lies beside it.
-        size: side of the frames asked for, pixels; None: ``video.size``.
-        references, identity, prompt, lora: of the person.
+        config: the configuration.
+        output: the folder of frames; None: ``CLIP_METHOD`` beside the clip. A JSON beside it records how it was made.
+        size: the side of the output frames, pixels; None: ``video.size``.
+        references, identity, prompt, lora: see :class:`ipfvr.methods.base.Case`.
 
     Returns:
-        What was made, as text.
+        A summary as text.
 
     Raises:
-        UserError: no such clip or row, a row that cannot run.
+        UserError: there is no such clip or row, or the row cannot run.
     """
     method = make_method(name, config)
     if not low.exists():
-        raise UserError(f"no clip {low}")
+        raise UserError(f"there is no clip {low}")
     clip, output = Clip(low.stem, low), output or low.with_name(f"{low.stem}_{method.name}")
     fps = VideoReader(low).info.rate if low.is_file() else Fraction(25)
     size = size or config.video.size
@@ -62,13 +62,13 @@ def run_on_clip(
 
 
 def state(name: str, config: Config) -> str:
-    """The state of a row: its title, and whether it can run."""
+    """Return the title of a row and whether it can run."""
     method = make_method(name, config)
     return f"{method.title} ({method.family}; licence: {method.licence}): {method.missing() or 'can run'}"
 
 
 def table(config: Config) -> str:
-    """Every row as Markdown: what it is, its licence, and whether it can run."""
+    """Return all rows as a Markdown table: title, kind, licence, and whether each can run."""
     lines = ["| row | title | kind | licence | state |", "|---|---|---|---|---|"]
     for name in list_methods(config):
         row = make_method(name, config)

@@ -1,4 +1,4 @@
-"""What a row's result depends on beside its clip, and whether its program is here; imports nothing heavy."""
+"""The settings that a row's result depends on, and whether its program is installed; no heavy package is imported."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ipfvr.core.readers import CLIP, read_by
 from ipfvr.methods.description import PROGRAMS, Description, read_description
 from ipfvr.weights.needs import WORDS, digest_of, needed_parts
 
-VARIABLE = "IPFVR_PROGRAMS"  # a folder with one folder a program
+VARIABLE = "IPFVR_PROGRAMS"  # names a folder with one folder for each program
 OWN = ("bicubic", "ipfvr", "venhancer")
-IMPERSONAL = ("bicubic", "venhancer")  # those of them that look at nothing of the person
+IMPERSONAL = ("bicubic", "venhancer")  # those that use no references, LoRA or words of the person
 
 
 def method_settings(name: str, config: Config) -> dict[str, Any]:
-    """The options and the files of weights that the row ``name`` reads, as JSON values, for a finished cell's hash.
+    """Return the options and the digests of weights that a row uses, as JSON values for the hash of a cell.
 
     Raises:
-        UserError: no such row.
+        UserError: there is no such row.
     """
     if name == "bicubic":
         return {"method": name}
@@ -37,7 +37,7 @@ def method_settings(name: str, config: Config) -> dict[str, Any]:
 
 
 def not_installed(name: str, config: Config) -> str | None:
-    """One line on how to install an external program; None: it is here, or the row needs none."""
+    """Return one line on how to install a row's external program; None: it is installed, or the row needs none."""
     settings = config.methods.get(name, ProgramConfig())
     path = Path(settings.description or PROGRAMS / f"{name}.yaml")
     if name in OWN or not path.is_file() or program_folder(name, settings) is not None:
@@ -46,12 +46,12 @@ def not_installed(name: str, config: Config) -> str | None:
 
 
 def how_to_install(name: str, description: Description) -> str:
-    """One line that says how to get a program."""
+    """Return one line on how to install a program."""
     return f"{description.title} is not installed: {description.install}; then give methods.{name}.folder=/path/to/it"
 
 
 def program_folder(name: str, settings: ProgramConfig) -> Path | None:
-    """Where a program lies: ``methods.<name>.folder``, else ``<name>`` in the folder that IPFVR_PROGRAMS names."""
+    """Return a program's folder: ``methods.<name>.folder``, else ``<name>`` in the folder that IPFVR_PROGRAMS names."""
     if settings.folder:
         return Path(settings.folder).expanduser().resolve()
     root = os.environ.get(VARIABLE)
@@ -59,5 +59,5 @@ def program_folder(name: str, settings: ProgramConfig) -> Path | None:
 
 
 def digests(config: Config, parts: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of what ``config.weights`` names, by part: see :func:`ipfvr.weights.needs.digest_of`."""
+    """Return the SHA-256 of the weights of each part, see :func:`ipfvr.weights.needs.digest_of`."""
     return {part: digest_of(getattr(config.weights, part)) for part in parts}

@@ -99,7 +99,7 @@ class Scorer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def metrics(self) -> dict[str, ClipMetric]:
-        """A fresh metric for each number, in the tables' order; those without weights are left out."""
+        """Make a new metric for each number, in the tables' order; metrics without weights are left out."""
         found: list[ClipMetric] = [PSNR(), SSIM()]
         if self.recogniser is not None:
             found += [IDS(target, self.recogniser) for target in ("gt", "ref")]
@@ -181,7 +181,7 @@ def make_scorer(
 
 
 def choose_metrics(words: Sequence[str]) -> tuple[str, ...]:
-    """Keys of the numbers that words ask for: a key, the beginning of several (``ids``, ``e_warp``), or ``all``.
+    """Return the keys of metrics that words name: a key, the beginning of several (``ids``, ``e_warp``), or ``all``.
 
     Raises:
         UserError: an unknown word; the line names the nearest.

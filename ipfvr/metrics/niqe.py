@@ -26,7 +26,7 @@ SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical and the two d
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a picture is cut into blocks: ``size`` pixels on a side, one every ``stride`` pixels, both even."""
+    """The blocks of a picture: ``size`` pixels on a side, one every ``stride`` pixels, both even."""
 
     size: int
     stride: int

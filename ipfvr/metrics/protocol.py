@@ -16,7 +16,7 @@ from ipfvr.metrics.perceptual import KINDS
 
 
 def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
-    """Means over people by metric key; None where no clip has a number. Who is not named is another person."""
+    """Return means over people by metric key; None: no clip has a number. An unnamed person counts as another one."""
     people = [row.person or f"clip {number}" for number, row in enumerate(rows)]
     return {
         key: summary_of((person, row.scores[key]) for person, row in zip(people, rows, strict=True))
@@ -27,7 +27,7 @@ def summarise(rows: Sequence[ClipScores]) -> dict[str, Summary | None]:
 def protocol(
     rows: Sequence[ClipScores], scorer: Scorer, references: dict[str, list[str]] | None = None
 ) -> dict[str, str]:
-    """What a reader must know to compare the numbers with others, one sentence per subject.
+    """Return what a reader needs to compare the numbers with others, one sentence per subject.
 
     Args:
         rows: the scored clips.
@@ -52,8 +52,8 @@ def protocol(
         "niqe": _niqe_line(rows, scorer),
         **{key: _perceptual_line(key, scorer) for key in KINDS},
     }
-    asked = {key.removesuffix(end) for key in scorer.keys for end in ("", "_gt", "_ref", "_own")}
-    lines = {subject: line for subject, line in lines.items() if subject in asked | {"frames", "resize", "means"}}
+    requested = {key.removesuffix(end) for key in scorer.keys for end in ("", "_gt", "_ref", "_own")}
+    lines = {subject: line for subject, line in lines.items() if subject in requested | {"frames", "resize", "means"}}
     if references:
         distinct = sorted({picture for pictures in references.values() for picture in pictures})
         shown = ", ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} pictures"
@@ -69,7 +69,7 @@ def _means_line(rows: Sequence[ClipScores]) -> str:
         f"{CONFIDENCE:.0%} two-level bootstrap over people, then their clips ({people} and {len(rows)} here), "
         f"{RESAMPLES} resamples, seed 0"
     )
-    return line + (f"; who is in {unnamed} of the clips was not said: each is taken for another person" * bool(unnamed))
+    return line + (f"; the person in {unnamed} of the clips is unknown: each counts as another person" * bool(unnamed))
 
 
 def _ids_line(rows: Sequence[ClipScores], scorer: Scorer) -> str:

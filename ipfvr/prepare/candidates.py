@@ -1,4 +1,4 @@
-"""From raw videos and pictures of one person to ROOT/<identity>: what is kept, what is dropped, and why."""
+"""The candidates from one person's raw videos and pictures: which are kept in ROOT/<identity> or dropped, and why."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Candidate:
     twins: np.ndarray | None = field(default=None, repr=False)
 
     def record(self) -> dict[str, Any]:
-        """For JSON: ``Candidate(**record)`` gives it back, without ``twins``."""
+        """Return the candidate for JSON; ``Candidate(**record)`` gives it back, without ``twins``."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "twins"} | {"source": str(self.source)}
 
 
@@ -154,7 +154,7 @@ def prepare_video(
     if not scan.tracks:
         return [Candidate(file, stop=scan.frames, dropped=f"no face found by the {networks.detector.name} detector")]
     candidates = [_described(file, track, person, config) for track in scan.tracks]
-    drop_rivals(candidates)
+    drop_simultaneous(candidates)
     for number, candidate in enumerate((c for c in candidates if not c.dropped), start=1):
         candidate.name = f"{file.stem}_s{number:02d}.mp4"
     _crop_scenes(reader, candidates, scan.tracks, folder, config, progress)
@@ -169,8 +169,8 @@ def prepare_video(
     return candidates
 
 
-def drop_rivals(candidates: Sequence[Candidate]) -> None:
-    """Of faces that are seen at one time, keep the one that is most like the person: nobody is there twice."""
+def drop_simultaneous(candidates: Sequence[Candidate]) -> None:
+    """Keep only the face most like the person among faces seen at the same time: nobody appears twice at once."""
     kept: list[Candidate] = []
     for candidate in sorted((c for c in candidates if not c.dropped), key=lambda c: -c.cosine):
         rival = next((k for k in kept if candidate.start < k.stop and k.start < candidate.stop), None)
@@ -207,7 +207,7 @@ def split_scenes(scenes: Sequence[Candidate], train_scenes: int, rng: np.random.
 
 
 def _groups(scenes: Sequence[Candidate], related: Callable[[Candidate, Candidate], bool]) -> list[list[Candidate]]:
-    """Scenes that are related, directly or by others, in one list."""
+    """Group scenes that are related directly or through others."""
     groups: list[list[Candidate]] = []
     for scene in scenes:
         near = [g for g in groups if any(related(scene, other) for other in g)]
@@ -220,7 +220,7 @@ def _share_frames(a: Candidate, b: Candidate) -> bool:
 
 
 def _described(file: Path, track: FaceTrack, person: np.ndarray, config: Config) -> Candidate:
-    """A track, and the reasons to drop it that are known without its pixels."""
+    """Make the candidate of a track, with the reasons to drop it that are known without its pixels."""
     settings, frames = config.prepare, len(track.landmarks)
     # Every few frames are enough to know how large a face is.
     scales = [scale_of(track.matrix(track.start + i, settings.size)) for i in range(0, frames, 8)]

@@ -31,7 +31,7 @@ RECORD = "prepare.json"  # in a person's folder: what it was made of, and what b
 
 
 def prepare_people(
-    videos: Path, pictures: Path, root: Path, config: Config, wanted: Sequence[str] | None = None
+    videos: Path, pictures: Path, root: Path, config: Config, identities: Sequence[str] | None = None
 ) -> str:
     """Make the folders of all people, and ``prepare.html`` and ``prepare.json`` beside them.
 
@@ -39,7 +39,7 @@ def prepare_people(
         videos, pictures: folders with one folder for each person; they may be the same folder.
         root: gets ``<identity>/{reference,train,test}``.
         config: ``prepare``, ``faces`` and ``people`` are used.
-        wanted: only these people; None: all.
+        identities: only these people; None: all.
 
     Returns:
         What was kept and dropped, as text.
@@ -47,7 +47,7 @@ def prepare_people(
     Raises:
         UserError: folders or people that are not there, a folder in ``root`` that this did not make, no scene kept.
     """
-    names = find_people(videos, wanted)
+    names = find_people(videos, identities)
     detector = make_detector(config.faces)
     recogniser = load_recogniser(config.people.recogniser)
     config = replace(config, people=with_bounds(config.people, recogniser.name))
@@ -69,20 +69,20 @@ def prepare_people(
     return f"{text}\n{page}"
 
 
-def find_people(videos: Path, wanted: Sequence[str] | None = None) -> list[str]:
-    """Names of the folders in ``videos``, sorted.
+def find_people(videos: Path, identities: Sequence[str] | None = None) -> list[str]:
+    """Return the sorted names of the folders in ``videos``.
 
     Raises:
-        UserError: no such folder, no folders in it, or none of a wanted name.
+        UserError: the folder is missing or holds no folders, or an identity has none.
     """
     if not videos.is_dir():
         raise UserError(f"--videos {videos} is not a folder; it must hold one folder of videos for each person")
     names = sorted(p.name for p in videos.iterdir() if p.is_dir() and not p.name.startswith("."))
-    missing = sorted(set(wanted or ()) - set(names))
+    missing = sorted(set(identities or ()) - set(names))
     if missing or not names:
         what = f"no {', '.join(missing)} in" if missing else "no folder of a person in"
-        raise UserError(f"{what} --videos {videos}; there: {', '.join(names[:8]) or 'nothing'}")
-    return sorted(wanted) if wanted else names
+        raise UserError(f"{what} --videos {videos}; it holds {', '.join(names[:8]) or 'nothing'}")
+    return sorted(identities) if identities else names
 
 
 def prepare_person(
@@ -106,7 +106,7 @@ def prepare_person(
     if folder.exists():
         record = folder / RECORD
         if not record.is_file():
-            raise UserError(f"{folder} is there and was not made by prepare; take another --root, or move it away")
+            raise UserError(f"{folder} exists but was not made by prepare; choose another --root, or move it away")
         made = json.loads(record.read_text())
         if made["key"] == key:
             return [Candidate(**{**c, "source": Path(c["source"])}) for c in made["candidates"]]
@@ -158,7 +158,7 @@ def _fill(
     config: Config,
     rng: np.random.Generator,
 ) -> list[Candidate]:
-    """The person's parts in ``folder``."""
+    """Write the person's parts into ``folder``."""
     found, person = prepare_pictures(pictures, folder, networks, config)
     if person is None:
         return [*found, *(Candidate(v, dropped="no picture shows whom to look for") for v in videos)]
@@ -186,7 +186,7 @@ def _files(folder: Path, suffixes: set[str]) -> list[Path]:
 
 
 def _key(files: Sequence[Path], networks: Networks, config: Config) -> str:
-    """A hash of all that decides what becomes of the files."""
+    """Return a hash of the files and of all options that decide how they are used."""
     decided = {
         "files": [(file.name, sha256(file)) for file in files],
         "options": [asdict(section) for section in (config.prepare, config.faces, config.people)],

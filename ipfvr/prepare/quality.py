@@ -11,7 +11,7 @@ LEAST = 16  # pixels: no smaller side is tried
 
 
 def detail_side(image: np.ndarray) -> int:
-    """The side to which a square picture can be shrunk and still be itself, pixels.
+    """Return the side in pixels to which a square picture can be reduced without losing detail.
 
     It is shrunk by area to smaller and smaller sides and enlarged again (bicubic); the smallest side at which the
     middle of it, where the face is, comes back at :data:`SAME` dB is the answer. A picture full of detail gives its

@@ -1,4 +1,4 @@
-"""The W&B dashboard of an experiment as code: a workspace and a report, as plain values first.
+"""The W&B dashboard of an experiment as code: a workspace and a report, first as plain values.
 
 ``python -m ipfvr.report.dashboard runs/reproduce/table1_mini/dashboard.json --entity ME`` publishes them, with
 ``pip install wandb-workspaces``.
@@ -18,10 +18,10 @@ from ipfvr.study.results import Results
 
 
 def dashboard(results: Results, project: str) -> dict[str, Any]:
-    """The workspace's sections of panels and the report's blocks, JSON values.
+    """Describe the sections of the workspace and the blocks of the report as JSON values.
 
-    Panels are ``bars`` (a metric, a bar a row: the mean of its runs), ``lines`` (over ``frame``, a line a row) or
-    ``media``. Every metric that they name is one that :func:`ipfvr.report.wandb_log.log_row` logs.
+    A panel is ``bars`` (one metric with one bar for each row, the mean of its runs), ``lines`` (over ``frame``, one
+    line for each row) or ``media``. :func:`ipfvr.report.wandb_log.log_row` logs every metric that a panel names.
     """
     scored = [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
     bars = [{"kind": "bars", "title": results.label(key).heading, "metrics": [key]} for key in scored]
@@ -58,7 +58,7 @@ def dashboard(results: Results, project: str) -> dict[str, Any]:
 
 
 def publish(spec: dict[str, Any], entity: str) -> list[str]:
-    """Save the workspace and the report to W&B; returns their addresses.
+    """Save the workspace and the report to W&B, and return their addresses.
 
     Raises:
         UserError: wandb-workspaces is not installed.
@@ -70,7 +70,7 @@ def publish(spec: dict[str, Any], entity: str) -> list[str]:
 
 
 def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
-    """The library's workspace and report of a :func:`dashboard`; nothing is sent.
+    """Build the library's workspace and report from a :func:`dashboard`; nothing is sent.
 
     Raises:
         UserError: wandb-workspaces is not installed.
@@ -83,19 +83,19 @@ def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
     project, chosen = spec["project"], f"Group = '{spec['group']}'"
     by_row = {"groupby": wr.Config("row"), "groupby_aggfunc": "mean"}
 
-    def panel(said: dict[str, Any]) -> Any:
-        if said["kind"] == "lines":
-            return wr.LinePlot(title=said["title"], x=said["x"], y=said["metrics"], **by_row)
-        if said["kind"] == "bars":
-            return wr.BarPlot(title=said["title"], metrics=said["metrics"], **by_row)
-        return wr.MediaBrowser(title=said["title"], media_keys=said["metrics"])
+    def panel(values: dict[str, Any]) -> Any:
+        if values["kind"] == "lines":
+            return wr.LinePlot(title=values["title"], x=values["x"], y=values["metrics"], **by_row)
+        if values["kind"] == "bars":
+            return wr.BarPlot(title=values["title"], metrics=values["metrics"], **by_row)
+        return wr.MediaBrowser(title=values["title"], media_keys=values["metrics"])
 
-    def block(said: dict[str, Any]) -> Any:
-        if said["kind"] == "panels":
+    def block(values: dict[str, Any]) -> Any:
+        if values["kind"] == "panels":
             runs = wr.Runset(entity=entity, project=project, name=spec["group"], filters=chosen)
-            return wr.PanelGrid(runsets=[runs], panels=[panel(p) for p in said["panels"]])
+            return wr.PanelGrid(runsets=[runs], panels=[panel(p) for p in values["panels"]])
         kinds = {"heading": wr.H1, "markdown": wr.MarkdownBlock, "text": wr.P}
-        return kinds[said["kind"]](text=said["text"])
+        return kinds[values["kind"]](text=values["text"])
 
     sections = [
         ws.Section(name=s["name"], panels=[panel(p) for p in s["panels"]], is_open=True)
@@ -113,13 +113,13 @@ def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.report.dashboard", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="the dashboard.json of a report's folder")
     parser.add_argument("--entity", required=True, help="your W&B user or team")
     args = parser.parse_args(argv)
     if not args.file.is_file():
-        raise UserError(f"no {args.file}; python -m ipfvr.reproduce writes it beside index.html")
+        raise UserError(f"there is no {args.file}; python -m ipfvr.reproduce writes it beside index.html")
     for address in publish(json.loads(args.file.read_text()), args.entity):
         print(address)
 

@@ -12,7 +12,7 @@ from ipfvr.report.html import render
 from ipfvr.report.plots import line_plot
 
 TITLE = "ipfvr: a clip before and after"
-OWN = """make demo VIDEO=old.mp4 REFERENCE=photo.jpg                                    # this page, of your own
+OWN = """make demo VIDEO=old.mp4 REFERENCE=photo.jpg                                    # this page, with your own film
 python -m ipfvr.restore old.mp4 --reference photo.jpg --output restored.mp4    # the whole film, with its sound
 python -m ipfvr.fit --config experiments/lora.yaml data.root=data data.identity=anna    # learn one person"""
 
@@ -26,16 +26,16 @@ def demo_page(
     rows: Sequence[ClipScores],
     words: str,
 ) -> str:
-    """The page's text; it opens without a network.
+    """Return the page as HTML text; it opens without a network.
 
     Args:
-        about: whom it shows, a sentence.
-        files: name of a version to its mp4 file, the low-quality one first.
+        about: a sentence on the person that it shows.
+        files: the mp4 file of each version by name, the low-quality one first.
         frames: a strip of all versions, (H, W, 3) uint8 RGB.
-        lines: the table's lines of cells, headings first.
-        notes: below it.
-        rows: what the versions scored, for the curve of IDS over the frames.
-        words: what was read off the reference, as ``python -m ipfvr.describe`` prints it; empty: there is none.
+        lines: the lines of the table as cells, headings first.
+        notes: the notes below the table.
+        rows: the scores of the versions, for the curve of IDS over the frames.
+        words: the description of the reference, as ``python -m ipfvr.describe`` prints it; empty: there is none.
     """
     curve_title, curve = _curve(rows)
     return render(
@@ -54,7 +54,7 @@ def demo_page(
 
 
 def _curve(rows: Sequence[ClipScores]) -> tuple[str, np.ndarray | None]:
-    """IDS over the frames, to the truth where there is one, else to the reference: a title and a picture, or none."""
+    """Plot IDS over the frames, to the truth or else to the reference; return a title and a picture, or None."""
     key = next((key for key in ("ids_gt", "ids_ref") if all(row.per_frame.get(key) for row in rows)), "")
     if not key:
         return "", None

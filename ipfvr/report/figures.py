@@ -1,4 +1,4 @@
-"""What a page shows of an experiment's clips: videos, strips of frames and plots of the numbers."""
+"""The figures on the page of an experiment: videos, strips of frames and plots of the numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_video
 
 COLUMNS_SHOWN = 6  # frames of a strip
-SIDE = 128  # pixels of a frame in it
-ARMS_SHOWN = 12  # rows that are shown as pictures and videos, at most
+SIDE = 128  # side of a frame in a strip, pixels
+ARMS_SHOWN = 12  # the most rows with pictures and videos
 TRUTH = "original"
 
 
 def shown_clips(study: Study, arms: Sequence[Arm], store: Store) -> list[Clip]:
-    """The first clip of each person, at most ``shown``, that some arm has restored."""
+    """Choose the first restored clip of each person, at most ``shown`` clips."""
     found: dict[str, Clip] = {}
     for arm in arms:
         for task in arm.tasks:
@@ -35,7 +35,7 @@ def shown_clips(study: Study, arms: Sequence[Arm], store: Store) -> list[Clip]:
 def videos(
     study: Study, arms: Sequence[Arm], store: Store, clips: Sequence[Clip], folder: Path
 ) -> dict[str, dict[str, Path]]:
-    """Clip to version to its mp4; the sharp clip's is written to ``folder``."""
+    """Return the mp4 of each clip and version; the mp4 of the sharp clip is written to ``folder``."""
     found = {}
     for clip in clips:
         versions = _versions(study, arms, store, clip)
@@ -47,7 +47,7 @@ def videos(
 
 
 def strips(study: Study, arms: Sequence[Arm], store: Store, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """A strip of frames of each clip, a line a version."""
+    """Draw a strip of frames for each clip, with one line for each version."""
     found = {}
     for clip in clips:
         folders = {title: store.folder(cell) / "frames" for title, cell in _versions(study, arms, store, clip).items()}
@@ -62,7 +62,7 @@ def strips(study: Study, arms: Sequence[Arm], store: Store, clips: Sequence[Clip
 
 
 def plots(study: Study, results: Results) -> dict[str, np.ndarray]:
-    """The experiment's plots that there are numbers for."""
+    """Draw the experiment's plots for which there are numbers."""
     found = {}
     for kind in study.experiment.plots:
         found |= {"frames": _over_frames, "levels": _over_levels, "grid": _over_grid}[kind](study, results)
@@ -70,7 +70,7 @@ def plots(study: Study, results: Results) -> dict[str, np.ndarray]:
 
 
 def _over_frames(study: Study, results: Results) -> dict[str, np.ndarray]:
-    """IDS over the frames of a representative clip: the one of the median mean IDS of the last row that has run."""
+    """Plot IDS over the frames of the clip whose mean IDS is the median of the last row that has run."""
     rows = list(study.experiment.rows)
     seed, level = study.limits.seeds[0], study.experiment.levels[0]
     cells = {(c["row"], c["clip"]): c for c in results.cells if (c["seed"], c["level"]) == (seed, level)}
@@ -91,7 +91,7 @@ def _over_frames(study: Study, results: Results) -> dict[str, np.ndarray]:
 
 
 def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
-    """Each metric over the levels of degradation."""
+    """Plot each metric over the levels of degradation."""
     levels, found = study.experiment.levels, {}
     for key in results.columns:
         lines = {}
@@ -109,7 +109,7 @@ def _over_levels(study: Study, results: Results) -> dict[str, np.ndarray]:
 
 
 def _over_grid(study: Study, results: Results) -> dict[str, np.ndarray]:
-    """Each metric's mean over a grid of two options."""
+    """Draw the mean of each metric over a grid of two options."""
     experiment, found = study.experiment, {}
     if len(experiment.grid) != 2:
         return {}
@@ -131,7 +131,7 @@ def _over_grid(study: Study, results: Results) -> dict[str, np.ndarray]:
 
 
 def _versions(study: Study, arms: Sequence[Arm], store: Store, clip: Clip) -> dict:
-    """Title of an arm to the cell of the clip with the first seed, where it is finished."""
+    """Return the finished cell of a clip with the first seed, by the title of the arm."""
     found = {}
     for arm in arms:
         for task in arm.tasks:

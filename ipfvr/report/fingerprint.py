@@ -1,4 +1,4 @@
-"""Whether a report shows the latest results; imports nothing heavy."""
+"""The fingerprint of a report, which tells whether it shows the latest results; no heavy package is imported."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MADE = "made_of.json"
 
 
 def fingerprint(results: Results, study: Study) -> str:
-    """A hash of all that the report shows: one that is there with the same hash is not made again."""
+    """Return a hash of everything that the report shows; a report with the same hash is not written again."""
     shown = json.dumps([__version__, results_json(results), list(study.pairs), study.experiment.shown], default=str)
     return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def is_written(results: Results, study: Study) -> bool:
-    """Whether the report of these results is there."""
+    """Return whether the report of these results has been written."""
     made = study.output / MADE
     whole = made.is_file() and (study.output / PAGE).is_file()
     return whole and json.loads(made.read_text())["fingerprint"] == fingerprint(results, study)

@@ -1,4 +1,4 @@
-"""HTML pages that hold all they show, so that they open anywhere without a network: jinja2 templates in page_parts."""
+"""Self-contained HTML pages, which open without a network, from the jinja2 templates in ``page_parts``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _FOLDER = Path(__file__).parent / "page_parts"
-_QUALITY = 88  # of JPEG pictures
+_QUALITY = 88  # quality of JPEG pictures
 
 
 def render(template: str, **values: Any) -> str:
-    """A page's text.
+    """Render a page as text.
 
     Args:
-        template: a file in ``page_parts``, which says what values it needs.
+        template: a file in ``page_parts``, whose head lists the values that it needs.
         values: texts, which are escaped; pictures (H, W, 3) uint8 RGB for the filters ``png`` and ``jpeg``, and paths
             of videos for ``mp4``.
 
@@ -45,37 +45,37 @@ def _environment() -> Environment:
 
 
 def before_and_after(number: int, caption: str, before: np.ndarray, after: np.ndarray) -> str:
-    """Two pictures over one another with a slider between them, for a page that has :func:`style_and_script`.
+    """Return the HTML of two overlaid pictures with a slider, for a page that has :func:`style_and_script`.
 
     Args:
-        number: tells the sliders of a page apart.
-        caption: above it.
-        before, after: (H, W, 3) uint8 RGB, of one size.
+        number: the number of the slider, unique in the page.
+        caption: the text above the pictures.
+        before, after: (H, W, 3) uint8 RGB, of the same size.
     """
     return str(_environment().get_template("parts.html").module.before_and_after(number, caption, before, after))
 
 
 def style_and_script() -> tuple[str, str]:
-    """What every page's style and script are; another page's figures need them, too."""
+    """Return the style and the script that all pages share."""
     return (_FOLDER / "style.css").read_text(), (_FOLDER / "compare.js").read_text()
 
 
 def _png(image: np.ndarray) -> str:
-    """The address of a picture that holds it, without loss."""
+    """Return a picture as a PNG data URI, without loss."""
     done, content = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert done, "OpenCV writes PNG"
     return _uri(content.tobytes(), "image/png")
 
 
 def jpeg(image: np.ndarray) -> str:
-    """The address of a picture that holds it, as a JPEG."""
+    """Return a picture as a JPEG data URI."""
     done, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done, "OpenCV writes JPEG"
     return _uri(content.tobytes(), "image/jpeg")
 
 
 def _mp4(path: Path) -> str:
-    """The address of a video that holds the file."""
+    """Return a video file as a data URI."""
     return _uri(path.read_bytes(), "video/mp4")
 
 

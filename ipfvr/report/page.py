@@ -1,4 +1,4 @@
-"""One HTML page a run: everything is inside it, so it opens anywhere without a network."""
+"""The self-contained HTML page of a run, which opens without a network."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ipfvr.study.results import DONE, FAILS, HOLDS, Difference, Line, Results
 
 @dataclass
 class Exhibit:
-    """What a page shows beside its table.
+    """The content of a page beside its table.
 
     Attributes:
-        videos: clip to the name of a version to its mp4 file; the first two are compared when the page opens.
-        pictures: title to an (H, W, 3) uint8 RGB picture: plots and strips.
-        protocol: subject to sentence.
-        commands: title to a command line.
-        facts: what made the run, a line each.
+        videos: the mp4 file by clip and by version; the page opens with a comparison of the first two versions.
+        pictures: plots and strips by title, (H, W, 3) uint8 RGB.
+        protocol: a sentence by subject.
+        commands: a command line by title.
+        facts: facts on the data and versions of the run, one line each.
     """
 
     videos: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -45,10 +45,10 @@ class Exhibit:
 
 
 def page(results: Results, exhibit: Exhibit) -> str:
-    """The page's text."""
+    """Return the page as HTML text."""
     notes, columns = footnotes(results), shown_columns(results)
     marks = {note: place for place, note in enumerate(notes, 1)}
-    below = "Below a mean its interval" + (", then the paper's number." if _has_paper(results) else ".")
+    below = "The interval stands below the mean" + (", then the paper's number." if _has_paper(results) else ".")
     return render(
         "results.html",
         title=results.title,
@@ -65,7 +65,7 @@ def page(results: Results, exhibit: Exhibit) -> str:
 
 
 def _row(results: Results, line: Line, columns: Sequence[str], marks: Mapping[str, int]) -> dict[str, Any]:
-    """A row of the table: of each column our mean, its interval and, below it, the paper's number."""
+    """Return a row of the table: in each column our mean, its interval and the paper's number."""
     cells = []
     for key in columns:
         summary, info = line.summaries[key], results.label(key)
@@ -91,12 +91,12 @@ def _has_paper(results: Results) -> bool:
 
 
 def _marks(notes: Sequence[str], marks: Mapping[str, int]) -> list[int]:
-    """The numbers of footnotes, each once."""
+    """Return the numbers of footnotes, each once."""
     return list(dict.fromkeys(marks[note] for note in notes))
 
 
 def _sentence(results: Results, says: str, differences: Sequence[Difference]) -> dict[str, Any]:
-    """A sentence of the paper, how it came out, and the differences behind that."""
+    """Return a sentence of the paper, the verdicts on it, and the differences behind them."""
     found = [compared(results, difference) for difference in differences if difference.summary is not None]
     kinds = {HOLDS: "better", FAILS: "worse"}
     return {

@@ -1,4 +1,4 @@
-"""Plots of a few numbers as pictures: lines and a heat map, with what OpenCV draws."""
+"""Line plots and heat maps as pictures, drawn with OpenCV."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from ipfvr.video.strips import FONT
 
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (222, 222, 222)
-# Told apart by people who do not see all colours (Okabe and Ito 2008).
+# These colours remain distinct for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233), (90, 90, 90))
-LOW, HIGH = np.array((247, 251, 255.0)), np.array((8, 81, 156.0))  # ends of the heat map's scale
+LOW, HIGH = np.array((247, 251, 255.0)), np.array((8, 81, 156.0))  # the ends of the heat map's colour scale
 MARGINS = (72, 24, 44, 56)  # left, right, top, bottom, pixels
 ROW = 22  # pixels of a line of text
 
@@ -26,19 +26,19 @@ def line_plot(
     marks: Sequence[float] = (),
     size: tuple[int, int] = (1000, 520),
 ) -> np.ndarray:
-    """Lines over their index 0, 1, 2 ..., each named beside the plot.
+    """Plot lines over their index 0, 1, 2 ...; the name of each line stands beside the plot.
 
     Args:
-        lines: name to values; a line is broken where a value is None or not finite.
+        lines: the values of each line by name; a line is broken where a value is None or not finite.
         title, x_label, y_label: ASCII text.
-        marks: where a dotted upright line is drawn, in units of the index; it stands before the value at that index.
+        marks: indices; a dotted vertical line is drawn just before the value at each.
         size: (width, height), pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.
 
     Raises:
-        ValueError: no finite value.
+        ValueError: there is no finite value.
     """
     values = {name: np.array([np.nan if v is None else v for v in line], float) for name, line in lines.items()}
     finite = np.concatenate([line[np.isfinite(line)] for line in values.values()])
@@ -67,7 +67,7 @@ def line_plot(
         for y in range(top, bottom, 6):
             cv2.line(picture, (x, y), (x, y + 2), (150, 150, 150), 1)
     for number, (name, line) in enumerate(values.items()):
-        # Earlier lines are wider, so that they show where later ones lie over them.
+        # Earlier lines are wider, so that they stay visible below later lines.
         colour, wide = COLOURS[number % len(COLOURS)], len(values) - number + 1
         for index in range(1, len(line)):
             if np.isfinite(line[index - 1 : index + 1]).all():
@@ -78,7 +78,7 @@ def line_plot(
         _text(picture, name, (right + 44, y))
     _text(picture, title, (left, 26), 0.55)
     _text(picture, x_label, ((left + right) // 2, size[1] - 14), anchor="middle")
-    # Turned, so that it stands along its axis.
+    # The label is drawn on a band and rotated to lie along its axis.
     band = np.full((ROW, bottom - top, 3), PAPER, np.uint8)
     _text(band, y_label, (band.shape[1] // 2, 16), anchor="middle")
     picture[top:bottom, 2 : 2 + ROW] = cv2.rotate(band, cv2.ROTATE_90_COUNTERCLOCKWISE)
@@ -88,20 +88,20 @@ def line_plot(
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, labels: tuple[str, str], digits: int
 ) -> np.ndarray:
-    """A table whose cells are coloured by their value, from white (the lowest) to blue.
+    """Draw a table whose cells are coloured by their value, from white (the lowest) to blue.
 
     Args:
-        values: (R, C); a NaN is left grey.
-        rows, columns: names of rows, top to bottom, and of columns.
+        values: (R, C); a cell with NaN is grey.
+        rows, columns: the names of the rows, from top to bottom, and of the columns.
         title: ASCII text.
-        labels: what rows and what columns are.
-        digits: decimals that are written.
+        labels: the label of the rows and the label of the columns.
+        digits: the number of decimals.
 
     Returns:
         (height, width, 3) uint8 RGB.
 
     Raises:
-        ValueError: no finite value.
+        ValueError: there is no finite value.
     """
     if not np.isfinite(values).any():
         raise ValueError("nothing to plot: no finite value")
@@ -128,7 +128,7 @@ def heat_map(
 
 
 def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers that enclose ``low`` to ``high``, at least two, with a step of 1, 2 or 5 times a power of ten."""
+    """Return at least two round numbers around ``low`` to ``high``, with a step of 1, 2 or 5 times a power of ten."""
     span = high - low or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / about))
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= about)
@@ -144,7 +144,7 @@ def _text(
     anchor: str = "left",
     ink: tuple[int, int, int] = INK,
 ) -> None:
-    """Write ``text`` with its baseline at ``at``, which is its left end, its middle or its right end."""
+    """Write ``text`` with its baseline at ``at``, which is the left end, middle or right end of the text."""
     width = cv2.getTextSize(text, FONT, scale, 1)[0][0]
     x = at[0] - {"left": 0, "middle": width // 2, "right": width}[anchor]
     cv2.putText(picture, text, (x, at[1]), FONT, scale, ink, 1, cv2.LINE_AA)

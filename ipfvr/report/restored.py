@@ -1,4 +1,4 @@
-"""The page of one restored film or picture: before and after, the people, what was left out, how to repeat it."""
+"""The page of one restored film or picture: before and after, people, omissions, and the command to repeat it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from ipfvr.report.html import render
 
-NOBODY = "others"  # the report's name of those who were restored though nobody had named them
-_SHOWN = 12  # stretches of frames that are listed
+OTHERS = "others"  # the report's name for the faces of other people
+_SHOWN = 12  # the most stretches of frames in a list
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Pair:
     """A frame, or a part of one, before and after.
 
     Attributes:
-        title: such as ``frame 12, 0.48 s``.
+        title: a title such as ``frame 12, 0.48 s``.
         before: (H, W, 3) uint8 RGB.
-        after: likewise, of the same size.
+        after: the same part after the restoration, of the same size.
     """
 
     title: str
@@ -33,12 +33,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a page shows beside the words.
+    """The pictures of a page.
 
     Attributes:
         frames: whole frames.
-        faces: by who was restored: the face close up, in several frames.
-        references: by who was restored: aligned crops (size, size, 3) uint8 RGB of the pictures of the person.
+        faces: close-ups of each person's face in several frames, by name.
+        references: aligned crops (size, size, 3) uint8 RGB of each person's pictures, by name.
     """
 
     frames: Sequence[Pair] = ()
@@ -47,11 +47,11 @@ class Pictures:
 
 
 def restored_page(report: Mapping[str, Any], pictures: Pictures) -> str:
-    """The page's text; it opens without a network.
+    """Return the page as HTML text; it opens without a network.
 
     Args:
-        report: what :func:`ipfvr.film.run.restore` writes as JSON: every number of the page is one of its.
-        pictures: of the same run.
+        report: the JSON of :func:`ipfvr.film.run.restore`, which holds every number on the page.
+        pictures: the pictures of the same run.
     """
     name, settings = Path(report["output"]).name, json.dumps(report["configuration"], indent=2)
     return render(
@@ -69,11 +69,11 @@ def restored_page(report: Mapping[str, Any], pictures: Pictures) -> str:
 
 
 def batch_page(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A page that leads to those of many files.
+    """Return a page with links to the pages of many files.
 
     Args:
-        rows: of each file ``file``, ``status``, ``frames``, ``restored``, ``seconds``, ``error``, and ``page``: the
-            address of its page, relative to this one; empty: it has none.
+        rows: for each file ``file``, ``status``, ``frames``, ``restored``, ``seconds``, ``error``, and ``page``: the
+            relative address of its page; empty: it has none.
     """
     named = [{**row, "name": Path(row["file"]).name} for row in rows]
     columns = ("status", "frames", "restored", "seconds", "error")
@@ -81,27 +81,24 @@ def batch_page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def left_out(report: Mapping[str, Any]) -> dict[str, str]:
-    """What was not restored or not kept, and why, by subject."""
+    """Return what was not restored or not kept, and why, by subject."""
     alone, without, cuts = report["left_alone"], report["faceless"], report["cuts"]
     faces = sum(stop - start for start, stop in without)
     sound = {"copied": "copied untouched", "none": "the source has none"}.get(report["sound"], report["sound"])
-    said = {
+    return {
         "Faces left alone": (
-            f"{len(alone)}, of people who are on no reference: {_stretches([(f['start'], f['stop']) for f in alone])}"
+            f"{len(alone)}, of people without a reference: {_stretches([(f['start'], f['stop']) for f in alone])}"
             if alone
             else "none"
         ),
         "Frames without a face": (
             f"{faces} of {report['frames']}, unchanged: {_stretches(without)}" if without else "none"
         ),
-        "Cuts": (
-            f"{len(cuts)}; nothing is carried over a cut: frames {_list(map(str, cuts))}" if cuts else "none found"
-        ),
+        "Cuts": (f"{len(cuts)}; clips do not cross a cut: frames {_list(map(str, cuts))}" if cuts else "none found"),
         "Damaged frames": _list(map(str, report["damaged_frames"])) or "none",
         "Sound": sound,
         "Other streams": "; ".join(report["left_out"]) or "nothing was left out",
     }
-    return said
 
 
 def _lead(report: Mapping[str, Any]) -> str:
@@ -110,21 +107,21 @@ def _lead(report: Mapping[str, Any]) -> str:
 
 
 def _person(who: str, found: Mapping[str, Any], report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    name = {"": "The person of the reference", NOBODY: "Faces of nobody that was named"}.get(who, who)
-    if who == NOBODY and len(report["people"]) == 1:
-        name = "Every face: no reference was given"
+    name = {"": "The person of the reference", OTHERS: "Faces of other people"}.get(who, who)
+    if who == OTHERS and len(report["people"]) == 1:
+        name = "Every face, because no reference was given"
     return {
         "name": name,
-        "facts": _facts(found, report, who == NOBODY),
+        "facts": _facts(found, report, who == OTHERS),
         "faces": pictures.faces.get(who, ()),
         "references": pictures.references.get(who, ()),
     }
 
 
-def _facts(found: Mapping[str, Any], report: Mapping[str, Any], nameless: bool) -> dict[str, str]:
-    """What is said of a person: only what the report has."""
-    # Of those without a name several may be in one frame.
-    frames = f"{found['frames']} faces" if nameless else f"in {found['frames']} of {report['frames']} frames"
+def _facts(found: Mapping[str, Any], report: Mapping[str, Any], others: bool) -> dict[str, str]:
+    """Return the facts on a person that the report holds, by subject."""
+    # One frame can show several faces of other people.
+    frames = f"{found['frames']} faces" if others else f"in {found['frames']} of {report['frames']} frames"
     facts = {"Seen": f"{frames}, in {_count(found['tracks'], 'stretch')}"}
     if cosines := found["cosines"]:
         facts["Likeness to the reference"] = f"cosine {_range(cosines)}"
@@ -133,7 +130,7 @@ def _facts(found: Mapping[str, Any], report: Mapping[str, Any], nameless: bool) 
     if (prompt := found.get("image_prompt")) is not None:
         facts["Image prompt"] = prompt
     if (change := found.get("reference_change")) is not None:
-        facts["What the reference changed"] = f"{change} grey levels on average in the face"
+        facts["What the reference changed"] = f"{change} grey levels of the face on average"
     if lora := found.get("lora"):
         facts["LoRA"] = str(lora["person"])
     if words := (found.get("words") or {}).get("positive"):
@@ -153,7 +150,7 @@ def _made_by(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _stretches(ranges: Sequence[Sequence[int]]) -> str:
-    """Frames as in ``frames 0-11, 30``; of each range the stop is not in it."""
+    """Format ranges (start, stop) of frames as ``frames 0-11, 30``; the stop is not part of a range."""
     return "frames " + _list(f"{a}-{b - 1}" if b - a > 1 else str(a) for a, b in ranges)
 
 

@@ -1,6 +1,6 @@
-"""The paper's sentences, and what is said of them here: by the sign of differences, never by their size.
+"""The sentences of the paper, and our verdicts on them: by the sign of differences, never by their size.
 
-The paper measured other people at another size, so neither its numbers nor its differences are held against ours.
+The paper measured other people at another size, so neither its numbers nor its differences are compared with ours.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ VERDICTS = (HOLDS, FAILS, OPEN, NOT_DRAWN, NOT_RUN)
 
 
 class Compared(NamedTuple):
-    """One difference in words.
+    """One difference as text.
 
     Attributes:
-        rows: ``Ours minus Base``.
-        metric: its title and unit.
+        rows: the two rows, such as ``Ours minus Base``.
+        metric: the title and unit of the metric.
         here: the mean difference and its interval.
-        counted: the people and clips behind it.
-        paper: on which side of 0 the paper's own difference lies: ``higher``, ``lower``, ``equal``; empty: it has none.
+        counted: the number of people and clips behind it.
+        paper: the sign of the paper's own difference: ``higher``, ``lower``, ``equal``; empty: the paper has none.
         verdict: see :class:`ipfvr.study.results.Difference`.
     """
 
@@ -35,7 +35,7 @@ class Compared(NamedTuple):
 
 
 def compared(results: Results, difference: Difference) -> Compared:
-    """A difference that has a number, in words."""
+    """Return a difference that has a number as text."""
     info, summary = results.label(difference.metric), difference.summary
     unit = f" ({info.unit})" if info.unit else ""
     return Compared(
@@ -49,34 +49,34 @@ def compared(results: Results, difference: Difference) -> Compared:
 
 
 def counted(people: int, clips: int) -> str:
-    """``8 clips of 2 people``."""
+    """Format counts as ``8 clips of 2 people``."""
     return f"{clips} clip{'s' * (clips != 1)} of {people} {'people' if people != 1 else 'person'}"
 
 
 def tally(differences: Sequence[Difference]) -> str:
-    """How often each verdict was given: ``holds in 2, undecided in 1 of 3``."""
+    """Count each verdict, as in ``holds in 2, undecided in 1 of 3``."""
     counts = {verdict: sum(d.verdict == verdict for d in differences) for verdict in VERDICTS}
     return ", ".join(f"{v} in {n}" for v, n in counts.items() if n) + f" of {len(differences)}"
 
 
 def without_number(results: Results, differences: Sequence[Difference]) -> list[str]:
-    """Why some of the differences have no number, a sentence each."""
+    """Return sentences on why some differences have no number."""
     ran = {d.than for d in differences if d.summary is not None}
     absent = [d for d in differences if d.summary is None]
     lines = []
-    for verdict, said in ((NOT_RUN, "Not run"), (NOT_DRAWN, "Not drawn, for it would rest on what was trained on")):
+    for verdict, reason in ((NOT_RUN, "Not run"), (NOT_DRAWN, "Not drawn, because the test clips are training clips")):
         names = [
             f"{d.than} in {results.label(d.metric).title}" if d.than in ran else d.than
             for d in absent
             if d.verdict == verdict
         ]
         if names:
-            lines.append(f"{said}: {', '.join(dict.fromkeys(names))}.")
+            lines.append(f"{reason}: {', '.join(dict.fromkeys(names))}.")
     return lines
 
 
 def conclusions(results: Results) -> list[str]:
-    """A paragraph a sentence of the paper: whether it holds here, with the paired differences and their intervals."""
+    """Write a paragraph on each sentence of the paper: whether it holds, with paired differences and intervals."""
     paragraphs = []
     for says, differences in results.claims:
         found = [compared(results, d) for d in differences if d.summary is not None]

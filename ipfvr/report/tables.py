@@ -1,4 +1,4 @@
-"""An experiment's table as CSV, Markdown, LaTeX and JSON: the same numbers each time."""
+"""The table of an experiment as CSV, Markdown, LaTeX and JSON, with the same numbers in each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SYMBOLS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 
 
 def results_json(results: Results) -> dict[str, Any]:
-    """Everything, frame by frame, as JSON values."""
+    """Return all results, frame by frame, as JSON values."""
     content = asdict(results)
     content["columns"] = {key: asdict(results.label(key)) for key in results.columns}
     content["claims"] = [{"says": says, "differences": [asdict(d) for d in found]} for says, found in results.claims]
@@ -28,7 +28,7 @@ def results_json(results: Results) -> dict[str, Any]:
 
 
 def csv_table(results: Results) -> str:
-    """A line a row: mean, ends of the interval, people, clips and the paper's number of each metric, unrounded."""
+    """Write a line for each row: unrounded mean, interval, people, clips and the paper's number of each metric."""
     parts = ("mean", "low", "high", "people", "clips", "paper")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -45,7 +45,7 @@ def csv_table(results: Results) -> str:
 
 
 def markdown_table(results: Results) -> str:
-    """The table, with footnotes for what is not there, what is folded, and the conclusions."""
+    """Write the table with its footnotes, the rows and columns that are left out, and the conclusions."""
     notes, columns = footnotes(results), shown_columns(results)
     marks = {note: number for number, note in enumerate(notes, 1)}
     head = ["", *(results.label(key).heading for key in columns)]
@@ -63,7 +63,7 @@ def markdown_table(results: Results) -> str:
             lines.append(_row([f"{_markdown(line.title)}, paper", *printed]))
     text = f"# {results.title}\n\nPreset {results.preset}. {explanation(results)}\n\n" + "\n".join(lines) + "\n"
     if away := folded(results):
-        text += f"\nNot here: {', '.join(_markdown(name) for name, _ in away)}.\n\n"
+        text += f"\nNot in the table: {', '.join(_markdown(name) for name, _ in away)}.\n\n"
         text += "\n".join(f"- {_markdown(name)}: {_markdown(why)}" for name, why in away) + "\n"
     if notes:
         text += "\n" + "\n".join(f"{number}. {_markdown(note)}" for note, number in marks.items()) + "\n"
@@ -73,16 +73,16 @@ def markdown_table(results: Results) -> str:
 
 
 def explanation(results: Results) -> str:
-    """What the numbers of the table are: over whom, and what the paper's are for."""
+    """Explain the numbers of the table: over which people they are means, and how to read the paper's numbers."""
     people, clips = ({cell[part] for cell in results.cells} for part in ("person", "clip"))
     text = f"Means over {counted(len(people), len(clips))} [{CONFIDENCE:.0%} interval over people and their clips]."
     if any(line.paper for line in shown_lines(results)):
-        text += " The paper's numbers are of other people at another size: signs of differences may be compared."
+        text += " The paper's numbers are for other people at another size: compare only the signs of differences."
     return text
 
 
 def latex_table(results: Results) -> str:
-    """The table for a paper: needs the package booktabs; the best of each column is bold."""
+    """Write the table in LaTeX with the package booktabs; the best value of each column is bold."""
     columns = shown_columns(results)
     best = {key: _best(results.lines, key) for key in columns}
     lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{l" + "r" * len(columns) + "}", r"\toprule"]
@@ -98,46 +98,46 @@ def latex_table(results: Results) -> str:
 
 
 def cell_text(line: Line, key: str) -> str:
-    """What stands in a cell."""
+    """Return the text of a cell."""
     if line.summaries[key] is None:
         return "n/a" if line.status in (DONE,) or key in line.missing else line.status
     return interval(line.summaries[key], COLUMNS[key])
 
 
 def missing_note(results: Results, key: str, reason: str) -> str:
-    """The footnote of a number that is not there."""
+    """Return the footnote of a missing number."""
     return f"{results.label(key).title} n/a: {reason}"
 
 
 def shown_lines(results: Results) -> list[Line]:
-    """The rows of the table: those that ran, or crashed."""
+    """Return the rows of the table: those that ran or failed."""
     return [line for line in results.lines if line.status != NOT_RUN]
 
 
 def shown_columns(results: Results) -> list[str]:
-    """The columns of the table: those with a number in some row."""
+    """Return the columns of the table: those with a number in at least one row."""
     return [key for key in results.columns if any(line.summaries[key] for line in results.lines)]
 
 
 def folded(results: Results) -> list[tuple[str, str]]:
-    """What cannot be had here and is no part of the table: a row or a column, and why, with what would make it run."""
+    """Return the rows and columns that are left out of the table, with the reason and the remedy."""
     found = [(line.title, "; ".join(line.reasons)) for line in results.lines if line.status == NOT_RUN]
     shown = shown_columns(results)
     for key in results.columns if shown else ():
         if key not in shown:
             reasons = [line.missing[key] for line in shown_lines(results) if key in line.missing]
-            found.append((results.label(key).title, "; ".join(dict.fromkeys(reasons)) or "no clip has it"))
+            found.append((results.label(key).title, "; ".join(dict.fromkeys(reasons)) or "no clip has a number"))
     return found
 
 
 def line_notes(line: Line) -> list[str]:
-    """The footnotes of a row; what is said of several rows is the same note, to which each of them points."""
-    said = [f"{line.title} {line.status}: {reason}" for reason in line.reasons] if line.status != DONE else []
-    return [*said, *(note for note in line.notes if note not in "; ".join(line.reasons))]
+    """Return the footnotes of a row; rows with the same note share one footnote."""
+    failures = [f"{line.title} {line.status}: {reason}" for reason in line.reasons] if line.status != DONE else []
+    return [*failures, *(note for note in line.notes if note not in "; ".join(line.reasons))]
 
 
 def footnotes(results: Results) -> list[str]:
-    """Every footnote of the table, once: of rows, of numbers that are not there, and the experiment's own."""
+    """Return every footnote once: those of rows, those of missing numbers, and the experiment's own."""
     lines, shown = shown_lines(results), shown_columns(results)
     found = [note for line in lines for note in line_notes(line)]
     found += [missing_note(results, k, reason) for line in lines for k, reason in line.missing.items() if k in shown]

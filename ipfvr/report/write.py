@@ -29,9 +29,9 @@ def write_report(results: Results, study: Study, arms: Sequence[Arm], store: Sto
     Args:
         results: see :func:`ipfvr.study.results.collect`.
         study: the experiment.
-        arms: its rows at each level.
-        store: keeps the cells.
-        facts: where the data come from and what else a reader must know, a sentence each.
+        arms: the rows at each level.
+        store: the store of the cells.
+        facts: the source of the data and other facts for the reader, one sentence each.
     """
     output, config = study.output, study.config()
     clips = shown_clips(study, arms, store)
@@ -58,7 +58,7 @@ def write_report(results: Results, study: Study, arms: Sequence[Arm], store: Sto
 
 
 def terms_of(results: Results, study: Study) -> dict[str, str]:
-    """The protocol of the numbers; empty where there are none."""
+    """Return the protocol of the numbers; empty: there are none."""
     if not results.cells:
         return {}
     fields = ClipScores.__dataclass_fields__
@@ -76,12 +76,12 @@ def terms_of(results: Results, study: Study) -> dict[str, str]:
 
 
 def commands(study: Study, results: Results) -> dict[str, str]:
-    """What makes the page, and a clip of each row by itself."""
+    """Return the command that makes the page, and the one that restores a single clip of each row."""
     given = [f"preset={study.preset}", *study.given]
     found = {"This page": shlex.join(["python", "-m", "ipfvr.reproduce", str(study.file), *given])}
     for line in results.lines:
         options = study.experiment.rows[line.row].set
-        said = [f"options: {' '.join(options)}"] if options else []
-        if line.commands or said:
-            found[line.title] = "\n".join([*said, *line.commands])
+        overrides = [f"options: {' '.join(options)}"] if options else []
+        if line.commands or overrides:
+            found[line.title] = "\n".join([*overrides, *line.commands])
     return found

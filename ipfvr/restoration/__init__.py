@@ -1,1 +1,1 @@
-"""From low-quality face squares and what is known of a person to restored squares."""
+"""The restoration of low-quality face crops under the conditions of a person."""

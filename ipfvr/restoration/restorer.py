@@ -1,4 +1,4 @@
-"""Low-quality face crops to restored ones, clip by clip, at constant memory."""
+"""The restorer of face crops, which works clip by clip at constant memory."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ Progress = Callable[[int], None]
 
 
 class Restorer:
-    """What the networks of a configuration do to a clip; it holds no state, and serves any number of people.
+    """Restores clips with the networks of a configuration; it has no state and can restore any number of people.
 
-    What it knows of a person comes with each call, as :class:`~ipfvr.diffusion.conditions.Conditions`::
+    Each call takes the conditions of the person, see :class:`~ipfvr.diffusion.conditions.Conditions`::
 
         restorer = Restorer(config)
         sharp = restorer.restore(low, restorer.conditions([reference]))
 
     Attributes:
-        config: how.
+        config: the configuration.
         networks: see :class:`~ipfvr.models.networks.Networks`; a person's LoRA is merged into them.
         sampler: takes the solver steps.
-        long_video: what ties clips together.
+        long_video: connects the clips of a video.
     """
 
     def __init__(self, config: Config, networks: Networks | None = None) -> None:
-        """Restore by a configuration.
+        """Make the restorer of a configuration.
 
         Args:
-            config: how.
-            networks: of the same weights, to share them with others; None: they are loaded.
+            config: the configuration.
+            networks: networks with the same weights, to share them with other restorers; None: they are loaded.
 
         Raises:
-            UserError: as :class:`~ipfvr.models.networks.Networks`; an option without meaning.
+            UserError: as :class:`~ipfvr.models.networks.Networks`, or an option has an invalid value.
         """
         self.config = config
         self.long_video = make_long_video(config.long_video, config.video.overlap)
@@ -56,19 +56,19 @@ class Restorer:
 
     @property
     def steps(self) -> int:
-        """Solver steps that a clip takes."""
+        """The number of solver steps for one clip."""
         return len(self.sampler.plan)
 
     @torch.no_grad()
     def conditions(self, references: Sequence[np.ndarray] = (), prompt: PromptConfig | None = None) -> Conditions:
-        """What the network is shown of a person: words and pictures (Section 3.2, Eq. 4 and 12).
+        """Embed the words and pictures of a person for the network (Section 3.2, Eq. 4 and 12).
 
-        Without ``weights.adapter`` the pictures are not used. Where the guider has a negative visual stream, the
-        degraded pictures are its image prompt. Without pictures ``image_prompt.without`` says what it is.
+        The pictures are used only with ``weights.adapter``. If the guider has a negative visual stream, its image
+        prompt comes from the degraded pictures. Without pictures ``image_prompt.without`` chooses the image prompt.
 
         Args:
             references: aligned crops (size, size, 3) of the person, uint8 RGB, size = ``video.size``.
-            prompt: the words, ``positive`` and ``negative`` as they stand; None: the configuration's.
+            prompt: the prompts ``positive`` and ``negative``, used unchanged; None: the configuration's.
 
         Raises:
             UserError: as :func:`ipfvr.models.backbone.make_image_prompt`.
@@ -88,10 +88,10 @@ class Restorer:
         return Conditions(text, negative_text, image_tokens, degraded_tokens, used)
 
     def left_out(self, conditions: Conditions) -> list[str]:
-        """What the configuration asks for and these conditions do not allow, a line each."""
+        """Return notes on what the configuration requests but these conditions do not allow, one line each."""
         if NEGATIVE_VISUAL in self.sampler.branches and conditions.degraded_tokens is None:
             return [
-                "the negative visual stream (sampler.negative_visual) is left out: it needs an image prompt, that is "
+                "the negative visual stream (sampler.negative_visual) is left out: it needs an image prompt, and so "
                 "a reference and weights.adapter"
             ]
         return []
@@ -117,13 +117,13 @@ class Restorer:
 
         Args:
             low: (F, h, w, 3) uint8 RGB square low-quality crops of any size.
-            conditions: what the network is shown of the person, see :meth:`conditions`.
+            conditions: the conditions of the person, see :meth:`conditions`.
             frames: the F frames' absolute indices in the video, which key the noise; None: 0 to F - 1.
-            seed: of the noise; None: the configuration's.
+            seed: the seed of the noise; None: the configuration's.
             progress: called with 1 after each solver step.
-            memory: of the clips before it in its segment, which are blended into it (Eq. 10), and to which it is added;
-                None: it is restored by itself.
-            context: its first frames, which the clip before has too and keeps.
+            memory: the memory of earlier clips in the segment, which are blended into this one (Eq. 10); this clip is
+                added to it. None: the clip is restored independently.
+            context: the number of its first frames that belong to the clip before.
 
         Returns:
             (F, size, size, 3) uint8 RGB, size = ``video.size``.
@@ -150,10 +150,10 @@ class Restorer:
         return np.concatenate([to_frames(self._pixels(*three)) for three in pairs])
 
     def _pixels(self, z: Tensor, z_lq: Tensor, low: Tensor) -> Tensor:
-        """Frames of restored latents z (F, C, h, w): (F, 3, size, size).
+        """Decode restored latents z (F, C, h, w) to frames (F, 3, size, size).
 
-        Where a difference of latents is diffused (``sampler.residual_scale``), the frames ``low`` change by what it
-        means in pixels, so that what the codec cannot hold of a good clip stays.
+        With ``sampler.residual_scale`` the sampler restores a difference of latents. The frames ``low`` then change by
+        the decoded difference, so that details which the codec would lose are kept.
         """
         codec = self.networks.codec
         decoded = codec.decode(z)
@@ -169,43 +169,43 @@ class Restorer:
         progress: Progress | None = None,
         memory: ClipMemory | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Restore crops as they come; at most a clip of them is held.
+        """Restore a stream of crops; at most one clip is held in memory.
 
-        To be able to go on after an end, give a memory and save it whenever all frames of a clip have come out::
+        To resume after an interruption, pass a memory and save it whenever all frames of a clip have been returned::
 
             for index, frame in restorer.restore_stream(crops, windows, conditions, memory=memory):
                 ...
                 if index + 1 == memory.next_frame:
                     memory.save(path)
 
-        and later give the same windows, ``ClipMemory.load(path)`` and crops from ``windows[memory.done].start`` on: the
-        frames from ``memory.next_frame`` on come out as they would have.
+        and later pass the same windows, ``ClipMemory.load(path)`` and crops from ``windows[memory.done].start`` on. The
+        frames from ``memory.next_frame`` on are then the same as without the interruption.
 
         Args:
-            crops: (absolute index, (h, w, 3) uint8 square crop), indices rising; all that ``windows`` cover are there.
+            crops: (absolute index, (h, w, 3) uint8 square crop) of every frame of ``windows``, in rising order.
             windows: in order, see :func:`ipfvr.diffusion.long_video.plan_windows`.
-            conditions: what the network is shown of the person, see :meth:`conditions`.
-            seed: of the noise; None: the configuration's.
+            conditions: the conditions of the person, see :meth:`conditions`.
+            seed: the seed of the noise; None: the configuration's.
             progress: called with 1 after each solver step.
-            memory: of the clips that are done, see above; None: of none.
+            memory: the memory of the finished clips, see above; None: no clip is finished.
 
         Yields:
-            (absolute index, (size, size, 3) uint8) for every frame that a window keeps, rising.
+            (absolute index, (size, size, 3) uint8) for every frame that a window keeps, in rising order.
 
         Raises:
-            UserError: a memory of other windows.
+            UserError: the memory belongs to other windows.
         """
         memory = ClipMemory() if memory is None else memory
         parts = self.long_video.parts(windows)
         if memory.done > len(parts) or (memory.done and memory.next_frame != parts[memory.done - 1][1]):
             raise UserError(
-                f"what is remembered of {memory.done} clips does not belong to these {len(parts)}: the video or an "
-                "option has changed; start it afresh"
+                f"the memory of {memory.done} clips does not belong to these {len(parts)} clips: the video or an "
+                "option has changed; restore the video from the beginning"
             )
         held: dict[int, np.ndarray] = {}
         source = iter(crops)
         for window, part in zip(windows[memory.done :], parts[memory.done :], strict=True):
-            wanted = range(window.start, window.stop)
+            frames = range(window.start, window.stop)
             held = {i: crop for i, crop in held.items() if i >= window.start}
             while window.stop - 1 not in held:
                 index, crop = next(source)
@@ -214,9 +214,9 @@ class Restorer:
             context = window.keep_start - window.start
             if not context:
                 memory.forget()
-            low = np.stack([held[i] for i in wanted])
+            low = np.stack([held[i] for i in frames])
             restored = self.restore(
-                low, conditions, wanted, seed=seed, progress=progress, memory=memory, context=context
+                low, conditions, frames, seed=seed, progress=progress, memory=memory, context=context
             )
             finished = self.long_video.join(restored, window, part, memory)
             memory.done, memory.next_frame = memory.done + 1, part[1]

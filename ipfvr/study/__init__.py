@@ -1,1 +1,1 @@
-"""One experiment: what it says, the cells it is made of, and how they are run."""
+"""One experiment: its description, the cells that it consists of, and how they are run."""

@@ -1,4 +1,4 @@
-"""Cells: pieces of work whose results are kept in a folder named by the hash of all that made them."""
+"""Cells: pieces of work whose results are kept in a folder that is named by the hash of all their inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from ipfvr.core.files import write_json
 from ipfvr.core.hashes import digest
 
-FORMAT = 1  # raised when a cell's content changes its meaning: every cell is then made anew
+FORMAT = 1  # increased when the content of a cell changes its meaning; every cell is then made again
 RECORD = "cell.json"
 NOT_RUN, FAILED = "not run", "failed"
 
@@ -27,10 +27,10 @@ class Cell:
 
     Attributes:
         kind: ``clips`` | ``low`` | ``lora`` | ``restored`` | ``scores``.
-        name: what a person calls it.
-        key: all that its result depends on, JSON values; other cells are in it by their hash.
-        given: what it needs beside the key: paths, and options that change nothing in the result.
-        after: cells that must be finished before it.
+        name: the name that a reader sees.
+        key: everything that the result depends on, as JSON values; it names other cells by their hash.
+        given: what the work needs beside the key: paths, and options that do not change the result.
+        after: the cells that must be finished before this one.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Cell:
 
     @cached_property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits."""
+        """The hash of the cell: sixteen hexadecimal digits."""
         return digest({"format": FORMAT, "kind": self.kind, **self.key})[:16]
 
 
@@ -49,27 +49,27 @@ class Store:
     """The folder of finished cells.
 
     Args:
-        root: ``ROOT/<kind>/<hash>/`` is a finished cell; ``<hash>.failed.json`` beside it says why one is not.
+        root: ``ROOT/<kind>/<hash>/`` holds a finished cell; ``<hash>.failed.json`` beside it says why a cell failed.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def folder(self, cell: Cell) -> Path:
-        """Where the cell lies, or will."""
+        """Return the folder of a cell, which exists once the cell is finished."""
         return self.root / cell.kind / cell.hash
 
     def finished(self, cell: Cell) -> bool:
-        """Whether it is there and whole."""
+        """Return whether a cell is finished."""
         return (self.folder(cell) / RECORD).is_file()
 
     def record(self, cell: Cell) -> dict[str, Any]:
-        """What :meth:`finish` was given."""
+        """Read the record that :meth:`finish` wrote."""
         return json.loads((self.folder(cell) / RECORD).read_text())
 
     @contextmanager
     def alone(self, cell: Cell) -> Iterator[None]:
-        """Wait until no other process is at the cell, and keep others away from it inside the block."""
+        """Hold the lock of a cell inside the block, so that only one process makes it."""
         lock = self.folder(cell).with_name(f".{cell.hash}.lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as file:
@@ -77,11 +77,11 @@ class Store:
             yield
 
     def partial(self, cell: Cell) -> Path:
-        """Where the cell is made."""
+        """Return the temporary folder in which a cell is made."""
         return self.folder(cell).with_name(f".{cell.hash}.partial")
 
     def begin(self, cell: Cell) -> Path:
-        """The temporary folder of a cell; a training that was stopped finds its checkpoint in it."""
+        """Create the temporary folder of a cell; an interrupted training finds its checkpoint there."""
         folder = self.partial(cell)
         if cell.kind != "lora":
             shutil.rmtree(folder, ignore_errors=True)
@@ -89,22 +89,22 @@ class Store:
         return folder
 
     def finish(self, cell: Cell, folder: Path, record: dict[str, Any]) -> None:
-        """Give the temporary folder its name."""
+        """Write the record of a cell and move its temporary folder into place."""
         write_json(folder / RECORD, {"kind": cell.kind, "name": cell.name, "key": cell.key, **record})
         shutil.rmtree(self.folder(cell), ignore_errors=True)
         os.replace(folder, self.folder(cell))
         self._trouble(cell).unlink(missing_ok=True)
 
     def fail(self, cell: Cell, status: str, reason: str) -> None:
-        """Note why a cell has no result: ``failed`` or ``not run``."""
+        """Record why a cell has no result: ``failed`` or ``not run``."""
         write_json(self._trouble(cell), {"name": cell.name, "status": status, "reason": reason})
 
     def forget(self, cell: Cell) -> None:
-        """Let a cell that failed in an earlier run be tried again."""
+        """Delete the record of a failure, so that the cell is tried again."""
         self._trouble(cell).unlink(missing_ok=True)
 
     def trouble(self, cell: Cell) -> tuple[str, str] | None:
-        """(status, reason) of a cell that an earlier try has not finished; None: it is finished, or was never tried."""
+        """Return (status, reason) of a cell that has failed; None: the cell is finished or was never tried."""
         if self.finished(cell) or not self._trouble(cell).is_file():
             return None
         found = json.loads(self._trouble(cell).read_text())

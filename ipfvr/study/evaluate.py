@@ -26,20 +26,20 @@ from ipfvr.video.footage import Clip
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be scored, and how.
+    """A request to score videos.
 
     Attributes:
         predictions: a video, a folder of frames, or a folder with several of either.
-        targets: the ground truth, likewise, paired by name; None: metrics that need none.
-        references: pictures of the person, or a folder with one a clip.
-        people: a YAML file, person to the names of their clips; None: clips with the same references show one person.
-        face: which face of the reference pictures, from the left, from 1; None: there is but one.
-        metrics: their names; none: the cheap ones.
-        flow: what finds motion for E_warp: ``auto``, ``raft`` or ``dis``.
-        aligned: the frames are aligned crops, whose landmarks are the template's.
-        resize: resize predictions to the ground truth's size.
-        devices: processes that share the clips.
-        json: where everything is written, frame by frame; None: nowhere.
+        targets: the ground truth in the same form, paired by name; None: only metrics without ground truth.
+        references: pictures of the person, or a folder with one picture for each clip.
+        people: a YAML file that maps each person to clip names; None: clips with the same references show one person.
+        face: which face of the reference pictures, counted from 1 on the left; None: there is only one.
+        metrics: the names of the metrics; empty: the fast ones.
+        flow: the optical flow for E_warp: ``auto``, ``raft`` or ``dis``.
+        aligned: whether the frames are aligned crops, whose landmarks are the template's.
+        resize: whether to resize predictions to the ground truth's size.
+        devices: the number of processes that share the clips.
+        json: the file for all scores, frame by frame; None: no file is written.
     """
 
     predictions: str
@@ -56,11 +56,11 @@ class Request:
 
 
 class Scored(NamedTuple):
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
-        text: a table with a row a clip, the mean with its interval, and the protocol.
-        missing: why, by each metric that was asked for by name and that no clip has.
+        text: a table with one row for each clip, the mean with its interval, and the protocol.
+        missing: the reason for each requested metric that could not be computed for any clip.
     """
 
     text: str
@@ -71,14 +71,14 @@ def evaluate_files(request: Request, config: Config) -> Scored | None:
     """Score clips.
 
     Args:
-        request: what is to be scored.
-        config: ``weights``, ``faces`` and ``device`` are used.
+        request: the request.
+        config: its sections ``weights``, ``faces`` and ``device`` are used.
 
     Returns:
-        None in a process that is not the first of several.
+        The table and the missing metrics; None in every process but the first.
 
     Raises:
-        UserError: files that cannot be read or paired, an unknown metric or flow, a file of people without all clips.
+        UserError: files cannot be read or paired, a metric or flow is unknown, or the file of people lacks a clip.
     """
     device = choose_device(config.device)
     metrics = choose_metrics(request.metrics or CHEAP)
@@ -102,10 +102,10 @@ def evaluate_files(request: Request, config: Config) -> Scored | None:
     return Scored(text, _missing(request.metrics, done.rows))
 
 
-def _missing(asked: Sequence[str], rows: Sequence[ClipScores]) -> dict[str, str]:
-    """See :class:`Scored`; ``all`` asks for what there is."""
+def _missing(requested: Sequence[str], rows: Sequence[ClipScores]) -> dict[str, str]:
+    """Return ``missing`` of :class:`Scored`; ``all`` requests only the metrics that are available."""
     found = {}
-    for word in asked:
+    for word in requested:
         keys = choose_metrics([word]) if word != "all" else ()
         reasons = [row.missing.get(key, "") for row in rows for key in keys]
         if reasons and all(reasons):
@@ -114,7 +114,7 @@ def _missing(asked: Sequence[str], rows: Sequence[ClipScores]) -> dict[str, str]
 
 
 def _items(request: Request) -> tuple[list[Item], dict[str, list[str]]]:
-    """The clips with their targets and references, and the references' names of each clip."""
+    """Return the clips with their targets and references, and the names of each clip's references."""
     predictions = find_clips(request.predictions)
     targets: list[Clip | None] = [None] * len(predictions)
     if request.targets is not None:
@@ -133,33 +133,33 @@ def _items(request: Request) -> tuple[list[Item], dict[str, list[str]]]:
 
 
 def whose_clips(file: str | None, clips: Sequence[str], references: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Who is in which clip.
+    """Find out which person is in which clip.
 
     Args:
-        file: YAML, person to the names of their clips; None: clips that are compared with the same pictures show one
-            person, and who is in a clip without any is not known.
-        clips: their names.
-        references: clip to its pictures.
+        file: a YAML file that maps each person to clip names; None: clips with the same references show one person,
+            and the person in a clip without references is unknown.
+        clips: the names of the clips.
+        references: the reference pictures of each clip.
 
     Returns:
-        Clip to person; without those of whom nothing is known.
+        The person in each clip whose person is known.
 
     Raises:
-        UserError: a file that is not there or says something else, a clip that it does not name.
+        UserError: the file is missing or has another form, or it does not name a clip.
     """
     if file is None:
         return {clip: " ".join(references[clip]) for clip in clips if references.get(clip)}
-    said = OmegaConf.to_object(load_yaml(Path(file), "file of people"))
-    if not isinstance(said, dict) or not all(isinstance(names, list) for names in said.values()):
-        raise UserError(f"--people {file} must say of each person which clips show them: 'anna: [clip_1, clip_2]'")
-    people = {str(clip): str(person) for person, names in said.items() for clip in names}
+    listed = OmegaConf.to_object(load_yaml(Path(file), "file of people"))
+    if not isinstance(listed, dict) or not all(isinstance(names, list) for names in listed.values()):
+        raise UserError(f"--people {file} must list the clips of each person, such as 'anna: [clip_1, clip_2]'")
+    people = {str(clip): str(person) for person, names in listed.items() for clip in names}
     if unnamed := [clip for clip in clips if clip not in people]:
-        raise UserError(f"--people {file} does not say who is in {', '.join(unnamed)}: add them to somebody's list")
+        raise UserError(f"--people {file} does not say who is in {', '.join(unnamed)}: add them to a person's list")
     return people
 
 
 def _record(items: list[Item], done: Evaluation, terms: Mapping[str, str]) -> dict[str, Any]:
-    """What the JSON says of the scores."""
+    """Return the scores as the JSON file holds them."""
     return {
         "metrics": {key: asdict(info) for key, info in done.scorer.infos().items()},
         "mean": {key: asdict(summary) if summary else None for key, summary in summarise(done.rows).items()},

@@ -1,4 +1,4 @@
-"""Who judges likeness in a table: the recogniser of ``weights.recogniser``, else the one that is shipped."""
+"""The recogniser that scores likeness in a table: ``weights.recogniser``, else a shipped one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.weights.registry import locate, shipped
 
-# Of the two that are shipped the one that no LoRA's reward listens to, unless reward.recogniser says so.
-STAND_IN = "mini/recogniser"
+# Two recognisers are shipped. This is the one that the reward of a LoRA does not use by default.
+FALLBACK = "mini/recogniser"
 
 
 class Judge(NamedTuple):
-    """A recogniser.
+    """The recogniser that scores likeness.
 
     Attributes:
-        name: in the weights registry, or a path.
-        note: what a reader must know where it is not independent; empty: no training has listened to it.
+        name: its name in the weights registry, or a path.
+        note: why it is not independent of what it scores; empty: no training has used it.
     """
 
     name: str
@@ -25,19 +25,19 @@ class Judge(NamedTuple):
 
 
 def choose_judge(config: Config) -> Judge:
-    """The recogniser behind IDS; one that had a part in the training of what it judges has a note.
+    """Choose the recogniser behind IDS, with a note if a training of the scored networks has used it.
 
     Args:
-        config: ``weights.recogniser`` and ``reward.recogniser`` are used.
+        config: its options ``weights.recogniser`` and ``reward.recogniser`` are used.
     """
-    wanted, reason = config.weights.recogniser, ""
+    requested, reason = config.weights.recogniser, ""
     try:
-        locate(wanted)
-        name = wanted
+        locate(requested)
+        name = requested
     except UserError as error:
-        name, reason = STAND_IN, f" It stands in for {wanted}, whose file is not here: {error}"
-    by = ["mini was trained with it"] if name in shipped() else []
-    by += ["each LoRA was, by the reward"] if name == config.reward.recogniser else []
-    if not by:
+        name, reason = FALLBACK, f" It replaces {requested}, whose file is missing: {error}"
+    uses = ["mini was trained with it"] if name in shipped() else []
+    uses += ["the reward of each LoRA uses it"] if name == config.reward.recogniser else []
+    if not uses:
         return Judge(name, "")
-    return Judge(name, f"Likeness is judged by {name}, which is not independent: {', and '.join(by)}.{reason}")
+    return Judge(name, f"Likeness is scored by {name}, which is not independent: {', and '.join(uses)}.{reason}")

@@ -14,13 +14,13 @@ FILE = Path(__file__).parent / "paper.yaml"
 
 
 def paper_table(name: str) -> dict[str, dict[str, float]]:
-    """Row to column key to number.
+    """Return the numbers of a table of the paper, by row and then by column key.
 
     Args:
-        name: such as ``table1``; empty: a table without rows.
+        name: the name of the table, such as ``table1``; empty: a table without rows.
 
     Raises:
-        UserError: no such table.
+        UserError: the paper has no such table.
     """
     if not name:
         return {}

@@ -1,4 +1,4 @@
-"""Whose clips an experiment is run on: a data root, the shared data, or the embedded sample."""
+"""The people whose clips an experiment uses: from a data root, the shared data, or the embedded sample."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from ipfvr.study.schema import Study
 from ipfvr.weights import registry
 
 SAMPLE = "astronaut"
-SAMPLE_SAID = "the embedded sample (the astronaut Eileen Collins, NASA, and two people drawn after her portrait)"
+SAMPLE_SOURCE = "the embedded sample (the astronaut Eileen Collins, NASA, and two people drawn after her portrait)"
 SAMPLE_FRAMES, SAMPLE_SIZE = 96, 256  # a test scene is as long as the longest clip of the tables
 
 
 def find_people(study: Study) -> tuple[list[Folder], Path, str]:
-    """The people of an experiment, the data root their folders lie in, and a sentence on where they come from.
+    """Return the people of an experiment, the data root that holds their folders, and the source of the data as text.
 
-    ``data.root`` where it is given; else the shared data beside a checkout, linked into a root as the file ``scenes``
-    says; else the embedded sample, written out as videos.
+    The root is ``data.root`` if it is given; else the shared data beside a checkout, linked into a root as the file
+    ``scenes`` says; else the embedded sample, written as videos.
 
     Raises:
-        UserError: a root that is not there or has nobody, somebody who is not in it.
+        UserError: the root is missing or holds nobody, or a person is not in it.
     """
     config, notes, names = study.config(), {}, study.limits.people
     shared = registry.PACKAGE.parent.parent / "shared" / "data"
     if config.data.root:
-        root, said = Path(config.data.root), f"data.root {config.data.root}"
+        root, source = Path(config.data.root), f"data.root {config.data.root}"
     elif study.preset != "full" and (shared / "clips").is_dir():
-        root, said = study.output.parent / "shared", "the shared data beside the checkout"
+        root, source = study.output.parent / "shared", "the shared data beside the checkout"
         notes = link_scenes(shared, root, study.file.parent / study.experiment.scenes)
         names = names or study.limits.of_shared
     elif study.preset != "full":
-        root, said = study.output.parent / "sample_people", SAMPLE_SAID
+        root, source = study.output.parent / "sample_people", SAMPLE_SOURCE
         notes = {
-            name: f"scenes to train and to test on are camera moves over one picture, the reference, for: {name}"
+            name: f"training and test scenes are camera moves over one picture, the reference, for: {name}"
             for name in write_sample(root)
         }
     else:
         raise UserError("preset=full needs data.root=ROOT with ROOT/<identity>/{reference,train,test}")
     people = [replace(person, note=notes.get(person.name, person.note)) for person in read_root(root)]
-    return choose(people, names, study.limits.most, root), root, said
+    return choose(people, names, study.limits.most, root), root, source
 
 
 def choose(people: Sequence[Folder], names: Sequence[str], most: int, root: Path) -> list[Folder]:
-    """The named people, or all; at most so many.
+    """Choose the named people, or all, but at most ``most`` (0: no limit).
 
     Raises:
-        UserError: nobody of a name.
+        UserError: nobody has one of the names.
     """
     by_name = {person.name: person for person in people}
     if unknown := [name for name in names if name not in by_name]:
@@ -64,18 +64,18 @@ def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
     """Make ROOT/<identity>/{reference,train,test} of links to a source with ``clips/`` and ``references/``.
 
     Args:
-        source: holds ``clips/<id>/<id>_<scene>.mp4`` and ``references/<id>/<id>_<picture>.*``.
-        root: is made.
-        file: YAML, ``people: {id: {train: [scene, ...], test: [...], reference: [...], note: ...}}``.
+        source: the folder with ``clips/<id>/<id>_<scene>.mp4`` and ``references/<id>/<id>_<picture>.*``.
+        root: the folder to create.
+        file: a YAML file, ``people: {id: {train: [scene, ...], test: [...], reference: [...], note: ...}}``.
 
     Returns:
-        What a reader must know of a person, by name.
+        A note for the reader by the name of the person.
 
     Raises:
-        UserError: a file that is not there.
+        UserError: a file is missing.
     """
     if not file.is_file():
-        raise UserError(f"no {file}, which says what each scene is for")
+        raise UserError(f"there is no {file}, which says what each scene is used for")
     notes = {}
     for name, parts in OmegaConf.to_object(OmegaConf.load(file))["people"].items():
         if note := parts.pop("note", ""):
@@ -95,14 +95,14 @@ def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
 
 
 def write_sample(root: Path, names: Sequence[str] = ()) -> list[str]:
-    """Write the embedded sample: of each person a scene to train on, another one to restore, and the portrait.
+    """Write the embedded sample: for each person a training scene, a test scene and the portrait.
 
     Args:
-        root: is made; what is there stays.
-        names: of :data:`ipfvr.data.drawn.SITTERS`; none: all three.
+        root: the folder to create; existing files are kept.
+        names: names from :data:`ipfvr.data.drawn.SITTERS`; empty: all three.
 
     Returns:
-        The names.
+        The names of the people.
     """
     from ipfvr.data.drawn import SITTERS, film
     from ipfvr.video.writer import write_picture, write_video

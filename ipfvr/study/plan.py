@@ -1,4 +1,4 @@
-"""From an experiment and its people to cells. Nothing heavy is imported, so that a finished run ends at once."""
+"""The plan of an experiment: its cells. No heavy package is imported, so that a finished run ends at once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Clip:
     """A piece of a test scene.
 
     Attributes:
-        name: such as ``id13_c04_0``.
-        person: who is in it.
-        cell: the scene's cell, of kind ``clips``.
-        index: of the piece in it.
-        start: its first frame in the scene.
-        fps: of the scene.
+        name: a name such as ``id13_c04_0``.
+        person: the person in the clip.
+        cell: the cell of the scene, of kind ``clips``.
+        index: the number of the piece in the scene.
+        start: the first frame of the piece in the scene.
+        fps: the frame rate of the scene.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Task:
-    """One clip of an arm with one seed: what is restored, and its scores."""
+    """One clip of an arm with one seed: the cell that restores it and the cell that scores it."""
 
     clip: Clip
     seed: int
@@ -55,17 +55,17 @@ class Task:
 
 @dataclass
 class Arm:
-    """A row at a level.
+    """A row at one level of degradation.
 
     Attributes:
-        row: its name.
-        level: of the degradation.
-        spec: what the experiment says of it.
-        title: the row's name, with the level where the experiment has several.
-        tasks: one a clip and seed.
-        reason: why it has none; empty: it has.
-        loras: the LoRAs it is restored with.
-        notes: what a reader must know.
+        row: the name of the row.
+        level: the level of the degradation.
+        spec: the row as the experiment file describes it.
+        title: the name of the row, with the level if the experiment has several.
+        tasks: one task for each clip and seed.
+        reason: why there are no tasks; empty: there are some.
+        loras: the cells of the LoRAs that the arm uses.
+        notes: notes for the reader.
     """
 
     row: str
@@ -79,7 +79,7 @@ class Arm:
 
 
 def plan_clips(study: Study, people: Sequence[Folder]) -> list[tuple[Folder, Cell]]:
-    """A cell for each test scene: its sharp, square, aligned pieces."""
+    """Plan one cell for each test scene, which holds the scene's sharp aligned pieces."""
     config, limits = study.config(), study.limits
     faces = {k: v for k, v in asdict(config.faces).items() if k not in ("every", "recognise_every", "align_references")}
     found = []
@@ -100,7 +100,7 @@ def plan_clips(study: Study, people: Sequence[Folder]) -> list[tuple[Folder, Cel
 
 
 def find_clips(scenes: Sequence[tuple[Folder, Cell]], store: Store) -> list[Clip]:
-    """The pieces of the scenes whose cells are finished."""
+    """Return the pieces of all scenes whose cells are finished."""
     clips = []
     for person, cell in scenes:
         if store.finished(cell):
@@ -111,13 +111,13 @@ def find_clips(scenes: Sequence[tuple[Folder, Cell]], store: Store) -> list[Clip
 
 
 def plan_arms(study: Study, clips: Sequence[Clip], people: Sequence[Folder], store: Store, root: Path) -> list[Arm]:
-    """Every row at every level, with the cells of its clips; a row that cannot run has a reason instead.
+    """Plan every row at every level with the cells of its clips; a row that cannot run has a reason instead.
 
     Args:
         study: the experiment.
         clips: see :func:`find_clips`.
-        people: everybody of the experiment, for strangers' references.
-        store: where cells lie.
+        people: all people of the experiment; rows can use a stranger's references.
+        store: the store of the cells.
         root: the data root, which trainings read.
     """
     experiment, arms = study.experiment, []
@@ -148,17 +148,17 @@ def _tasks(
     root: Path,
     loras: dict[tuple[str, str], Cell],
 ) -> list[Task]:
-    """An arm's cells of one clip, one a seed; none, and a note, where the person lacks what the row wants."""
+    """Plan the tasks of one clip, one for each seed; none, with a note, if the person lacks what the row needs."""
     row, person = arm.spec, clip.person
-    wanted = study.experiment.references if row.references < 0 else row.references
-    wanted = 0 if row.method in IMPERSONAL else wanted
+    count = study.experiment.references if row.references < 0 else row.references
+    count = 0 if row.method in IMPERSONAL else count
     shown = person if row.whose == "own" else people[(people.index(person) + 1) % len(people)]
     if row.whose == "stranger" and shown == person:
-        arm.notes.append("there is one person only, no stranger")
+        arm.notes.append("there is only one person, so there is no stranger")
         return []
-    pictures = shown.references[:wanted]
-    if len(pictures) < wanted and row.references > 0:
-        arm.notes.append(f"{person.name} has {len(pictures)} of {wanted} references and is left out")
+    pictures = shown.references[:count]
+    if len(pictures) < count and row.references > 0:
+        arm.notes.append(f"{person.name} has {len(pictures)} of {count} references and is left out")
         return []
     after: tuple[Cell, ...] = ()
     if row.lora:
@@ -171,16 +171,16 @@ def _tasks(
         arm.loras += [loras[key]] if loras[key] not in arm.loras else []
     low = plan_low(config, clip, arm.level, store, study)
     prompt = root / person.name / "prompt.yaml"
-    written = prompt.is_file() and row.method not in IMPERSONAL
+    has_prompt = prompt.is_file() and row.method not in IMPERSONAL
     tasks = []
     for seed in study.limits.seeds:
         key = {
             "method": settings,
             "low": low.hash,
             "references": [sha256(p) for p in pictures],
-            "detector": detector_digests(config.faces) if pictures else {},  # it finds the face to crop
+            "detector": detector_digests(config.faces) if pictures else {},  # it finds the face that is cropped
             "lora": after[0].hash if after else "",
-            "prompt": _prompt_digest(root, person) if written else "",
+            "prompt": _prompt_digest(root, person) if has_prompt else "",
             "seed": seed,
             "frames": study.limits.frames,
             "size": config.video.size,
@@ -192,7 +192,7 @@ def _tasks(
             "low": str(store.folder(low) / "frames"),
             "references": [str(p) for p in pictures],
             "lora": str(store.folder(after[0]) / "weights") if after else "",
-            "prompt": str(prompt) if written else "",
+            "prompt": str(prompt) if has_prompt else "",
             "fps": clip.fps,
             "seed": seed,
             "frames": study.limits.frames,
@@ -204,7 +204,7 @@ def _tasks(
 
 
 def plan_low(config: Config, clip: Clip, level: str, store: Store, study: Study) -> Cell:
-    """The low-quality twin of a clip by Eq. 13; its seed depends on the clip's name alone."""
+    """Plan the low-quality version of a clip by Eq. 13; its seed depends only on the name of the clip."""
     key = {
         "clips": clip.cell.hash,
         "index": clip.index,
@@ -218,14 +218,14 @@ def plan_low(config: Config, clip: Clip, level: str, store: Store, study: Study)
 
 
 def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
-    """The training of one person's LoRA."""
+    """Plan the training of one person's LoRA."""
     file, experiment = study.file.parent / study.experiment.training, study.experiment
-    # Not the rows' own options: the tables share their LoRAs.
+    # The rows' own options are left out, because all tables share their LoRAs.
     pairs = [f"preset={study.preset}", *study.limits.set, *study.given, *experiment.loras[name]]
     config = load_config(file, pairs)
     key = {
         "training": read_by(LORA, config),
-        # Not the judge's: who tells that scenes show one person changes nothing of what is learnt from them.
+        # The recogniser that checks that all scenes show one person is left out: it does not change the training.
         "weights": digests(config, (*needed_parts(config), *WORDS)),
         "reward": digest_of(config.reward.recogniser),
         "detector": detector_digests(config.faces),
@@ -238,7 +238,7 @@ def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
 
 
 def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: Cell, store: Store) -> Cell:
-    """The scores of a restored clip; IDS to reference is to the pictures that rows are shown."""
+    """Plan the scores of a restored clip; IDS to the reference uses the pictures that the rows see."""
     references = clip.person.references[: max(1, study.experiment.references)]
     borders = clip_borders(study.limits.frames, config.video.clip_frames, config.video.overlap)
     judge = choose_judge(study.config()).name
@@ -261,36 +261,36 @@ def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: 
 
 
 def clip_borders(frames: int, length: int, overlap: int) -> list[int]:
-    """First frames of the windows after the first: see :func:`ipfvr.video.clips.clip_windows`."""
+    """Return the first kept frame of each window but the first: see :func:`ipfvr.video.clips.clip_windows`."""
     from ipfvr.video.clips import clip_windows
 
     return [window.keep_start for window in clip_windows(frames, length, overlap)[1:]]
 
 
 def sharp_folder(clip: Clip, store: Store) -> Path:
-    """The folder with a clip's sharp frames."""
+    """Return the folder of a clip's sharp frames."""
     return store.folder(clip.cell) / f"{clip.index:02d}"
 
 
 def missing_weights(config: Config, method: str) -> list[str]:
-    """A line for each file that our networks need for a row and that is not there: its home, size and licence."""
+    """Return a line for each missing file of weights that a row of ours needs: its source, size and licence."""
     if method not in ("ipfvr", "venhancer"):
         return []
     lines = []
     for part, reason in sorted(absent(config, needed_parts(config, references=method == "ipfvr")).items()):
         entry = ENTRIES.get(getattr(config.weights, part))
-        home = f"{entry.size}, from {entry.hub or entry.page}" if entry else "a path of your own"
-        lines.append(f"weights.{part}: {reason} ({home})")
+        source = f"{entry.size}, from {entry.hub or entry.page}" if entry else "your own path"
+        lines.append(f"weights.{part}: {reason} ({source})")
     return lines
 
 
 def _prompt_digest(root: Path, person: Folder) -> str:
-    """SHA-256 of what is said of a person by hand; empty: nothing is."""
+    """Return the SHA-256 of a person's ``prompt.yaml``; empty: there is none."""
     prompt = root / person.name / "prompt.yaml"
     return sha256(prompt) if prompt.is_file() else ""
 
 
 def _digest(name: str) -> str:
-    """SHA-256 of a registered file of weights; empty where it is not there."""
+    """Return the SHA-256 of a registered file of weights; empty: it is missing."""
     path = find(ENTRIES[name])
     return sha256(path) if path is not None else ""

@@ -1,4 +1,4 @@
-"""What an experiment found: numbers of its arms over people, differences of pairs, and what the paper says of them."""
+"""The results of an experiment: means over people, paired differences, and verdicts on the claims of the paper."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ipfvr.study.plan import Arm
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
-DECIDED_BY = 4  # people: of fewer a bootstrap interval is hardly more than their range
+DECIDED_BY = 4  # people; a bootstrap interval over fewer is hardly more than their range
 HOLDS, FAILS, OPEN, NOT_DRAWN = "holds", "does not hold", "undecided", "not drawn"
-Clips = Mapping[tuple[str, str], Mapping[str, float | None]]  # (person, clip) to metric to number
+Clips = Mapping[tuple[str, str], Mapping[str, float | None]]  # the numbers by (person, clip), then by metric
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row minus another, clip by clip, in one metric; of several levels the mean of a clip's differences.
+    """The paired difference of two rows in one metric, averaged over the levels of each clip.
 
     Attributes:
-        metric: its key.
-        better, than: the rows.
+        metric: the key of the metric.
+        better, than: the rows; the difference is ``better`` minus ``than``.
         summary: the mean difference over people and its interval; None: there are no pairs.
-        paper: the difference of the paper's numbers; None: it has none.
-        verdict: ``holds`` where the interval lies on the side that the claim says, ``does not hold`` where it lies on
-            the other, ``undecided`` where it holds 0 or there are few people, ``not drawn`` where all clips are
-            such that a LoRA was trained on them, ``not run``.
+        paper: the difference of the paper's numbers; None: the paper has none.
+        verdict: ``holds`` if the interval lies on the side of the claim, ``does not hold`` if it lies on the other,
+            ``undecided`` if it contains 0 or there are few people, ``not drawn`` if a LoRA was trained on every clip,
+            ``not run``.
     """
 
     metric: str
@@ -52,14 +52,14 @@ class Line:
     """An arm's line of the table.
 
     Attributes:
-        title, row, level, method: what it is.
+        title, row, level, method: see :class:`ipfvr.study.plan.Arm`.
         status: ``done``, ``partly`` (some clips failed), ``not run`` or ``failed``.
-        reasons: why, where it is not done.
-        summaries: metric key to its mean over people; None: no number.
-        missing: metric key to why it has no number.
-        paper: the paper's numbers by key.
-        notes: what a reader must know.
-        commands: of its first clip.
+        reasons: why it is not done.
+        summaries: the mean over people by metric key; None: there is no number.
+        missing: why there is no number, by metric key.
+        paper: the paper's numbers by metric key.
+        notes: notes for the reader.
+        commands: the command of its first clip.
     """
 
     title: str
@@ -77,15 +77,15 @@ class Line:
 
 @dataclass
 class Results:
-    """Everything that a report shows; plain values.
+    """Everything that a report shows, as plain values.
 
     Attributes:
-        name, title, preset, columns: of the experiment.
-        lines: of the table.
-        cells: scores, a clip and seed each.
-        claims: sentences with their differences.
-        footnotes: what a reader must know.
-        judge: the recogniser behind likeness where it had a part in the training; empty: it had none.
+        name, title, preset, columns: see :class:`ipfvr.study.schema.Experiment`.
+        lines: the lines of the table.
+        cells: the scores of each clip and seed.
+        claims: the claims of the paper with their differences.
+        footnotes: notes for the reader.
+        judge: the recogniser behind likeness if a training has used it; empty: none has.
     """
 
     name: str
@@ -99,13 +99,13 @@ class Results:
     judge: str = ""
 
     def label(self, metric: str) -> MetricInfo:
-        """The label of a column; likeness by a recogniser that is not independent says so."""
+        """Return the label of a column; it names a recogniser that is not independent."""
         by = f"{self.judge}, not independent" if self.judge and metric in LIKENESS else ""
         return labelled(metric, by=by)
 
     @property
     def failed(self) -> list[Line]:
-        """The lines with a cell that crashed."""
+        """The lines that have a failed cell."""
         return [line for line in self.lines if line.status in (FAILED, PARTLY)]
 
 
@@ -114,8 +114,8 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
 
     Args:
         study: the experiment.
-        arms: see :func:`ipfvr.study.plan.plan_arms`; their cells have been made, or tried.
-        store: keeps them.
+        arms: see :func:`ipfvr.study.plan.plan_arms`; their cells have been made or have failed.
+        store: the store of the cells.
     """
     experiment, columns = study.experiment, study.experiment.columns
     paper = paper_table(experiment.paper)
@@ -146,7 +146,7 @@ def scores_of(arm: Arm, store: Store) -> list[dict[str, Any]]:
 
 
 def over_seeds(cells: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Clips:
-    """Clip to metric to the mean over seeds; None where a seed has no number."""
+    """Return the mean over seeds by clip and metric; None: a seed has no number."""
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         grouped.setdefault((cell["person"], cell["clip"]), []).append(cell["scores"])
@@ -162,15 +162,14 @@ def decide(
     paper: Mapping[str, Mapping[str, float]],
     trained_on: Set[str] = frozenset(),
 ) -> list[Difference]:
-    """A claim's differences, a row and metric at a time, over the clips that both rows have at all levels.
+    """Compute the differences of a claim for each row and metric, over the clips that both rows have at all levels.
 
     Args:
-        claim: the sentence.
-        by_arm: the numbers, by row and level.
-        experiment: says what the rows are.
-        paper: its numbers, by row and metric.
-        trained_on: people whose clips are those that their LoRA is trained on: nothing follows from them for a row
-            with one.
+        claim: the claim.
+        by_arm: the numbers by row and level.
+        experiment: the experiment, which describes the rows.
+        paper: the paper's numbers by row and metric.
+        trained_on: people whose test clips are also training clips; they are left out if a row has a LoRA.
     """
     found = []
     named = {name: row.paper or name for name, row in experiment.rows.items()}
@@ -183,21 +182,21 @@ def decide(
             learnt = any(experiment.rows[name].lora for name in (claim.better, than) if name in experiment.rows)
             clips = [clip for clip in found_at[0] if not (learnt and clip[0] in trained_on)]
             summary = summary_of((clip[0], _mean([at.get(clip) for at in found_at])) for clip in clips)
-            said = NOT_DRAWN if found_at[0] and not clips else verdict(summary, metric)
+            decision = NOT_DRAWN if found_at[0] and not clips else verdict(summary, metric)
             a, b = (paper.get(named.get(name, name), {}).get(metric) for name in (claim.better, than))
             printed = None if a is None or b is None else round(a - b, 6)
-            found.append(Difference(metric, claim.better, than, summary, printed, said))
+            found.append(Difference(metric, claim.better, than, summary, printed, decision))
     return found
 
 
 def differences(ours: Clips, theirs: Clips, metric: str) -> dict[tuple[str, str], float]:
-    """A row minus another in one metric, of each clip that both have a number of."""
+    """Return a row minus another in one metric, for each clip for which both have a number."""
     pairs = {clip: (ours[clip][metric], theirs[clip][metric]) for clip in ours if clip in theirs}
     return {clip: a - b for clip, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def verdict(summary: Summary | None, metric: str) -> str:
-    """What a paired difference says of "better"."""
+    """Decide by a paired difference whether "better" holds."""
     if summary is None:
         return NOT_RUN
     if summary.people < DECIDED_BY or summary.low <= 0 <= summary.high:
@@ -219,7 +218,7 @@ def _line(
     missing = {}
     for key in columns:
         if cells and summaries[key] is None:
-            reasons = [c["missing"].get(key, "ipfvr.evaluate of this version has no such metric") for c in cells]
+            reasons = [c["missing"].get(key, "this version of ipfvr has no such metric") for c in cells]
             missing[key] = "; ".join(dict.fromkeys(reasons))
     records = [store.record(task.restored) for task in arm.tasks if store.finished(task.restored)]
     notes = [*arm.notes, *(note for record in records for note in record["notes"])]
@@ -243,9 +242,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def merged(notes: Sequence[str]) -> list[str]:
-    """Every note once; those that end in a list after `` for: `` and agree before it become one, with all of the list.
+    """Return each note once, and join notes that differ only in the list after `` for: `` to one note.
 
-    The words of each person are cut at another place: what a reader must know is that they are.
+    Each person's prompt is cut at a different place; a single note is enough for the reader.
     """
     lists: dict[str, list[str]] = {}
     for note in notes:

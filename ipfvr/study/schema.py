@@ -1,7 +1,7 @@
-"""What an experiment file says, typed: ``experiments/table1.yaml`` and its like.
+"""The typed content of an experiment file such as ``experiments/table1.yaml``.
 
-An experiment is rows (a method with options), columns (metrics) and levels of degradation, over clips of people. How
-much of each is run depends on the preset: the sections ``tiny``, ``mini`` and ``full`` say so.
+An experiment has rows (a method with options), columns (metrics) and levels of degradation, over clips of people. How
+much of it is run depends on the preset: the sections ``tiny``, ``mini`` and ``full`` say so.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ipfvr.core.options import Config
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.study.paper import paper_table
 
-LEVELS = (*Levels, "real")  # real: the clip as it is, no ground truth
+LEVELS = (*Levels, "real")  # real: the undegraded clip, without ground truth
 WHOSE = ("own", "stranger")
 
 
 @dataclass
 class Row:
-    """One row of a table: a method, and what it does otherwise than the experiment's other rows.
+    """One row of a table: a method, and its differences from the other rows of the experiment.
 
     Attributes:
-        method: a name that :func:`ipfvr.methods.make_method` knows.
-        set: ``key=value`` options of this row; they rule over everything else.
+        method: a name of :func:`ipfvr.methods.catalogue.list_methods`.
+        set: ``key=value`` options of this row, which override all others.
         lora: a name of the experiment's ``loras``; empty: none.
-        references: pictures of the person it is shown, at most; -1: as the experiment says.
-        whose: ``own`` pictures, or those of a ``stranger``, the next person.
-        paper: the name of the row in the paper's table; empty: this one's own.
+        references: the most pictures of the person that the row sees; -1: the experiment's number.
+        whose: ``own`` pictures, or those of a ``stranger``, who is the next person.
+        paper: the name of the row in the paper's table; empty: the same name.
         note: a footnote.
     """
 
@@ -53,12 +53,12 @@ class Row:
 
 @dataclass
 class Claim:
-    """A sentence of the paper that numbers can decide: a row is better than others in some metrics.
+    """A claim of the paper that numbers can decide: one row is better than others in some metrics.
 
     Attributes:
-        better: a row.
-        than: rows; empty: all others.
-        metrics: keys of columns.
+        better: the better row.
+        than: the other rows; empty: all others.
+        metrics: the keys of the columns.
         says: the paper's statement, in short.
     """
 
@@ -70,15 +70,15 @@ class Claim:
 
 @dataclass
 class Limits:
-    """How much is run with a preset.
+    """The limits of a preset.
 
     Attributes:
-        people: names; empty: all that the data have, of the shared data ``of_shared``.
-        of_shared: names in the shared data beside the checkout; other data, one's own or the sample, do not heed them.
-        most: people at most; 0: all.
-        clips: of each test scene, spread over it; a scene too short for so many gives fewer.
-        frames: of a clip.
-        seeds: of the restorer's noise.
+        people: names of people; empty: all people of the data, or ``of_shared`` of the shared data.
+        of_shared: names of people in the shared data beside the checkout; other data ignore this option.
+        most: the most people; 0: all.
+        clips: the number of clips of each test scene, spread over it; a short scene gives fewer.
+        frames: the number of frames of a clip.
+        seeds: the seeds of the restorer's noise.
         set: ``key=value`` options of all rows.
     """
 
@@ -93,27 +93,28 @@ class Limits:
 
 @dataclass
 class Experiment:
-    """An experiment file.
+    """The content of an experiment file.
 
     Attributes:
-        title: of the page.
-        paper: the paper's table, a key of ``ipfvr/study/paper.yaml``; empty: it has no numbers.
-        rows: by name.
-        grid: option to values; every combination is a row, made of the one row of ``rows``.
-        columns: metric keys.
-        levels: of the degradation.
-        references: pictures of the person that a row is shown, at most.
-        loras: name to ``key=value`` options on top of the file ``training``.
-        training: the file that LoRAs are trained by, beside this one.
+        title: the title of the page.
+        paper: the paper's table, a key of ``ipfvr/study/paper.yaml``; empty: the paper has no numbers.
+        rows: the rows by name.
+        grid: the values of some options; every combination is a row, made from the single row of ``rows``.
+        columns: the keys of the metrics.
+        levels: the levels of degradation.
+        references: the most pictures of the person that a row sees.
+        loras: ``key=value`` options on top of the file ``training``, by the name of the LoRA.
+        training: the configuration file for LoRAs, beside this one.
         plots: ``frames`` (IDS over frames), ``levels`` (metrics over levels), ``grid`` (metrics over the grid).
-        claims: what the paper says of the rows.
-        footnotes: what a reader must know, such as where the paper contradicts itself.
+        claims: the claims of the paper about the rows.
+        footnotes: notes for the reader, such as a contradiction in the paper.
         set: ``key=value`` options of all rows, with every preset.
-        scenes: a file that says which scene of the shared data is for what, beside this one.
-        shown: clips that the page shows, at most.
-        tiny, mini, full: how much is run.
-        output: folder of the report; cells lie in ``cells`` beside it.
-        jobs: processes; 0: one a GPU, without GPUs one a core as far as memory goes, at most four.
+        scenes: the file that says what each scene of the shared data is used for, beside this one.
+        shown: the most clips that the page shows.
+        tiny, mini, full: the limits of each preset.
+        output: the folder of the report; cells are kept in ``cells`` beside it.
+        jobs: the number of processes; 0: one for each GPU, or without GPUs one for each core that has enough memory,
+            at most four.
     """
 
     title: str = ""
@@ -140,16 +141,16 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment with a preset and the command line applied.
+    """An experiment with a preset and the options of the command line.
 
     Attributes:
-        name: of the file, without suffix.
+        name: the name of the file, without suffix.
         file: the experiment file.
-        experiment: what it says.
-        limits: those of the preset.
-        preset: its name.
+        experiment: the content of the file.
+        limits: the limits of the preset.
+        preset: the name of the preset.
         pairs: ``key=value`` options of all rows: preset, experiment, limits, command line.
-        given: those of the command line alone.
+        given: ``key=value`` options of the command line alone.
     """
 
     name: str
@@ -162,37 +163,37 @@ class Study:
 
     @property
     def output(self) -> Path:
-        """Folder of the report."""
+        """The folder of the report."""
         return Path(self.experiment.output or f"runs/reproduce/{self.name}_{self.preset}")
 
     @property
     def store(self) -> Path:
-        """Folder of the cells, which experiments with one parent folder share."""
+        """The folder of the cells; experiments whose reports lie in one folder share it."""
         return self.output.parent / "cells"
 
     def config(self, row: Row | None = None, *more: str) -> Config:
-        """The configuration of a row; None: what all rows have in common."""
+        """Return the configuration of a row; None: the options that all rows have in common."""
         return _config((*self.pairs, *(row.set if row else ()), *more))
 
 
 @lru_cache(maxsize=256)
 def _config(pairs: tuple[str, ...]) -> Config:
-    """Rows have most in common, and composing takes a while: nobody writes into what comes back."""
+    """Load a configuration once: rows often share one, and loading takes time. The result must not be changed."""
     return load_config(None, list(pairs))
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Read an experiment file and apply ``key=value`` pairs.
 
-    Keys of the experiment (``jobs=2``, ``output=...``, ``columns=[psnr]``) and of the preset's limits (``frames=48``,
-    ``people=[anna]``) change these; all others are options of the configuration, for every row and every training.
+    A key can be one of the experiment (``jobs=2``, ``output=...``, ``columns=[psnr]``) or of the preset's limits
+    (``frames=48``, ``people=[anna]``). All other keys are options of the configuration, for every row and training.
 
     Args:
         path: the file.
-        overrides: pairs; ``preset`` is ``mini`` where none says another.
+        overrides: the pairs; without ``preset=...`` the preset is ``mini``.
 
     Raises:
-        UserError: a file that is not there or says what does not exist; an unknown key names the nearest valid one.
+        UserError: the file is missing or names something unknown; the message gives the nearest valid key.
     """
     path = Path(path)
     layer = load_yaml(path, "experiment file")
@@ -252,11 +253,11 @@ def _trouble(key: str, reason: str) -> str:
 
 
 def _expanded(experiment: Experiment, path: Path) -> dict[str, Row]:
-    """The rows, those of the grid written out."""
+    """Return the rows; a grid gives one for each combination of values."""
     if not experiment.grid:
         return experiment.rows
     if len(experiment.rows) != 1:
-        raise UserError(f"{path}: a grid is made of one row, there are {len(experiment.rows)}")
+        raise UserError(f"{path}: a grid needs exactly one row, but there are {len(experiment.rows)}")
     (row,) = experiment.rows.values()
     rows = {}
     for values in itertools.product(*experiment.grid.values()):
@@ -266,35 +267,35 @@ def _expanded(experiment: Experiment, path: Path) -> dict[str, Row]:
 
 
 def grid_name(experiment: Experiment, values: Sequence[float]) -> str:
-    """The row of a grid's point, such as ``negative_text 0.5, negative_visual 0``."""
+    """Return the name of a grid point's row, such as ``negative_text 0.5, negative_visual 0``."""
     names = (key.rpartition(".")[2] for key in experiment.grid)
     return ", ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True))
 
 
 def _check(study: Study) -> None:
-    """Refuse what does not exist, before anything is run."""
+    """Reject names that do not exist, before anything is run."""
     experiment, path, limits = study.experiment, study.file, study.limits
     if not experiment.rows:
         raise UserError(f"{path} has no rows")
     for name, row in experiment.rows.items():
         if row.lora and row.lora not in experiment.loras:
-            raise UserError(f"{path}: row '{name}' wants the LoRA '{row.lora}', which is not among its loras")
+            raise UserError(f"{path}: row '{name}' uses the LoRA '{row.lora}', which is not listed under loras")
         if row.whose not in WHOSE:
             raise UserError(f"{path}: row '{name}': whose is '{row.whose}'; use {' or '.join(WHOSE)}")
         study.config(row)
     for claim in experiment.claims if not experiment.grid else []:
         for name in (claim.better, *claim.than):
             if name not in experiment.rows:
-                raise UserError(f"{path}: a claim is about the row '{name}', which there is not")
+                raise UserError(f"{path}: a claim names the row '{name}', which does not exist")
     for key in (*experiment.columns, *(m for claim in experiment.claims for m in claim.metrics)):
         if key not in COLUMNS:
             near = (difflib.get_close_matches(key, COLUMNS, 1, 0) or list(COLUMNS))[0]
             raise UserError(f"{path}: unknown column '{key}'; the nearest valid one is '{near}'")
     if outside := {m for claim in experiment.claims for m in claim.metrics} - set(experiment.columns):
-        raise UserError(f"{path}: a claim is about {', '.join(sorted(outside))}, which is no column")
+        raise UserError(f"{path}: a claim names {', '.join(sorted(outside))}, which is not among the columns")
     paper_table(experiment.paper)
     for level in experiment.levels:
         if level not in LEVELS:
             raise UserError(f"{path}: level '{level}' is unknown: use {', '.join(LEVELS)}")
     if limits.frames < 1 or limits.clips < 1 or not limits.seeds:
-        raise UserError(f"{path}: frames and clips must be 1 or more, and there must be a seed")
+        raise UserError(f"{path}: frames and clips must be at least 1, and seeds must not be empty")

@@ -1,4 +1,4 @@
-"""What a cell is made by. Imported where a cell has to be made: this loads torch and the networks."""
+"""The work of each kind of cell. It is imported only when a cell must be made, because it loads torch."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from ipfvr.training.step_file import StepFile
 from ipfvr.video.reader import read_image
 from ipfvr.video.writer import write_picture, write_video
 
-SHOWN_CRF = 17  # of the videos that the page shows; scored are the frames themselves
+SHOWN_CRF = 17  # for the videos on the page; the scores are computed on the frames themselves
 
 
 class NotRun(Exception):
-    """A row that cannot run here; the message says why and what would make it run."""
+    """Raised for a row that cannot run here; the message says why and how to make it run."""
 
 
 def make_cell(cell: Cell, store: Store) -> None:
-    """Make a cell and keep it; whatever goes wrong is noted and raised no further.
+    """Make a cell and store it; an error is recorded in the store and not raised.
 
     Args:
-        cell: those before it are finished.
-        store: gets it.
+        cell: the cell; all cells before it are finished.
+        store: the store of the cells.
     """
     torch.set_flush_denormal(True)
     began, folder = perf_counter(), store.begin(cell)
@@ -54,14 +54,14 @@ def make_cell(cell: Cell, store: Store) -> None:
     except NotRun as error:
         store.fail(cell, NOT_RUN, " ".join(str(error).split()))
     except Exception as error:
-        # Whatever it is, it is this cell's: the others run.
+        # An error of any kind concerns this cell only, and the others still run.
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         (folder / "traceback.txt").write_text(traceback.format_exc())
         store.fail(cell, FAILED, kind + " ".join(str(error).split()))
 
 
 def make_clips(cell: Cell, folder: Path) -> dict[str, Any]:
-    """Sharp, square, aligned pieces of a scene, spread over it: ``<index>/%06d.png``."""
+    """Cut sharp aligned pieces that are spread over a scene: ``<index>/%06d.png``."""
     frames = cell.key["frames"]
     config = load_config(None, [*cell.given["pairs"], f"video.clip_frames={frames}", "video.overlap=0"])
     pieces = cut_pieces(Path(cell.given["video"]), make_detector(config.faces), config, cell.key["clips"])
@@ -71,7 +71,7 @@ def make_clips(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def make_low(cell: Cell, folder: Path) -> dict[str, Any]:
-    """The low-quality twin: ``frames/%06d.png``; at the level ``real`` the clip as it is."""
+    """Degrade a clip: ``frames/%06d.png``; at the level ``real`` the clip stays unchanged."""
     sharp, key = read_frames(Path(cell.given["sharp"])), cell.key
     low, parameters = low_quality(sharp, key["level"], key["scale"], key["seed"], key["scale_sigma"])
     write_frames(folder / "frames", low)
@@ -79,9 +79,9 @@ def make_low(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def make_lora(cell: Cell, folder: Path) -> dict[str, Any]:
-    """A person's LoRA, as ``python -m ipfvr.fit`` trains it; a stopped training goes on.
+    """Train a person's LoRA as ``python -m ipfvr.fit`` does; an interrupted training is resumed.
 
-    How far it is stands in a file, which whoever waits for the cell shows in its bar.
+    A file holds the progress of the training; the process that waits for the cell shows it in its bar.
     """
     pairs = [*cell.given["pairs"], f"train.output={folder}", "train.wandb=disabled", "train.accelerator=auto"]
     config = load_config(cell.given["file"], pairs)
@@ -92,7 +92,7 @@ def make_lora(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def make_restored(cell: Cell, folder: Path) -> dict[str, Any]:
-    """A clip, restored by a row's method: ``frames/%06d.png``, and ``clip.mp4`` to look at."""
+    """Restore a clip by a row's method: ``frames/%06d.png``, and ``clip.mp4`` for the page."""
     given, key = cell.given, cell.key
     method = _method(given["method"], tuple(given["pairs"]))
     if reason := method.missing():
@@ -121,7 +121,7 @@ def make_restored(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def make_scores(cell: Cell, folder: Path) -> dict[str, Any]:
-    """Every number that the weights at hand allow: ``scores.json``."""
+    """Compute every metric that the available weights allow: ``scores.json``."""
     given = cell.given
     scorer, config = _scorer(tuple(given["pairs"]))
     truth = read_frames(Path(given["truth"])) if given["truth"] else None
@@ -134,7 +134,7 @@ def make_scores(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def with_drift(row: ClipScores, borders: list[int]) -> ClipScores:
-    """The scores with the drift of IDS (first third minus last third) and its jumps at and between windows, x 1e-2."""
+    """Add the drift of IDS (first minus last third) and its jumps at and between windows to the scores, x 1e-2."""
     per_frame = row.per_frame.get("ids_gt") or row.per_frame.get("ids_ref") or []
     ids = torch.tensor([math.nan if v is None else v for v in per_frame], dtype=torch.float64)
     values = dict.fromkeys(("drift", "abs_drift", "border_jump", "other_jump"))
@@ -143,20 +143,20 @@ def with_drift(row: ClipScores, borders: list[int]) -> ClipScores:
         drift = identity_drift(ids)
         found = {"drift": drift, "abs_drift": drift.abs(), "border_jump": at, "other_jump": elsewhere}
         values |= {key: 100 * float(v) if math.isfinite(v) else None for key, v in found.items()}
-    reason = "the clip is one window" if len(ids) > 2 else "no IDS of three frames"
+    reason = "the clip is one window" if len(ids) > 2 else "there is no IDS for three frames or more"
     missing = {key: reason for key, value in values.items() if value is None}
     return replace(row, scores={**row.scores, **values}, missing={**row.missing, **missing})
 
 
 def write_frames(folder: Path, frames: np.ndarray) -> None:
-    """Frames (F, H, W, 3) uint8 RGB as ``%06d.png``."""
+    """Write frames (F, H, W, 3) uint8 RGB as ``%06d.png``."""
     folder.mkdir(parents=True)
     for index, frame in enumerate(frames):
         write_picture(folder / f"{index:06d}.png", frame)
 
 
 def read_frames(folder: Path) -> np.ndarray:
-    """The frames of a folder, (F, H, W, 3) uint8 RGB."""
+    """Read the frames of a folder, (F, H, W, 3) uint8 RGB."""
     return np.stack([read_image(path) for path in sorted(folder.glob("*.png"))])
 
 
@@ -171,12 +171,12 @@ MAKERS = {
 
 @lru_cache(maxsize=1)
 def _method(name: str, pairs: tuple[str, ...]) -> Method:
-    """The last row's method: its networks are not loaded again for the next clip."""
+    """Make a row's method, and keep the last one so that its networks are not loaded again for the next clip."""
     return make_method(name, load_config(None, list(pairs)))
 
 
 @lru_cache(maxsize=1)
 def _scorer(pairs: tuple[str, ...]) -> tuple[Scorer, Config]:
     config = load_config(None, list(pairs))
-    # Cells hold aligned crops: nothing is looked for in them, at sizes at which a detector is not sure of itself.
+    # Cells hold aligned crops, which are often too small for a detector to be reliable, so none is used.
     return make_scorer(config, aligned=True, metrics=KEYS), config

@@ -74,7 +74,7 @@ def fields_to_yuv() -> Filtered:
 
 
 def has_full_colour(pixel_format: str) -> bool:
-    """Whether an FFmpeg pixel format has a colour for each pixel: 4:4:4, RGB, palettes; not grey."""
+    """Return whether an FFmpeg pixel format has a colour for each pixel: 4:4:4, RGB, palettes; not grey."""
     side = 16
     kind = av.VideoFormat(pixel_format, side, side)
     palette = kind.has_palette

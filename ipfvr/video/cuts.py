@@ -28,7 +28,7 @@ class CutDetector:
         self._usual: deque[float] = deque(maxlen=_MEMORY)
 
     def is_cut(self, image: np.ndarray) -> bool:
-        """Whether (H, W, 3) uint8, the next frame, begins a new shot; the first frame does not."""
+        """Return whether the next frame, (H, W, 3) uint8, begins a new shot; the first frame does not."""
         # Every few pixels of a large frame are enough, and a fraction of the time.
         if image.shape[0] > _SAMPLED[1] and image.shape[1] > _SAMPLED[0]:
             image = cv2.resize(image, _SAMPLED, interpolation=cv2.INTER_NEAREST)

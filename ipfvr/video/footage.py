@@ -19,7 +19,7 @@ VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts
 
 @dataclass
 class Clip:
-    """A video or a folder of frames, read frame by frame; each iteration starts anew.
+    """A video or a folder of frames, read frame by frame; each iteration starts at the beginning.
 
     Attributes:
         name: file or folder name without suffix: what clips are paired by.

@@ -168,7 +168,7 @@ def _to_xyz(primaries: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _cube_file(transfer: str, primaries: int, peak: float) -> IO[str]:
-    """A .cube file of the mapping, which goes with the process."""
+    """Write the mapping to a .cube file that is deleted when the process ends."""
     steps = np.linspace(0, 1, _CUBE)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red runs fastest
     colours = to_bt709(np.stack([red, green, blue], axis=-1), transfer, primaries, peak).reshape(-1, 3)

@@ -26,7 +26,7 @@ Broken = tuple[av.VideoFrame, bool]  # a frame, and whether packets before it co
 
 
 def field_order(path: Path) -> tuple[str, bool]:
-    """Whether a film is interlaced, and which of two fields comes first.
+    """Find out whether a film is interlaced, and which field comes first.
 
     FFmpeg's idet looks at the beginning and at two more places. Flags decide only where it cannot, as where nothing
     moves: many progressive films are flagged as interlaced, and files that were converted carelessly are not.

@@ -17,7 +17,7 @@ SIZE_KEY = "ipfvr_size"
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open container.
+    """Open a container.
 
     Raises:
         UserError: it is empty or not a video.
@@ -69,7 +69,7 @@ def check_whole(container: Any, stream: Any, path: Path) -> None:
 
 
 def _matroska_end(head: bytes) -> int | None:
-    """Where the file ends by its Segment's size, or None where the file does not say (a live recording)."""
+    """Return the end of the file by the size of its Segment; None: the file does not give it (a live recording)."""
     at = head.find(b"\x18\x53\x80\x67")
     if at < 0 or at + 5 > len(head):
         return None

@@ -41,7 +41,7 @@ _SPEAKING = {270, 271, 272, 305, 306, 315, 316, 33432, 33723, *TiffTags.TAGS_V2_
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file counts as a picture, by its suffix."""
+    """Return whether a file is a picture by its suffix."""
     return path.suffix.lower() in ENDINGS
 
 
@@ -229,7 +229,7 @@ def _turned(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
 
 
 def _is_lossless_webp(content: bytes) -> bool:
-    """Whether the first picture of a WebP file is coded without loss."""
+    """Return whether the first picture of a WebP file is coded without loss."""
     at = 12
     while at + 8 <= len(content):
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")

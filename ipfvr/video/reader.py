@@ -83,7 +83,7 @@ class Frame:
 
 
 class VideoReader:
-    """A video, read frame by frame; each iteration starts anew and holds a few frames at a time.
+    """A video, read frame by frame; each iteration starts at the beginning and holds only a few frames at a time.
 
     HDR and wide gamuts are brought to BT.709 (:mod:`ipfvr.video.hdr`).
 

@@ -3,7 +3,7 @@
 python -m ipfvr.weights                       the table
 python -m ipfvr.weights --verify              the table, with every file's SHA-256 checked
 python -m ipfvr.weights fetch yunet niqe      download into the cache folder
-python -m ipfvr.weights fetch --if-possible yunet niqe    the same; no error where there is no network
+python -m ipfvr.weights fetch --if-possible yunet niqe    the same; no error without a network
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from ipfvr.weights.fetch import fetch, fetch_if_possible
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.weights", description="List and fetch weights.")
-    parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file that is there")
+    parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every installed file")
     verbs = parser.add_subparsers(dest="verb", metavar="fetch")
     fetch_parser = verbs.add_parser("fetch", help="download weights into the cache folder")
     fetch_parser.add_argument("names", nargs="+", metavar="NAME", help="names from the table")
     fetch_parser.add_argument("--accept-licence", action="store_true", help="accept the restricted licence printed")
-    fetch_parser.add_argument("--if-possible", action="store_true", help="go on without a file that cannot be fetched")
+    fetch_parser.add_argument(
+        "--if-possible", action="store_true", help="continue without a file that cannot be fetched"
+    )
     return parser
 
 
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(verify: bool = False) -> str:
-    """The registry as text, one paragraph for each name: state, place, files, licence."""
+    """Return the registry as text, one paragraph for each name: state, path, files, licence."""
     lines = ["Looked for in this order:"]
     lines += [f"  {folder}{'' if folder.is_dir() else '  (not there)'}" for folder in registry.search_folders()]
     lines.append(f"Folders of your own: set {registry.VARIABLE} (separated by '{os.pathsep}').\n")
@@ -74,7 +76,7 @@ def _paragraph(name: str, state: str, what: str, where: Path | str, licence: str
 
 
 def _verdict(entry: Entry) -> str:
-    """``verified``, ``WRONG ...`` or, where no hash is known, the hash that was found."""
+    """Return ``verified``, ``WRONG ...`` or, if no hash is known, the hash that was found."""
     path = registry.find(entry)
     if path is None:
         return "MISSING"

@@ -22,7 +22,7 @@ class File:
     source: str = ""
 
     def matches(self, digest: str) -> bool:
-        """Whether a file with this sha256 can be the registered one: nothing that is known contradicts it."""
+        """Return whether a file with this sha256 can be the registered one, so far as its hash is known."""
         return self.sha256 is None or digest.startswith(self.sha256)
 
 

@@ -90,7 +90,7 @@ def fetch_if_possible(names: Sequence[str]) -> None:
 
 
 def _answers(address: str) -> bool:
-    """Whether an address answers within :data:`PROBE` seconds."""
+    """Return whether an address answers within :data:`PROBE` seconds."""
     answered: list[bool] = []
 
     def ask() -> None:

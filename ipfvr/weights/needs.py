@@ -1,4 +1,4 @@
-"""Which weights a configuration needs: the single answer for restorations, tables, trainings and hashes."""
+"""The weights that a configuration needs: the only answer, for restorations, tables, trainings and hashes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
 
 
 def detector_name(faces: FacesConfig) -> str:
-    """Whose file finds faces: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet's."""
+    """Return the detector's name: ``yunet``, ``mini/centerface`` or one of :data:`PACKS`; ``auto`` prefers YuNet."""
     if faces.detector == Detectors.insightface:
         return next((name for name in PACKS if find(ENTRIES[name]) is not None), PACKS[0])
     if faces.detector == Detectors.centerface or (faces.detector == Detectors.auto and find(ENTRIES["yunet"]) is None):
@@ -70,13 +70,13 @@ def detector_name(faces: FacesConfig) -> str:
 
 
 def detector_digests(faces: FacesConfig) -> dict[str, str]:
-    """SHA-256 of the files on which it depends where faces are found, by name."""
+    """Return the SHA-256 of the files that determine where faces are found, by name."""
     names = (detector_name(faces), *(["mini/landmarks"] if faces.refine else []))
     return {name: digest_of(name) for name in names}
 
 
 def digest_of(name: str) -> str:
-    """SHA-256 of what a name or path of weights means; of a file that is not there, a word that says so."""
+    """Return the SHA-256 of weights by name or path; for a missing file a word that says so."""
     if not name:
         return ""
     try:

@@ -1,1 +1,1 @@
-"""Training data in the device's memory: batches are warped, softened and varied there, H.264 runs beside it."""
+"""Training data in the device's memory, where batches are warped, softened and varied; H.264 runs on the CPU."""

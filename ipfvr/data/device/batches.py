@@ -38,7 +38,7 @@ _OWN_WARP, _OTHER_WARP, _OWN_TURN = 0.8, 0.25, 0.06
 
 
 @dataclass
-class Begun:
+class PendingBatch:
     """A batch whose clips are being encoded.
 
     Attributes:
@@ -85,16 +85,16 @@ class DeviceBatches:
                 made = ready.get()
                 if isinstance(made, str):
                     raise UserError(f"no batches could be made: {made}")
-                yield self.arrive(made)
+                yield self.to_device(made)
         finally:
             stop.set()
-            while process.is_alive():  # what it still has to say would keep it
+            while process.is_alive():  # its process ends only once the queue is empty
                 with suppress(queue.Empty, OSError):  # it may end while it hands a tensor over
                     ready.get(timeout=0.1)
             process.join()
 
-    def arrive(self, made: dict[str, Any]) -> dict[str, Any]:
-        """A batch of :meth:`BatchMaker.finish` on the device, in [-1, 1], its low-quality clips enlarged."""
+    def to_device(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch of :meth:`BatchMaker.finish` to the device, in [-1, 1], with its low-quality clips enlarged."""
         size, count = self.config.video.size, made["pixels"].shape[1]
         batch = made | {name: self._float(made[name]) for name in ("pixels", "reference") if name in made}
         low = torch.empty_like(batch["pixels"])
@@ -125,7 +125,7 @@ class BatchMaker:
         self.device = store.frames.device
 
     @torch.no_grad()
-    def begin(self, number: int) -> Begun:
+    def begin(self, number: int) -> PendingBatch:
         """Draw batch ``number``, warp and soften it, and have its clips encoded."""
         config, data = self.config, self.config.data
         rng = np.random.default_rng([config.seed, number])
@@ -152,11 +152,11 @@ class BatchMaker:
         arrays = soften_all(pixels.float() / 127.5 - 1, parameters, chroma)
         starts = range(0, count, _CHUNK)
         jobs = [self.pool.submit(encode_clips, arrays[i : i + _CHUNK], parameters[i : i + _CHUNK]) for i in starts]
-        return Begun(batch, jobs)
+        return PendingBatch(batch, jobs)
 
-    def finish(self, begun: Begun) -> dict[str, Any]:
+    def finish(self, pending: PendingBatch) -> dict[str, Any]:
         """Wait for the encoded clips, and stack those of one size: ``sides`` is a list of (numbers, clips)."""
-        clips = [clip for job in begun.encoded for clip in job.result()]
+        clips = [clip for job in pending.encoded for clip in job.result()]
         numbers: dict[int, list[int]] = {}
         for number, clip in enumerate(clips):
             numbers.setdefault(clip.shape[1], []).append(number)
@@ -164,7 +164,7 @@ class BatchMaker:
             (torch.tensor(some), torch.from_numpy(np.stack([clips[n] for n in some])).permute(0, 1, 4, 2, 3))
             for some in numbers.values()
         ]
-        return begun.batch | {"sides": [(some, stack.contiguous()) for some, stack in stacks]}
+        return pending.batch | {"sides": [(some, stack.contiguous()) for some, stack in stacks]}
 
     def _choose(self, count: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Numbers of frames in the store, (count, frames); a picture stands in all places of its row."""
@@ -189,12 +189,12 @@ class BatchMaker:
             moving = torch.from_numpy(chosen[:, 0] == chosen[:, -1])
             for row in torch.nonzero(moving).flatten().tolist():
                 each[row] = torch.from_numpy(np.stack(camera_path(matrices[row].numpy(), size, frames, rng)))
-            moved = self._swings(moving.to(self.device), frames)
+            moved = self._face_motion(moving.to(self.device), frames)
         pictures = self._pixels(torch.from_numpy(chosen.reshape(-1)))
         warped = warp(pictures, each.flatten(0, 1), moved)
         return warped.unflatten(0, (count, frames)), matrices, mirrored
 
-    def _swings(self, moving: Tensor, frames: int) -> Tensor:
+    def _face_motion(self, moving: Tensor, frames: int) -> Tensor:
         """The displacements of :func:`ipfvr.data.variation.move_face`, (B * F, 2, S, S), 0 where not ``moving``."""
         count, size, device = len(moving), self.config.video.size, self.device
         spread = self.config.data.face_motion * moving
@@ -237,7 +237,7 @@ class DeviceFaceData(FaceData):
     """
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the batches of the validation once: no process is forked beside a GPU's.
+        """Make the batches of the validation once, so that no process is forked while a GPU is in use.
 
         The pictures that are learnt from are read by the process that makes the batches.
         """
@@ -259,7 +259,7 @@ def _serve(people: list[Path], config: Config, device: str, start: int, ready: A
     """Make batches until ``stop`` is set or the training is gone; a fault is sent as one line."""
     training = multiprocessing.parent_process()
 
-    def wanted() -> bool:
+    def is_running() -> bool:
         return not stop.is_set() and training.is_alive()
 
     try:
@@ -267,14 +267,14 @@ def _serve(people: list[Path], config: Config, device: str, start: int, ready: A
         context = multiprocessing.get_context("spawn")  # a fork would copy the threads that have read the pictures
         with ProcessPoolExecutor(max(1, config.data.workers), context, one_thread) as pool:
             maker = BatchMaker(read_store(people, config, device), config, pool)
-            begun: deque[Begun] = deque()
+            pending: deque[PendingBatch] = deque()
             number = start
-            while wanted():
-                while len(begun) < _AHEAD:
-                    begun.append(maker.begin(number))
+            while is_running():
+                while len(pending) < _AHEAD:
+                    pending.append(maker.begin(number))
                     number += 1
-                made, sent = maker.finish(begun.popleft()), False
-                while not sent and wanted():
+                made, sent = maker.finish(pending.popleft()), False
+                while not sent and is_running():
                     with suppress(queue.Full):
                         ready.put(made, timeout=0.5)
                         sent = True

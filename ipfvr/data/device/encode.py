@@ -1,4 +1,4 @@
-"""What processors do for a batch: H.264. Little is imported here, for each process imports it."""
+"""The work of CPU processes for a batch: H.264. Each process imports this module, so it imports little itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipfvr.degradation.pipeline import Parameters, degrade_softened
 
 
 def encode_clips(clips: Sequence[np.ndarray], parameters: Sequence[Parameters | None]) -> list[np.ndarray]:
-    """What is left of Eq. 13 after its first round was softened.
+    """Apply the rest of Eq. 13 to clips whose first round has been softened.
 
     Args:
         clips: (F, h, w, 3) uint8 each.

@@ -1,4 +1,4 @@
-"""All pictures and frames of a training as one tensor, and who is seen in which of them."""
+"""All pictures and frames of a training as one tensor, and the person in each of them."""
 
 from __future__ import annotations
 
