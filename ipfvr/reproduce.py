@@ -21,7 +21,7 @@ from ipfvr.metrics.intervals import summary_of
 from ipfvr.report.numbers import number
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.make import make_cells, outcome
-from ipfvr.study.people import find_people
+from ipfvr.study.people import SAMPLE_SOURCE, find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
 from ipfvr.study.results import Results, collect, merged, over_seeds, scores_of
 from ipfvr.study.schema import Study, load_study
@@ -70,6 +70,9 @@ def reproduce(study: Study, cluster: Cluster) -> Results:
     """
     began = time.perf_counter()
     people, root, source = find_people(study)
+    if source == SAMPLE_SOURCE:
+        study = study.on_sample()
+        source += f", with {' '.join(study.limits.of_sample)} unless the command says otherwise"
     store, device = Store(study.store), study.config().device
     scenes = plan_clips(study, people)
     tried = make_cells([cell for _, cell in scenes], store, cluster, device)

@@ -156,7 +156,7 @@ def test_a_cell_that_crashes_says_so_in_its_row_and_the_others_run(say, tmp_path
     assert run(say("seeds=[0,1]")) == 1
     told = capsys.readouterr()
     assert "1 rows have cells that failed" in told.err
-    rows = [line.partition(":")[0] for line in told.out.splitlines() if ": PSNR " in line]
+    rows = [line.split(":")[0] for line in told.out.splitlines() if ": PSNR " in line]
     assert rows == [line["title"] for line in results_of(tmp_path)["lines"] if line["status"] == "done"]
     line = results_of(tmp_path)["lines"][0]
     assert (line["status"], line["reasons"]) == ("partly", ["ZeroDivisionError: no light in the attic"])
@@ -392,3 +392,8 @@ def test_pieces_of_a_scene_do_not_overlap(say) -> None:
     assert len({start for start, _ in hashes}) == 2
     starts = sorted({start for start, _ in hashes})
     assert np.diff(starts) >= 6, "pieces do not overlap"
+
+
+def test_the_sample_has_options_of_its_own_which_a_command_overrides(say) -> None:
+    assert study_of(say()).on_sample().config().optimizer.steps == 30 != study_of(say()).config().optimizer.steps
+    assert study_of(say("optimizer.steps=7")).on_sample().config().optimizer.steps == 7

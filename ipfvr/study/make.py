@@ -37,7 +37,7 @@ def make_cells(
     Returns:
         How many were made or tried.
     """
-    todo = {_name(cell): cell for cell in in_order(cells, not cluster.here) if not store.finished(cell)}
+    todo = {_name(cell): cell for cell in in_order(cells, bool(cluster.address)) if not store.finished(cell)}
     for cell in todo.values():
         store.forget(cell)
     gpu = cluster.gives_gpus(device)
@@ -105,7 +105,7 @@ def in_order(cells: Sequence[Cell], trainings_first: bool) -> list[Cell]:
 
     Args:
         cells: wanted.
-        trainings_first: several workers share the cells: trainings take longest, so they must not begin last. Else
+        trainings_first: other machines share the cells: trainings take longest, so they must not begin last. Else
             whoever waits sees the first numbers soon, and trainings come last.
     """
     found: dict[tuple[str, str], Cell] = {}

@@ -80,6 +80,8 @@ class Limits:
         frames: the number of frames of a clip.
         seeds: the seeds of the restorer's noise.
         set: ``key=value`` options of all rows.
+        of_sample: ``key=value`` options of all rows on the embedded sample, whose three people decide nothing: the
+            table shows in minutes what it looks like. Options of the command line override them.
     """
 
     people: list[str] = field(default_factory=list)
@@ -89,6 +91,7 @@ class Limits:
     frames: int = 24
     seeds: list[int] = field(default_factory=lambda: [0])
     set: list[str] = field(default_factory=list)
+    of_sample: list[str] = field(default_factory=lambda: ["optimizer.steps=30"])
 
 
 @dataclass
@@ -170,6 +173,11 @@ class Study:
     def store(self) -> Path:
         """The folder of the cells; experiments whose reports lie in one folder share it."""
         return self.output.parent / "cells"
+
+    def on_sample(self) -> Study:
+        """Return the same experiment with the options of the embedded sample."""
+        common = self.pairs[: len(self.pairs) - len(self.given)]
+        return replace(self, pairs=(*common, *self.limits.of_sample, *self.given))
 
     def config(self, row: Row | None = None, *more: str) -> Config:
         """Return the configuration of a row; None: the options that all rows have in common."""
