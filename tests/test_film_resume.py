@@ -150,7 +150,7 @@ def test_ctrl_c_is_one_line_and_130(
     before = signal.getsignal(signal.SIGTERM)
     assert run_verb(main, [str(film), "--output", str(tmp_path / "out.mp4"), "preset=tiny"]) == 130
     assert signal.getsignal(signal.SIGTERM) == before
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
 
 

@@ -177,7 +177,7 @@ def draw_augmentation(side: int, size: int, data: DataConfig | None, rng: np.ran
 
     Args:
         side: of the square crop that is given, pixels.
-        size: of the one that is wanted, pixels.
+        size: the side of the output, pixels.
         data: gives ``zoom`` and ``flip``; None: the mere change of size.
         rng: what is random is drawn from it.
     """

@@ -176,11 +176,11 @@ def load_scene(path: Path, detector: Detector, config: Config) -> Scene:
             points[found] = landmarks[found] if aligned else apply(matrix, landmarks[found])
             found += 1
     scene = Scene(path, frames, points, track.scenes[present], aligned, sha256(path))
-    wanted = config.video.clip_frames
-    if not len(scene.starts(wanted)):
+    needed = config.video.clip_frames
+    if not len(scene.starts(needed)):
         longest = int(np.unique(scene.runs, return_counts=True)[1].max())
         raise UserError(
-            f"the scene {path} shows the face for {longest} frames in a row, a clip has {wanted}: take it out, or "
+            f"the scene {path} shows the face for {longest} frames in a row, a clip has {needed}: take it out, or "
             f"give video.clip_frames={longest}"
         )
     return scene

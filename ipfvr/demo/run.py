@@ -187,11 +187,11 @@ def notes_of(rows: Sequence[ClipScores], scorer: Scorer) -> list[str]:
     infos = scorer.infos()
     taken = {key for key in infos if all(row.scores[key] is not None for row in rows)}
     subjects = {_subject(key) for key in taken}
-    said = [f"{subject}: {line}" for subject, line in protocol(rows, scorer).items() if subject in subjects]
+    lines = [f"{subject}: {line}" for subject, line in protocol(rows, scorer).items() if subject in subjects]
     # A number that is there to the truth and not to a reference, or the other way round, is not missed.
     missed = {key: info for key, info in infos.items() if key not in taken and _subject(key) not in subjects}
     lacking = [replace(row, missing={k: why for k, why in row.missing.items() if k in missed}) for row in rows]
-    return [*said, *reasons(lacking, missed)]
+    return [*lines, *reasons(lacking, missed)]
 
 
 def _subject(key: str) -> str:
@@ -207,8 +207,8 @@ def score(row: ClipScores, info: MetricInfo) -> str:
 def best(rows: Sequence[ClipScores], info: MetricInfo) -> str:
     """The name of the row with the best number; several names where they are printed alike."""
     values = [float(score(row, info)) for row in rows]
-    wanted = max(values) if info.higher_is_better else min(values)
-    return ", ".join(row.name for row, value in zip(rows, values, strict=True) if value == wanted)
+    best_value = max(values) if info.higher_is_better else min(values)
+    return ", ".join(row.name for row, value in zip(rows, values, strict=True) if value == best_value)
 
 
 def where(folder: Path, files: Mapping[str, str] = FILES) -> str:

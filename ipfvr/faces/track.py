@@ -220,10 +220,10 @@ def main_tracks(tracks: list[FaceTrack]) -> list[FaceTrack]:
     return sorted(chosen, key=lambda track: track.start)
 
 
-def fill_gaps(landmarks: np.ndarray, at: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Landmarks (K, 5, 2) known at frames ``at`` (K,), on straight lines at frames ``wanted`` (M,): (M, 5, 2)."""
+def fill_gaps(landmarks: np.ndarray, at: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Interpolate landmarks (K, 5, 2) at frames ``at`` (K,) linearly to ``frames`` (M,): (M, 5, 2)."""
     flat = landmarks.reshape(len(at), -1)
-    return np.stack([np.interp(wanted, at, column) for column in flat.T], axis=1).reshape(len(wanted), 5, 2)
+    return np.stack([np.interp(frames, at, column) for column in flat.T], axis=1).reshape(len(frames), 5, 2)
 
 
 def smooth_landmarks(landmarks: np.ndarray, sigma: float) -> np.ndarray:

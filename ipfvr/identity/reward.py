@@ -258,9 +258,9 @@ class FaceRewards(nn.Module):
         self.codec, self.recogniser = codec, recogniser
         self.register_buffer("reference", reference, persistent=False)
 
-    def chunk(self, wanted: int) -> int:
-        """Frames at a time: the temporal decoder sees a whole chunk of its own, which must not be cut."""
-        return wanted if self.alone else self.codec.config.frames_per_chunk
+    def chunk(self, frames: int) -> int:
+        """Return the number of frames to decode at a time; a temporal decoder needs its own whole chunk."""
+        return frames if self.alone else self.codec.config.frames_per_chunk
 
     @property
     def alone(self) -> bool:

@@ -53,7 +53,7 @@ class ClipScores:
         visible: mean share of pixels that E_warp counts; None without E_warp.
         landmarks: frames whose landmarks were ``detected``, taken from the ``template``, or had ``no face``.
         resized_from: (width, height) of the prediction where it was resized to the ground truth.
-        person: who is in it, as far as that was said; empty: somebody who is in no other clip.
+        person: the person in it, if known; empty: a person who is in no other clip.
     """
 
     name: str
@@ -139,7 +139,7 @@ def make_scorer(
         device: where metrics are computed.
         aligned: frames are aligned crops: their landmarks are the template's, none are looked for.
         flow: behind E_warp, see :func:`ipfvr.metrics.flow.make_flow`.
-        metrics: keys of the numbers that are wanted; nothing else is loaded.
+        metrics: keys of the requested numbers; nothing else is loaded.
     """
     scorer = Scorer(tuple(key for key in KEYS if key in metrics), device=torch.device(device), aligned=aligned)
 
@@ -280,21 +280,21 @@ def _score_batch(
     predicted = unit(images).to(scorer.device)
     truths = np.stack([t for _, t in pairs]) if pairs[0][1] is not None else None
     if truths is not None:
-        wanted = unit(truths).to(scorer.device)
+        truth = unit(truths).to(scorer.device)
         if "psnr" in metrics:
-            metrics["psnr"].update(predicted, wanted)
+            metrics["psnr"].update(predicted, truth)
         if "ssim" in metrics and min(images.shape[1:3]) >= SSIM_WINDOW:
-            metrics["ssim"].update(predicted, wanted)
+            metrics["ssim"].update(predicted, truth)
     if scorer.flow is not None and min(images.shape[1:3]) >= scorer.flow.min_side:
         if truths is None:
             metrics["e_warp_own"].update(predicted)
         else:
-            metrics["e_warp_gt"].update(predicted, wanted)
+            metrics["e_warp_gt"].update(predicted, truth)
     if "niqe" in metrics:
         metrics["niqe"].update(predicted)
     for key in scorer.perceptual:
         if min(images.shape[1:3]) >= KINDS[key].min_side and (truths is not None or not KINDS[key].by_target):
-            metrics[key].update(predicted, *([wanted] if KINDS[key].by_target else []))
+            metrics[key].update(predicted, *([truth] if KINDS[key].by_target else []))
     if scorer.recogniser is not None and (truths is not None or reference is not None):
         landmarks = np.stack([finder.find(image) for image in (truths if truths is not None else images)])
         embeddings = embed_faces(images, landmarks, scorer.recogniser)

@@ -45,7 +45,7 @@ def bootstrap_interval(
     clip a person this is the bootstrap over people. The quantiles are moved outwards for few people, as Student's t is
     wider than the normal distribution and a sample's variance smaller than its source's by n - 1 : n (Hesterberg 2015,
     "expanded percentiles"). No interval is wider than what was seen: of four people with one clip each it holds the
-    truth in 87 % where 95 % are said (``benchmarks/coverage_of_intervals.py``).
+    truth in 87 % instead of 95 % (``benchmarks/coverage_of_intervals.py``).
 
     Args:
         people: the numbers of each person's clips, at least two people of at least one clip.

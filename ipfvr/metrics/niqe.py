@@ -134,13 +134,13 @@ def fit_aggd(samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     right = (positive.square().sum(-1) / (samples > 0).sum(-1)).sqrt()
     ratio = left / right
     r = samples.abs().mean(-1).square() / samples.square().mean(-1)
-    wanted = r * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    target = r * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
 
     shapes, table, scale, mean = (t.to(samples.device) for t in _aggd_table())
-    above = torch.searchsorted(table, wanted.nan_to_num().contiguous()).clamp(1, len(table) - 1)
-    nearest = torch.where(wanted - table[above - 1] < table[above] - wanted, above - 1, above)
+    above = torch.searchsorted(table, target.nan_to_num().contiguous()).clamp(1, len(table) - 1)
+    nearest = torch.where(target - table[above - 1] < table[above] - target, above - 1, above)
     beta_l, beta_r = left * scale[nearest], right * scale[nearest]
-    alpha = torch.where(wanted.isfinite(), shapes[nearest], torch.nan)
+    alpha = torch.where(target.isfinite(), shapes[nearest], torch.nan)
     return alpha, beta_l, beta_r, (beta_r - beta_l) * mean[nearest]
 
 

@@ -109,8 +109,8 @@ class Photo(VideoReader):
             picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
         return picture.convert("RGB")
 
-    def _frames(self, wanted: Collection[int], end: int) -> Iterator[Frame]:
-        if 0 in wanted and end > 0:
+    def _frames(self, indices: Collection[int], end: int) -> Iterator[Frame]:
+        if 0 in indices and end > 0:
             yield Frame(0, 0, 0.0, self.image)
 
     def left_out(self, output: Path) -> tuple[str, ...]:
@@ -178,8 +178,8 @@ def _metadata(picture: Image.Image) -> dict[str, Any]:
     kept: dict[str, Any] = {key: info[key] for key in ("icc_profile", "dpi") if info.get(key)}
     texts = {key: str(value) for key, value in getattr(picture, "text", {}).items() if key not in _NO_TEXTS}
     if info.get("comment"):
-        said = info["comment"]
-        texts["Comment"] = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        comment = info["comment"]
+        texts["Comment"] = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
     xmp = info.get("xmp") or info.get(_XMP_IN_PNG)
     if xmp:
         kept["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp

@@ -144,11 +144,11 @@ class VideoReader:
         end = self.info.frames if stop is None else min(stop, self.info.frames)
         return self._frames(range(start, end), end)
 
-    def frames_at(self, wanted: Collection[int]) -> Iterator[Frame]:
+    def frames_at(self, indices: Collection[int]) -> Iterator[Frame]:
         """Single frames, rising, in one pass; those between are decoded, not converted."""
-        return self._frames(wanted, min(max(wanted, default=-1) + 1, self.info.frames))
+        return self._frames(indices, min(max(indices, default=-1) + 1, self.info.frames))
 
-    def _frames(self, wanted: Collection[int], end: int) -> Iterator[Frame]:
+    def _frames(self, indices: Collection[int], end: int) -> Iterator[Frame]:
         with opened(self.path) as container:
             stream = video_stream(container)
             stream.thread_type = "AUTO"
@@ -169,7 +169,7 @@ class VideoReader:
                         )
                     if self.forgiving and held is not None and decoded.pts is not None:
                         while index < end and index < len(self._times) and self._times[index] < decoded.pts:
-                            yield from self._again(index, held, wanted)
+                            yield from self._again(index, held, indices)
                             index, broken = index + 1, False
                     if index >= end:
                         return
@@ -178,7 +178,7 @@ class VideoReader:
                     bad = bool(decoded.is_corrupt) or broken
                     if bad:
                         self.damaged.add(index)
-                    if index in wanted:
+                    if index in indices:
                         time = float(pts * self.info.time_base)
                         yield Frame(index, pts, time, self._image(decoded), bad)
                     index += 1
@@ -188,7 +188,7 @@ class VideoReader:
                     f"is damaged there; repair it, or cut it before {float(max(last, 0) * self.info.time_base):.2f} s"
                 ) from None
             while self.forgiving and held is not None and index < min(end, len(self._times)):
-                yield from self._again(index, held, wanted)
+                yield from self._again(index, held, indices)
                 index += 1
         if index < end:
             raise UserError(
@@ -196,10 +196,10 @@ class VideoReader:
                 "repair or cut it"
             )
 
-    def _again(self, index: int, held: av.VideoFrame, wanted: Collection[int]) -> Iterator[Frame]:
+    def _again(self, index: int, held: av.VideoFrame, indices: Collection[int]) -> Iterator[Frame]:
         """A copy of the frame before, at the time of a frame that could not be decoded."""
         self.damaged.add(index)
-        if index in wanted:
+        if index in indices:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
 
     def _image(self, decoded: av.VideoFrame) -> np.ndarray:

@@ -13,7 +13,7 @@ from ipfvr.video.colour import to_rgb
 from ipfvr.video.reader import VideoReader
 
 
-def pick_frames(path: Path, wanted: Collection[int]) -> dict[int, np.ndarray]:
+def pick_frames(path: Path, indices: Collection[int]) -> dict[int, np.ndarray]:
     """Some frames of a video that this package has written, by their numbers: (H, W, 3) uint8 RGB each.
 
     Only what lies between a frame and the key frame before it is decoded, so that the length of the film costs nothing.
@@ -24,7 +24,7 @@ def pick_frames(path: Path, wanted: Collection[int]) -> dict[int, np.ndarray]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         start = Fraction(container.start_time or 0, av.time_base)
-        times = {index: reader.time_of(index) + float(start) for index in sorted(wanted)}
+        times = {index: reader.time_of(index) + float(start) for index in sorted(indices)}
         for index, time in times.items():
             container.seek(int(time / stream.time_base), stream=stream)
             for frame in container.decode(stream):

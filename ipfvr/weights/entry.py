@@ -11,8 +11,8 @@ class File:
 
     Attributes:
         name: file name; of a folder entry, relative to the folder.
-        size: bytes; None where nobody has told us.
-        sha256: hexadecimal digest, or its first digits where we are told no more; None where nobody has told us.
+        size: bytes; None: unknown.
+        sha256: hexadecimal digest, or its first digits if no more are known; None: unknown.
         source: https address, or the path inside the entry's hub repository or archive.
     """
 

@@ -107,8 +107,8 @@ def fetch_line(entry: Entry) -> str:
 
 def by_hand(entry: Entry) -> str:
     """Return which file the user has to put where, and its licence."""
-    wanted = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
-    return f"put {wanted} into {cache_folder()} or into a folder named by {VARIABLE} (licence: {entry.licence})"
+    files = entry.path if not entry.folder else f"{entry.path}/{{{', '.join(f.name for f in entry.files)}}}"
+    return f"put {files} into {cache_folder()} or into a folder named by {VARIABLE} (licence: {entry.licence})"
 
 
 def _candidates(root: Path, relative: str) -> Iterator[Path]:

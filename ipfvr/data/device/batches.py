@@ -60,7 +60,7 @@ class DeviceBatches:
     Args:
         people: folders, see :func:`ipfvr.data.device.store.read_store`.
         config: ``video``, ``data``, ``degradation``, ``seed``.
-        device: that the batches are made and wanted on.
+        device: the device of the batches.
         start: batches already seen.
     """
 
