@@ -390,10 +390,11 @@ def test_pieces_of_a_scene_do_not_overlap(say) -> None:
     reproduce(study, Cluster())
     hashes = {(t.clip.start, arm.row): t.scores.hash for arm in arms_of(study) for t in arm.tasks}
     assert len({start for start, _ in hashes}) == 2
-    starts = sorted({start for start, _ in hashes})
-    assert np.diff(starts) >= 6, "pieces do not overlap"
+    assert np.diff(sorted({start for start, _ in hashes})) >= 6, "pieces do not overlap"
 
 
 def test_the_sample_has_options_of_its_own_which_a_command_overrides(say) -> None:
-    assert study_of(say()).on_sample().config().optimizer.steps == 30 != study_of(say()).config().optimizer.steps
+    sample = study_of(say()).on_sample()
+    assert sample.config().optimizer.steps == 30 != study_of(say()).config().optimizer.steps
+    assert "optimizer.steps=30" in sample.limits.set  # of which the LoRAs are made
     assert study_of(say("optimizer.steps=7")).on_sample().config().optimizer.steps == 7

@@ -176,8 +176,9 @@ class Study:
 
     def on_sample(self) -> Study:
         """Return the same experiment with the options of the embedded sample."""
-        common = self.pairs[: len(self.pairs) - len(self.given)]
-        return replace(self, pairs=(*common, *self.limits.of_sample, *self.given))
+        limits = replace(self.limits, set=[*self.limits.set, *self.limits.of_sample])
+        pairs = (f"preset={self.preset}", *self.experiment.set, *limits.set, *self.given)
+        return replace(self, limits=limits, pairs=pairs)
 
     def config(self, row: Row | None = None, *more: str) -> Config:
         """Return the configuration of a row; None: the options that all rows have in common."""
