@@ -20,14 +20,14 @@ from films import write_film, write_png
 from ipfvr import restore
 from ipfvr.app import __main__ as verb
 from ipfvr.app import server
-from ipfvr.app.choices import Chosen, Look, make_job
+from ipfvr.app.choices import Look, PersonChoice, make_job
+from ipfvr.app.components import notes_html
 from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Jobs, Record, is_running, read, state_of
-from ipfvr.app.names import check_names, file_name, person_name, plain
+from ipfvr.app.names import check_names, file_name, person_name, without_folder
 from ipfvr.app.person import EXPERIMENT, add_training
-from ipfvr.app.pieces import said
 from ipfvr.app.preview import Previewer
 from ipfvr.app.progress import Progress, read_error, read_notes, read_progress
-from ipfvr.app.project import Eyes, Project, add_pictures, open_project
+from ipfvr.app.project import FaceModels, Project, add_pictures, open_project
 from ipfvr.app.uploads import take
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
@@ -83,12 +83,12 @@ def test_names_that_the_command_line_would_misread_are_refused() -> None:
             person_name(name)
     with pytest.raises(UserError, match="two people are called Anna"):
         check_names(["Anna", "Ben", "Anna"])
-    assert "<script>" not in said(["<script>alert(1)</script>"])
+    assert "<script>" not in notes_html(["<script>alert(1)</script>"])
 
 
 def test_a_sentence_says_a_file_by_its_name(tmp_path: Path) -> None:
     message = f"{tmp_path}/projects/abc_-1/film.mp4 is empty; {tmp_path}/b.png too"
-    assert plain(message, tmp_path) == "film.mp4 is empty; b.png too"
+    assert without_folder(message, tmp_path) == "film.mp4 is empty; b.png too"
 
 
 def test_uploads_are_kept_apart_and_the_large_and_empty_refused(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     photo, picture = folder / "photo.png", folder / "face.png"
     write_png(photo, small[:, ::-1])
     write_png(picture, portrait())
-    eyes = Eyes(load_config())
-    project = open_project(folder / "p", [film, photo], load_config(), eyes, 10, lambda *_: None)
-    given, refused = add_pictures(project, [picture, film], eyes, 10)
+    face_models = FaceModels(load_config())
+    project = open_project(folder / "p", [film, photo], load_config(), face_models, 10, lambda *_: None)
+    given, refused = add_pictures(project, [picture, film], face_models, 10)
     assert len(given) == len(refused) == 1
     assert "person 1" in given[0]
     return project
@@ -161,7 +161,7 @@ def test_the_command_that_is_shown_is_the_job(
 ) -> None:
     kept = project.people[0].pictures[:]
     monkeypatch.setattr(project.people[0], "pictures", kept if pictures else [])
-    job, config = make_job(project, 0, [Chosen("Anna O'Neill")], look, tmp_path / "out.mp4", ())
+    job, config = make_job(project, 0, [PersonChoice("Anna O'Neill")], look, tmp_path / "out.mp4", ())
     told = []
     monkeypatch.setattr(restore, "_restore_one", lambda *args: told.append(args))
     restore.main(shlex.split(command_of(job, config))[3:])
@@ -174,12 +174,12 @@ def test_whoever_has_no_picture_is_looked_for_by_the_film_itself(
 ) -> None:
     monkeypatch.setattr(project.people[0], "pictures", [])
     monkeypatch.setattr(project, "more", 1)  # somebody who is to be left alone
-    job, _ = make_job(project, 0, [Chosen("Anna")], Look(), Path("out.mp4"), ())
+    job, _ = make_job(project, 0, [PersonChoice("Anna")], Look(), Path("out.mp4"), ())
     assert job.people[0].references == (project.people[0].still,)
     with pytest.raises(UserError, match="tick whom to restore"):
-        make_job(project, 0, [Chosen("Anna", restore=False)], Look(), Path("out.mp4"), ())
+        make_job(project, 0, [PersonChoice("Anna", restore=False)], Look(), Path("out.mp4"), ())
     with pytest.raises(UserError, match="picture to learn from"):
-        make_job(project, 0, [Chosen("Anna")], Look(learn=True), Path("out.mp4"), ())
+        make_job(project, 0, [PersonChoice("Anna")], Look(learn=True), Path("out.mp4"), ())
 
 
 def job_of(jobs: Jobs, code: str) -> Path:
@@ -252,7 +252,7 @@ def test_progress_is_read_off_the_bars_of_tqdm_and_of_a_training(tmp_path: Path)
 
 def test_a_preview_of_a_photo_is_what_the_job_writes(project: Project, tmp_path: Path) -> None:
     photo = project.films[1]
-    job, config = make_job(project, 1, [Chosen("Anna")], Look(), tmp_path / "out.png", ())
+    job, config = make_job(project, 1, [PersonChoice("Anna")], Look(), tmp_path / "out.png", ())
     preview = Previewer().frame(photo, job, config, 0)
     run_job(job, config)
     np.testing.assert_array_equal(preview.after, read_image(job.output))

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.app.server import serve
-    from ipfvr.app.workshop import Settings
+    from ipfvr.app.server_state import Settings
 
     loras = tuple(args.loras or [Path("runs/lora")])
     serve(

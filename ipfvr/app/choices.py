@@ -16,7 +16,7 @@ from ipfvr.film.source import writable_ending
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PersonChoice:
     """What was chosen for one person: the name, whether to restore, the LoRA's folder, the words' ``prompt.yaml``."""
 
     name: str
@@ -65,7 +65,7 @@ def read_look(look: Look, base: Sequence[str]) -> Config:
 
 
 def make_job(
-    project: Project, number: int, chosen: Sequence[Chosen], look: Look, output: Path, base: Sequence[str]
+    project: Project, number: int, chosen: Sequence[PersonChoice], look: Look, output: Path, base: Sequence[str]
 ) -> tuple[Job, Config]:
     """The job that restores one film.
 

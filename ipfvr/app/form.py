@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipfvr.app.person import trained
-from ipfvr.app.workshop import Workshop
+from ipfvr.app.person import trained_loras
+from ipfvr.app.server_state import ServerState
 from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ipfvr.app.choices import Chosen, Look
+    from ipfvr.app.choices import Look, PersonChoice
     from ipfvr.app.project import Film, Project
 
 CARDS = 6  # people who can be named; as many as ipfvr.app.project.SHOWN
@@ -46,7 +46,7 @@ class Form:
     project: Project
     number: int
     frame: int
-    chosen: list[Chosen]
+    chosen: list[PersonChoice]
     look: Look
 
     @property
@@ -55,11 +55,11 @@ class Form:
         return self.project.films[self.number]
 
 
-def read_form(shop: Workshop, values: Sequence[Any]) -> Form:
+def read_form(app: ServerState, values: Sequence[Any]) -> Form:
     """The form of the controls' values.
 
     Args:
-        shop: the server's.
+        app: the server's.
         values: as the window lists its controls: the project's name, film, frame; a value a card of restore, name,
             LoRA and words; then the fields of :class:`ipfvr.app.choices.Look` in :data:`LOOK`'s order.
 
@@ -67,15 +67,17 @@ def read_form(shop: Workshop, values: Sequence[Any]) -> Form:
         UserError: no project; words that are no ``prompt.yaml``.
     """
     # Imported here: the page opens without the seconds that this takes.
-    from ipfvr.app.choices import Chosen, Look
+    from ipfvr.app.choices import Look, PersonChoice
 
     name, number, frame, *rest = values
-    project = shop.project(name)
+    project = app.project(name)
     cards = [rest[n * CARDS : (n + 1) * CARDS] for n in range(4)]
     look = dict(zip(LOOK, rest[4 * CARDS :], strict=True))
-    loras = trained(shop.jobs, shop.settings.loras)
+    loras = trained_loras(app.jobs, app.settings.loras)
     chosen = [
-        Chosen(called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words))
+        PersonChoice(
+            called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words)
+        )
         for n, (restore, called, lora, words) in enumerate(zip(*cards, strict=True))
     ][: len(project.people)]
     number = min(int(number or 0), len(project.films) - 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipfvr.app.components import step
 from ipfvr.app.form import CARDS, COLOURS, DEINTERLACING, LOOK, NO_LORA
-from ipfvr.app.pieces import step
 from ipfvr.film.job import SCALES
 
 
@@ -32,9 +32,9 @@ class Page:
 
     project: Any
     films: Any = None
-    films_said: Any = None
+    films_note: Any = None
     pictures: Any = None
-    pictures_said: Any = None
+    pictures_note: Any = None
     people: Any = None
     people_about: Any = None
     line: Any = None
@@ -47,14 +47,14 @@ class Page:
     whole: Any = None
     face: Any = None
     whose: Any = None
-    preview_said: Any = None
+    preview_note: Any = None
     effect: Any = None
-    effect_said: Any = None
+    effect_note: Any = None
     look: dict[str, Any] = field(default_factory=dict)
     start_box: Any = None
     command: Any = None
     start: Any = None
-    start_said: Any = None
+    start_note: Any = None
 
     @property
     def controls(self) -> list[Any]:
@@ -82,12 +82,12 @@ def build_page(gr: Any, defaults: dict[str, Any], limit: int) -> Page:
     with gr.Row(equal_height=True):
         with gr.Column(min_width=300):
             page.films = gr.File(label="Film or photos to restore", file_count="multiple", height=150, elem_id="films")
-            page.films_said = gr.HTML(elem_classes="ip-said", elem_id="films-said")
+            page.films_note = gr.HTML(elem_classes="ip-said", elem_id="films-said")
         with gr.Column(min_width=300):
             page.pictures = gr.File(
                 label="Sharp pictures of the people (optional)", file_count="multiple", height=150, elem_id="pictures"
             )
-            page.pictures_said = gr.HTML(elem_classes="ip-said", elem_id="pictures-said")
+            page.pictures_note = gr.HTML(elem_classes="ip-said", elem_id="pictures-said")
     with gr.Accordion("An old tape? How interlaced film is read", open=False):
         page.look["interlaced"] = gr.Dropdown(
             list(DEINTERLACING), value=next(iter(DEINTERLACING)), label="Deinterlacing", elem_id="interlaced"
@@ -113,7 +113,7 @@ def build_page(gr: Any, defaults: dict[str, Any], limit: int) -> Page:
                 lines=2, max_lines=8, interactive=False, show_label=False, buttons=["copy"], elem_id="command"
             )
         page.start = gr.Button("Start", variant="primary", size="lg", elem_id="start")
-        page.start_said = gr.HTML(elem_classes="ip-said", elem_id="start-said")
+        page.start_note = gr.HTML(elem_classes="ip-said", elem_id="start-said")
     return page
 
 
@@ -205,6 +205,6 @@ def _stage(gr: Any, page: Page) -> None:
     page.whole = gr.HTML(elem_id="whole")
     page.whose = gr.Radio([], label="Face of", visible=False, elem_id="whose")
     page.face = gr.HTML(visible=False, elem_id="face")
-    page.preview_said = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
+    page.preview_note = gr.HTML(elem_classes="ip-said", elem_id="preview-said")
     page.effect = gr.Button("What do the pictures change?", size="sm", elem_id="effect")
-    page.effect_said = gr.HTML(elem_classes="ip-said", elem_id="effect-said")
+    page.effect_note = gr.HTML(elem_classes="ip-said", elem_id="effect-said")

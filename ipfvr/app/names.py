@@ -62,7 +62,7 @@ def check_names(names: Sequence[str]) -> None:
             raise UserError(f"two people are called {name}: give each a name of their own")
 
 
-def plain(message: object, folder: Path) -> str:
+def without_folder(message: object, folder: Path) -> str:
     """A sentence of the command line without the app's own folders: a visitor knows the files by their names alone."""
     text = " ".join(str(message).split())
     return re.sub(re.escape(str(folder)) + r"/(?:[^\s,;:'\"]*/)?", "", text)

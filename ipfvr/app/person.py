@@ -66,7 +66,7 @@ def add_training(
     return folder
 
 
-def trained(jobs: Jobs, folders: Sequence[Path] = ()) -> dict[str, str]:
+def trained_loras(jobs: Jobs, folders: Sequence[Path] = ()) -> dict[str, str]:
     """The LoRAs there are: what each is called, to its folder.
 
     Args:

@@ -82,7 +82,7 @@ class Previewer:
         with self._lock:
             ready = self._ready(film, job, config)
             source = film.image(index)
-            plan = _moment(ready.analysis.plan, index)
+            plan = _plan_of_frame(ready.analysis.plan, index)
             after = _restored(ready, plan, config, index)
             before = source
             if without:
@@ -128,7 +128,7 @@ class Previewer:
             return self._kept[key]
         whole = replace(job, part=None)
         check_job(whole, film.reader)
-        analysis = analyse(whole, config, film.reader, _Known(film.scan))
+        analysis = analyse(whole, config, film.reader, _StoredScan(film.scan))
         notes = list(analysis.notes)
         equipped = whole
         if job.learn and to_learn(whole, analysis.plan, config):
@@ -142,7 +142,7 @@ class Previewer:
         return self._kept[key]
 
 
-class _Known:
+class _StoredScan:
     """A scan that is there, in the place of a job's folder."""
 
     def __init__(self, scan: Scan) -> None:
@@ -153,7 +153,7 @@ class _Known:
         return self._scan
 
 
-def _moment(plan: Plan, index: int) -> Plan:
+def _plan_of_frame(plan: Plan, index: int) -> Plan:
     """The plan of one frame."""
     here = tuple(presence for presence in plan.presences if presence.start <= index < presence.stop)
     return Plan(index, index + 1, here, (index, index + 1), plan.scan)

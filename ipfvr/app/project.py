@@ -52,7 +52,7 @@ class Film:
 
 
 @dataclass
-class Seen:
+class FoundPerson:
     """Somebody who was found.
 
     Attributes:
@@ -91,7 +91,7 @@ class Project:
 
     folder: Path
     films: list[Film]
-    people: list[Seen]
+    people: list[FoundPerson]
     more: int
     bound: float
     taken: dict[Path, Path] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Project:
         return int(starts[longest] + stops[longest] - 1) // 2
 
 
-class Eyes:
+class FaceModels:
     """The networks that find and know faces, loaded once."""
 
     def __init__(self, config: Config) -> None:
@@ -120,7 +120,7 @@ class Eyes:
 
 
 def open_project(
-    folder: Path, uploads: Sequence[Path], config: Config, eyes: Eyes, limit: int, progress: Progress
+    folder: Path, uploads: Sequence[Path], config: Config, face_models: FaceModels, limit: int, progress: Progress
 ) -> Project:
     """Take films and photos, and find who is in them.
 
@@ -128,7 +128,7 @@ def open_project(
         folder: of the project; it is made.
         uploads: the files that were dropped.
         config: how films are read and faces are found.
-        eyes: the networks.
+        face_models: the networks.
         limit: MB of a file.
         progress: called with the share that is done, 0 to 1, and what is being done.
 
@@ -148,14 +148,16 @@ def open_project(
             Film(
                 path,
                 reader,
-                _scan(reader, config, eyes, lambda s, n=number, w=what: progress((n + s) / len(uploads), w)),
+                _scan(reader, config, face_models, lambda s, n=number, w=what: progress((n + s) / len(uploads), w)),
             )
         )
-    people, more = _people(films, folder, eyes, config.video.size)
-    return Project(folder, films, people, more, eyes.bound)
+    people, more = _people(films, folder, face_models, config.video.size)
+    return Project(folder, films, people, more, face_models.bound)
 
 
-def add_pictures(project: Project, uploads: Sequence[Path], eyes: Eyes, limit: int) -> tuple[list[str], list[str]]:
+def add_pictures(
+    project: Project, uploads: Sequence[Path], face_models: FaceModels, limit: int
+) -> tuple[list[str], list[str]]:
     """Give reference pictures to the people whom they show; a picture that was given before is given anew.
 
     Of a picture with several people each face goes to its person, cut out.
@@ -168,13 +170,13 @@ def add_pictures(project: Project, uploads: Sequence[Path], eyes: Eyes, limit: i
         try:
             if upload not in project.taken:
                 project.taken[upload] = take(upload, project.folder / "pictures", limit)
-            said.append(_give(project, project.taken[upload], eyes))
+            said.append(_assign(project, project.taken[upload], face_models))
         except UserError as error:
             refused.append(str(error))
     return said, refused
 
 
-def add_picture_of(project: Project, number: int, upload: Path, eyes: Eyes, limit: int) -> None:
+def add_picture_of(project: Project, number: int, upload: Path, face_models: FaceModels, limit: int) -> None:
     """Give a reference picture to one person, whoever the recogniser would say it is.
 
     Raises:
@@ -182,7 +184,7 @@ def add_picture_of(project: Project, number: int, upload: Path, eyes: Eyes, limi
     """
     path = take(upload, project.folder / OWN, limit)
     try:
-        reference_face(read_image(path), eyes.detector, None, path)
+        reference_face(read_image(path), face_models.detector, None, path)
     except UserError:
         path.unlink()
         raise
@@ -195,7 +197,7 @@ def best_frame(track: FaceTrack) -> int:
     return track.start + int(np.where(track.detected, spread, 0).argmax())
 
 
-def _scan(reader: VideoReader, config: Config, eyes: Eyes, progress: Callable[[float], object]) -> Scan:
+def _scan(reader: VideoReader, config: Config, face_models: FaceModels, progress: Callable[[float], object]) -> Scan:
     done = 0
 
     def count(_: object) -> None:
@@ -205,14 +207,14 @@ def _scan(reader: VideoReader, config: Config, eyes: Eyes, progress: Callable[[f
             progress(min(1.0, done / reader.info.frames))
 
     def embed(image: np.ndarray, face: Face) -> np.ndarray:
-        return face_vector(image, face, eyes.recogniser)
+        return face_vector(image, face, face_models.recogniser)
 
-    return scan_video(reader, eyes.detector, config.faces, embed, count, config.faces.every)
+    return scan_video(reader, face_models.detector, config.faces, embed, count, config.faces.every)
 
 
-def _people(films: Sequence[Film], folder: Path, eyes: Eyes, size: int) -> tuple[list[Seen], int]:
+def _people(films: Sequence[Film], folder: Path, face_models: FaceModels, size: int) -> tuple[list[FoundPerson], int]:
     tracks = [(number, track) for number, film in enumerate(films) for track in film.scan.tracks]
-    groups = group_tracks(tracks, eyes.bound)
+    groups = group_tracks(tracks, face_models.bound)
     people = []
     for group in groups[:SHOWN]:
         own = [tracks[n] for n in group]
@@ -227,7 +229,7 @@ def _people(films: Sequence[Film], folder: Path, eyes: Eyes, size: int) -> tuple
         thumbnail = cv2.resize(thumbnail, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         still = folder / f"still_{len(people) + 1}.png"
         write_picture(still, cut_out(image, track.landmarks[index - track.start]), 3)
-        people.append(Seen(own, sure, vector, thumbnail, still))
+        people.append(FoundPerson(own, sure, vector, thumbnail, still))
     return people, len(groups) - len(people)
 
 
@@ -245,17 +247,17 @@ def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return part
 
 
-def _give(project: Project, path: Path, eyes: Eyes) -> str:
+def _assign(project: Project, path: Path, face_models: FaceModels) -> str:
     """Give a picture to those whom it shows, and say whom."""
     image = read_image(path)
-    faces = eyes.detector.detect(image)
+    faces = face_models.detector.detect(image)
     if not faces:
         raise UserError(f"no face found in the picture {path}: give one that shows it larger and from the front")
     if not project.people:
         raise UserError(f"nobody was found in the film whom {path} could show")
     given, best = [], -1.0
     for face in faces:
-        vector = face_vector(image, face, eyes.recogniser)
+        vector = face_vector(image, face, face_models.recogniser)
         cosines = [float(vector @ seen.vector) if len(vector) == len(seen.vector) else -1.0 for seen in project.people]
         number = int(np.argmax(cosines))
         best = max(best, cosines[number])

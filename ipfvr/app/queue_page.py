@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipfvr.app import pieces
+from ipfvr.app import components
 from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, STOPPING, WAITING, read, state_of
-from ipfvr.app.names import plain
+from ipfvr.app.names import without_folder
 from ipfvr.app.person import read_report
 from ipfvr.app.progress import read_notes
-from ipfvr.app.workshop import Workshop, telling
+from ipfvr.app.server_state import ServerState, showing_errors
 from ipfvr.core.errors import UserError
 
 SLOTS = 8  # jobs that are shown: those at work, then the newest
@@ -39,7 +39,7 @@ class Slot:
         return [self.box, self.card, self.show, self.stop, self.resume, self.remove, self.name]
 
 
-def build_queue(gr: Any, shop: Workshop) -> None:
+def build_queue(gr: Any, app: ServerState) -> None:
     """Lay out the page and connect its events."""
     empty = gr.HTML(visible=False)
     slots = [_slot(gr, number) for number in range(SLOTS)]
@@ -55,7 +55,7 @@ def build_queue(gr: Any, shop: Workshop) -> None:
     def look(before: str) -> list[Any]:
         """How the jobs stand; nothing where nothing has changed since ``before``."""
         found = []
-        for folder in reversed(shop.jobs.all()):
+        for folder in reversed(app.jobs.all()):
             try:
                 found.append((folder, read(folder), state_of(folder)))
             except (OSError, ValueError):  # it is being removed
@@ -65,7 +65,7 @@ def build_queue(gr: Any, shop: Workshop) -> None:
             (
                 folder.name,
                 state.name,
-                pieces.job_card(record, state, [plain(n, shop.folder) for n in read_notes(folder / "log")]),
+                components.job_card(record, state, [without_folder(n, app.folder) for n in read_notes(folder / "log")]),
             )
             for folder, record, state in found[:SLOTS]
         ]
@@ -78,7 +78,7 @@ def build_queue(gr: Any, shop: Workshop) -> None:
             name, state, card = shown[number] if number < len(shown) else ("", "", "")
             updates += [
                 gr.update(visible=bool(name)),
-                plain_card(card, shop),
+                card_without_folder(card, app),
                 gr.update(visible=state == DONE),
                 gr.update(visible=state in (RUNNING, STOPPING, WAITING), value="Kill" if state == STOPPING else "Stop"),
                 gr.update(visible=state in (STOPPED, FAILED)),
@@ -94,16 +94,16 @@ def build_queue(gr: Any, shop: Workshop) -> None:
     tick.tick(look, [seen], outputs, **quiet)
 
     def show(name: str) -> dict[Any, Any]:
-        folder = shop.jobs.find(name)
+        folder = app.jobs.find(name)
         record = read(folder)
         output = Path(record.output)
-        heading = f"<div class=ip-step><h2>{pieces.escape(record.title)}</h2></div>"
+        heading = f"<div class=ip-step><h2>{components.escape(record.title)}</h2></div>"
         if record.kind == "person":
             picture, sentence = read_report(output)
-            shown = pieces.one_picture(picture, sentence) if picture else ""
+            shown = components.one_picture(picture, sentence) if picture else ""
             there = sorted(path for path in output.glob("*") if path.is_file())
         else:
-            make = pieces.pictures if record.kind == "photo" else pieces.players
+            make = components.pictures if record.kind == "photo" else components.players
             shown = make(Path(record.source), output)
             there = [output, *(p for p in (output.with_suffix(".html"), output.with_suffix(".json")) if p.is_file())]
         return {
@@ -115,22 +115,22 @@ def build_queue(gr: Any, shop: Workshop) -> None:
         }
 
     def remove(name: str) -> dict[Any, Any]:
-        shop.jobs.remove(name)
+        app.jobs.remove(name)
         return {result: gr.update(visible=False)}
 
     shows = [told, result, title, view, files, command]
     for slot in slots:
-        slot.show.click(telling(shop, told, show), [slot.name], shows).then(None, js=_TO_RESULT)
-        slot.remove.click(telling(shop, told, remove), [slot.name], [told, result])
-        for button, act in ((slot.stop, shop.jobs.stop), (slot.resume, shop.jobs.resume)):
-            button.click(telling(shop, told, _then_nothing(act)), [slot.name], [told]).then(
+        slot.show.click(showing_errors(app, told, show), [slot.name], shows).then(None, js=_TO_RESULT)
+        slot.remove.click(showing_errors(app, told, remove), [slot.name], [told, result])
+        for button, act in ((slot.stop, app.jobs.stop), (slot.resume, app.jobs.resume)):
+            button.click(showing_errors(app, told, _then_nothing(act)), [slot.name], [told]).then(
                 look, [seen], outputs, **quiet
             )
 
 
-def plain_card(card: str, shop: Workshop) -> str:
+def card_without_folder(card: str, app: ServerState) -> str:
     """A card without the app's own folders in its sentences."""
-    return plain(card, shop.folder) if str(shop.folder) in card else card
+    return without_folder(card, app.folder) if str(app.folder) in card else card
 
 
 def _then_nothing(act: Any) -> Any:

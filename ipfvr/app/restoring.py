@@ -6,24 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ipfvr.app.acts import Acts
+from ipfvr.app.actions import Actions
 from ipfvr.app.layout import Page
-from ipfvr.app.workshop import Workshop, telling
+from ipfvr.app.server_state import ServerState, showing_errors
 
 _NETWORKS = 2  # scans and previews at one time; a preview waits for the one before it
 
 
-def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], str]) -> None:
+def connect(gr: Any, page: Page, app: ServerState, tabs: Any, after: Callable[[], str]) -> None:
     """Connect the page's events.
 
     Args:
         gr: the package gradio.
         page: its components.
-        shop: the server's.
+        app: the server's.
         tabs: of the window.
         after: gives the tab to go to when a job was added.
     """
-    do = Acts(gr, page, shop, tabs, after)
+    do = Actions(gr, page, app, tabs, after)
     people = [
         part for card in page.cards for part in (card.box, card.facts, card.restore, card.name, card.words, card.said)
     ]
@@ -31,7 +31,14 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
     shown += [page.whole, page.face, page.whose, page.start_box, page.look["likeness"], page.look["last"]]
     shown += [page.look["first"], page.look["others"]]
     shown += [card.lora for card in page.cards]
-    found = [page.films_said, page.pictures_said, page.preview_said, page.effect_said, page.start_said, *shown]
+    found = [
+        page.films_note,
+        page.pictures_note,
+        page.preview_note,
+        page.effect_note,
+        page.start_note,
+        *shown,
+    ]
 
     def look(films: Any, pictures: Any, interlaced: str, progress: Any = gr.Progress()) -> dict[Any, Any]:
         return do.find(films, pictures, interlaced, progress)
@@ -52,25 +59,27 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
     facts = [card.facts for card in page.cards]
     gr.on(
         [page.pictures.upload, page.pictures.delete, page.pictures.clear],
-        telling(shop, page.pictures_said, do.give),
+        showing_errors(app, page.pictures_note, do.give),
         [page.project, page.pictures],
-        [page.pictures_said, *facts],
+        [page.pictures_note, *facts],
         show_progress_on=[page.pictures],
         trigger_mode="always_last",
     ).then(**tell)
     for number, card in enumerate(page.cards):
         card.add.upload(
-            telling(shop, card.said, partial(do.add, number)), [page.project, card.add], [card.said, card.facts]
+            showing_errors(app, card.said, partial(do.add, number)),
+            [page.project, card.add],
+            [card.said, card.facts],
         ).then(**tell)
         card.clear.click(
-            telling(shop, card.said, partial(do.clear, number)), [page.project], [card.said, card.facts]
+            showing_errors(app, card.said, partial(do.clear, number)), [page.project], [card.said, card.facts]
         ).then(**tell)
         card.describe.click(
-            telling(shop, card.said, partial(do.describe, number)), [page.project], [card.said, card.words]
+            showing_errors(app, card.said, partial(do.describe, number)), [page.project], [card.said, card.words]
         )
         gr.on(
             [card.name.blur, card.words.blur],
-            telling(shop, card.said, partial(do.check, number)),
+            showing_errors(app, card.said, partial(do.check, number)),
             [page.project, card.name, card.words],
             [card.said],
             show_progress="hidden",
@@ -87,12 +96,12 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
     page.film.input(
         do.other_film,
         [page.project, page.film],
-        [page.frame, page.whole, page.face, page.whose, page.preview_said, page.look["last"]],
+        [page.frame, page.whole, page.face, page.whose, page.preview_note, page.look["last"]],
     )
-    preview = [page.preview_said, page.whole, page.face, page.whose, page.line]
+    preview = [page.preview_note, page.whole, page.face, page.whose, page.line]
     gr.on(
         [page.preview.click, page.frame.release, page.compare.input, page.whose.input],
-        telling(shop, page.preview_said, do.preview),
+        showing_errors(app, page.preview_note, do.preview),
         [page.compare, page.whose, *page.controls],
         preview,
         concurrency_limit=_NETWORKS,
@@ -100,9 +109,12 @@ def connect(gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], 
         trigger_mode="always_last",
     )
     page.effect.click(
-        telling(shop, page.effect_said, do.effect), page.controls, [page.effect_said], concurrency_limit=_NETWORKS
+        showing_errors(app, page.effect_note, do.effect),
+        page.controls,
+        [page.effect_note],
+        concurrency_limit=_NETWORKS,
     )
     changes = [control.change for control in page.controls[2:] if control is not page.frame]
     gr.on(changes, **tell, trigger_mode="always_last")
-    page.start.click(telling(shop, page.start_said, do.start), page.controls, [page.start_said, tabs])
+    page.start.click(showing_errors(app, page.start_note, do.start), page.controls, [page.start_note, tabs])
     return do.again, [page.project], found  # for the window's load

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ipfvr.app.workshop import Settings, Workshop
+from ipfvr.app.server_state import ServerState, Settings
 from ipfvr.core.errors import UserError
 from ipfvr.core.startup import importing
 
@@ -57,12 +57,12 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
 
     config = load_config(None, list(settings.base))
     check_writable(settings.folder / "jobs" / "job.json")
-    shop = Workshop(settings)
-    shop.tidy()
+    app = ServerState(settings)
+    app.tidy()
     # Gradio reads these once, when it is imported.
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(shop.uploads),
+        "GRADIO_TEMP_DIR": str(app.uploads),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     gr = import_gradio()
@@ -70,8 +70,8 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
 
     from ipfvr.app.window import build_window
 
-    gr.set_static_paths([shop.folder / "jobs", shop.folder / "projects"])
-    window = build_window(gr, shop, {"steps": config.sampler.steps, "crf": config.video.crf})
+    gr.set_static_paths([app.folder / "jobs", app.folder / "projects"])
+    window = build_window(gr, app, {"steps": config.sampler.steps, "crf": config.video.crf})
     try:
         window.launch(
             server_name=host,
@@ -95,12 +95,12 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
         )
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be listened at ({error}); choose another --port") from None
-    shop.start_queue()
+    app.start_queue()
     print(f"{window.local_url}  the window; its files lie in {settings.folder}; Ctrl-C ends it, a running job goes on")
     if share:
         print(f"{window.share_url}  for everybody who has this address, through a server of Gradio's")
     _wait()
-    shop.close()
+    app.close()
     window.close(verbose=False)
 
 
@@ -144,9 +144,9 @@ def _head() -> str:
     from ipfvr.report.html import style_and_script  # it reads OpenCV
 
     style, script = style_and_script()
-    watch = "new MutationObserver(enliven).observe(document, {childList: true, subtree: true});"
-    alive = f"const enliven = () => {{ {script} }}; {watch}"
-    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'together.js').read_text()}{alive}</script>"
+    watch = "new MutationObserver(attachSliders).observe(document, {childList: true, subtree: true});"
+    alive = f"const attachSliders = () => {{ {script} }}; {watch}"
+    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'synchronise.js').read_text()}{alive}</script>"
 
 
 def _wait() -> None:

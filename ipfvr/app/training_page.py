@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ipfvr.app import pieces
+from ipfvr.app import components
 from ipfvr.app.person import add_training
-from ipfvr.app.workshop import Workshop, paths_of, telling
+from ipfvr.app.server_state import ServerState, paths_of, showing_errors
 
 
-def build_training(gr: Any, shop: Workshop, tabs: Any, after: Callable[[], str]) -> None:
+def build_training(gr: Any, app: ServerState, tabs: Any, after: Callable[[], str]) -> None:
     """Lay out the page and connect its events.
 
     Args:
         gr: the package gradio.
-        shop: the server's.
+        app: the server's.
         tabs: of the window.
         after: gives the tab to go to when a job was added.
     """
@@ -34,8 +34,8 @@ def build_training(gr: Any, shop: Workshop, tabs: Any, after: Callable[[], str])
     said = gr.HTML(elem_classes="ip-said", elem_id="train-said")
 
     def start(called: str, shown: Any, scenes: Any, count: float) -> dict[Any, Any]:
-        settings = shop.settings
-        add_training(shop.jobs, called, paths_of(shown), paths_of(scenes), int(count), settings.limit, settings.base)
-        return {said: pieces.said(["It is in the queue."]), tabs: gr.update(selected=after())}
+        settings = app.settings
+        add_training(app.jobs, called, paths_of(shown), paths_of(scenes), int(count), settings.limit, settings.base)
+        return {said: components.notes_html(["It is in the queue."]), tabs: gr.update(selected=after())}
 
-    train.click(telling(shop, said, start), [name, pictures, clips, steps], [said, tabs])
+    train.click(showing_errors(app, said, start), [name, pictures, clips, steps], [said, tabs])

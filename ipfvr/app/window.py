@@ -7,8 +7,8 @@ from typing import Any
 from ipfvr.app.layout import build_page
 from ipfvr.app.queue_page import build_queue
 from ipfvr.app.restoring import connect
+from ipfvr.app.server_state import ServerState
 from ipfvr.app.training_page import build_training
-from ipfvr.app.workshop import Workshop
 
 TITLE = "ipfvr"
 _TOP = (
@@ -21,24 +21,24 @@ _FOOT = (
 )
 
 
-def build_window(gr: Any, shop: Workshop, defaults: dict[str, Any]) -> Any:
+def build_window(gr: Any, app: ServerState, defaults: dict[str, Any]) -> Any:
     """The app's Blocks.
 
     Args:
         gr: the package gradio.
-        shop: the server's.
+        app: the server's.
         defaults: of the preset: ``steps``, ``crf``.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as window:
         gr.HTML(_TOP)
         with gr.Tabs(selected="restore", overflow_behavior="wrap") as tabs:
             with gr.Tab("Restore", id="restore"):
-                page = build_page(gr, defaults, shop.settings.limit)
+                page = build_page(gr, defaults, app.settings.limit)
             with gr.Tab("Jobs", id="jobs"):
-                build_queue(gr, shop)
+                build_queue(gr, app)
             with gr.Tab("Train", id="train"):
-                build_training(gr, shop, tabs, lambda: "jobs")
+                build_training(gr, app, tabs, lambda: "jobs")
         gr.HTML(_FOOT)
-        again = connect(gr, page, shop, tabs, lambda: "jobs")
-        window.load(*again, show_progress="hidden").then(shop.warm_up, None, None, show_progress="hidden")
+        again = connect(gr, page, app, tabs, lambda: "jobs")
+        window.load(*again, show_progress="hidden").then(app.warm_up, None, None, show_progress="hidden")
     return window

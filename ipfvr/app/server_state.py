@@ -12,14 +12,14 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipfvr.app.components import notes_html
 from ipfvr.app.jobs import Jobs
-from ipfvr.app.names import plain
-from ipfvr.app.pieces import said
+from ipfvr.app.names import without_folder
 from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from ipfvr.app.preview import Previewer
-    from ipfvr.app.project import Eyes, Project
+    from ipfvr.app.project import FaceModels, Project
 
 _TICK = 0.5  # seconds between two looks at the queue
 _OLD = 86_400  # seconds after which a project that no job needs is removed
@@ -42,7 +42,7 @@ class Settings:
     base: tuple[str, ...] = ()
 
 
-class Workshop:
+class ServerState:
     """See the module."""
 
     def __init__(self, settings: Settings) -> None:
@@ -50,7 +50,7 @@ class Workshop:
         self.jobs = Jobs(self.folder / "jobs")
         self.projects: dict[str, Project] = {}
         self._loading = threading.Lock()
-        self._eyes: Eyes | None = None
+        self._eyes: FaceModels | None = None
         self._previewer: Previewer | None = None
         self._ended = threading.Event()
 
@@ -77,14 +77,14 @@ class Workshop:
             raise UserError("drop a film or photo first")
         return self.projects[name]
 
-    def eyes(self) -> Eyes:
+    def face_models(self) -> FaceModels:
         """The networks that find faces."""
         with self._loading:
             if self._eyes is None:
-                from ipfvr.app.project import Eyes
+                from ipfvr.app.project import FaceModels
                 from ipfvr.core.config import load_config
 
-                self._eyes = Eyes(load_config(None, list(self.settings.base)))
+                self._eyes = FaceModels(load_config(None, list(self.settings.base)))
             return self._eyes
 
     def previewer(self) -> Previewer:
@@ -103,7 +103,7 @@ class Workshop:
 
         def read() -> None:
             try:
-                self.eyes()
+                self.face_models()
                 self.previewer()
             except UserError:
                 pass  # whoever drops a film is told
@@ -132,7 +132,7 @@ class Workshop:
                 self._ended.wait(10)
 
 
-def telling(shop: Workshop, place: Any, act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+def showing_errors(app: ServerState, place: Any, act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
     """``act``, with what the user can put right told in the component ``place`` in the command line's sentence."""
 
     @wraps(act)
@@ -140,7 +140,7 @@ def telling(shop: Workshop, place: Any, act: Callable[..., dict[Any, Any]]) -> C
         try:
             return {place: "", **act(*values)}
         except UserError as error:
-            return {place: said([plain(error, shop.folder)], error=True)}
+            return {place: notes_html([without_folder(error, app.folder)], error=True)}
 
     return told
 

@@ -7,24 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipfvr.app import pieces
+from ipfvr.app import components
 from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_form, words_file
 from ipfvr.app.jobs import Record
 from ipfvr.app.layout import WITHOUT, Page
-from ipfvr.app.names import person_name, plain
-from ipfvr.app.person import trained
-from ipfvr.app.workshop import Workshop, paths_of
+from ipfvr.app.names import person_name, without_folder
+from ipfvr.app.person import trained_loras
+from ipfvr.app.server_state import ServerState, paths_of
 from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from ipfvr.app.project import Project
 
 
-class Acts:
+class Actions:
     """The events' functions; each gives the components that change."""
 
-    def __init__(self, gr: Any, page: Page, shop: Workshop, tabs: Any, after: Callable[[], str]) -> None:
-        self.gr, self.page, self.shop, self.tabs, self.after = gr, page, shop, tabs, after
+    def __init__(self, gr: Any, page: Page, app: ServerState, tabs: Any, after: Callable[[], str]) -> None:
+        self.gr, self.page, self.app, self.tabs, self.after = gr, page, app, tabs, after
 
     def find(self, films: Any, pictures: Any, interlaced: str, progress: Any) -> dict[Any, Any]:
         """Take what was dropped and find who is in it."""
@@ -35,30 +35,39 @@ class Acts:
         from ipfvr.app.project import open_project
         from ipfvr.core.config import load_config
 
-        page, shop = self.page, self.shop
-        name, folder = shop.new_project()
+        page, app = self.page, self.app
+        name, folder = app.new_project()
         try:
-            config = load_config(None, [*shop.settings.base, f"video.interlaced={DEINTERLACING[interlaced]}"])
+            config = load_config(None, [*app.settings.base, f"video.interlaced={DEINTERLACING[interlaced]}"])
             project = open_project(
                 folder,
                 paths_of(films),
                 config,
-                shop.eyes(),
-                shop.settings.limit,
+                app.face_models(),
+                app.settings.limit,
                 lambda share, what: progress(share, desc=what),
             )
         except UserError as error:
-            return {**self.forget(), page.films_said: pieces.said([plain(error, shop.folder)], error=True)}
-        shop.projects[name] = project
+            return {
+                **self.forget(),
+                page.films_note: components.notes_html([without_folder(error, app.folder)], error=True),
+            }
+        app.projects[name] = project
         updates = self.show(name, project)
-        notes = [plain(note, shop.folder) for film in project.films for note in film.reader.notes]
-        updates[page.films_said] = pieces.said([self._summary(project), *notes])
-        return updates | (self._given(project, pictures) if pictures else {page.pictures_said: ""})
+        notes = [without_folder(note, app.folder) for film in project.films for note in film.reader.notes]
+        updates[page.films_note] = components.notes_html([self._summary(project), *notes])
+        return updates | (self._given(project, pictures) if pictures else {page.pictures_note: ""})
 
     def forget(self) -> dict[Any, Any]:
         """Begin anew."""
         page, hidden = self.page, self.gr.update(visible=False)
-        quiet = [page.films_said, page.pictures_said, page.preview_said, page.effect_said, page.start_said]
+        quiet = [
+            page.films_note,
+            page.pictures_note,
+            page.preview_note,
+            page.effect_note,
+            page.start_note,
+        ]
         return {
             page.project: "",
             **dict.fromkeys(quiet, ""),
@@ -67,10 +76,13 @@ class Acts:
 
     def again(self, name: str) -> dict[Any, Any]:
         """Show the project of a window that was opened again."""
-        if name not in self.shop.projects:
+        if name not in self.app.projects:
             return {self.page.project: ""}
-        project = self.shop.projects[name]
-        return {**self.show(name, project), self.page.films_said: pieces.said([self._summary(project)])}
+        project = self.app.projects[name]
+        return {
+            **self.show(name, project),
+            self.page.films_note: components.notes_html([self._summary(project)]),
+        }
 
     def show(self, name: str, project: Project) -> dict[Any, Any]:
         """A project in the page."""
@@ -84,7 +96,7 @@ class Acts:
             page.project: name,
             page.people: gr.update(visible=True),
             page.people_about: self._about(project),
-            page.line: pieces.timeline(project, 0, names, [True] * len(names), frame),
+            page.line: components.timeline(project, 0, names, [True] * len(names), frame),
             page.work: gr.update(visible=True),
             page.start_box: gr.update(visible=True),
             page.film: gr.update(
@@ -93,9 +105,9 @@ class Acts:
                 visible=several,
             ),
             page.frame: gr.update(maximum=max(1, frames - 1), value=frame, visible=not photo),
-            **self._as_it_is(project, 0, frame),
-            page.effect_said: "",
-            page.start_said: "",
+            **self._unrestored(project, 0, frame),
+            page.effect_note: "",
+            page.start_note: "",
             page.look["likeness"]: project.bound,
             page.look["others"]: gr.update(value=False),
             page.look["first"]: gr.update(value=0, visible=not (photo or several)),
@@ -105,7 +117,7 @@ class Acts:
             there = n < len(project.people)
             updates |= {
                 card.box: gr.update(visible=there),
-                card.facts: pieces.person_card(project, project.people[n]) if there else "",
+                card.facts: components.person_card(project, project.people[n]) if there else "",
                 card.restore: True,
                 card.name: f"person {n + 1}",
                 card.words: "",
@@ -116,43 +128,43 @@ class Acts:
 
     def give(self, name: str, pictures: Any) -> dict[Any, Any]:
         """Give the pictures that were dropped to those whom they show."""
-        if name not in self.shop.projects:
+        if name not in self.app.projects:
             kept = ["kept until the film is there"] if pictures else []
-            return {self.page.pictures_said: pieces.said(kept)}
-        return self._given(self.shop.project(name), pictures)
+            return {self.page.pictures_note: components.notes_html(kept)}
+        return self._given(self.app.project(name), pictures)
 
     def add(self, number: int, name: str, picture: Any) -> dict[Any, Any]:
         """Give one person a picture."""
         from ipfvr.app.project import add_picture_of
 
-        project = self.shop.project(name)
+        project = self.app.project(name)
         for path in paths_of(picture):
-            add_picture_of(project, number, path, self.shop.eyes(), self.shop.settings.limit)
-        return {self.page.cards[number].facts: pieces.person_card(project, project.people[number])}
+            add_picture_of(project, number, path, self.app.face_models(), self.app.settings.limit)
+        return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def clear(self, number: int, name: str) -> dict[Any, Any]:
         """Take one person's pictures away."""
-        project = self.shop.project(name)
+        project = self.app.project(name)
         project.people[number].pictures.clear()
-        return {self.page.cards[number].facts: pieces.person_card(project, project.people[number])}
+        return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def describe(self, number: int, name: str) -> dict[Any, Any]:
         """Read one person's words off the pictures, as a text to edit."""
         from ipfvr.conditioning.pictures import describe_pictures
         from ipfvr.core.config import load_config
 
-        project = self.shop.project(name)
+        project = self.app.project(name)
         seen = project.people[number]
         output = project.folder / f"words_{number + 1}.yaml"
         output.unlink(missing_ok=True)
-        describe_pictures(seen.pictures or [seen.still], load_config(None, list(self.shop.settings.base)), 0, output)
+        describe_pictures(seen.pictures or [seen.still], load_config(None, list(self.app.settings.base)), 0, output)
         return {self.page.cards[number].words: output.read_text()}
 
     def check(self, number: int, name: str, called: str, words: str) -> dict[Any, Any]:
         """See that one person's name and words can be used."""
-        if name in self.shop.projects:
+        if name in self.app.projects:
             person_name(called)
-            words_file(self.shop.project(name).folder, number, words)
+            words_file(self.app.project(name).folder, number, words)
         return {}
 
     def loras(self) -> Any:
@@ -162,29 +174,29 @@ class Acts:
     def line(self, *values: Any) -> str:
         """The timeline."""
         try:
-            return self._line(read_form(self.shop, values))
+            return self._line(read_form(self.app, values))
         except UserError:
             return ""
 
     def other_film(self, name: str, number: int) -> dict[Any, Any]:
         """Look at another film of the project."""
         gr, page = self.gr, self.page
-        if name not in self.shop.projects:
+        if name not in self.app.projects:
             return {page.frame: gr.skip()}
-        project = self.shop.projects[name]
+        project = self.app.projects[name]
         film, frame = project.films[int(number)], project.busiest(int(number))
         frames = film.reader.info.frames
         return {
             page.frame: gr.update(maximum=max(1, frames - 1), value=frame, visible=not film.is_photo),
             page.look["last"]: frames - 1,
-            **self._as_it_is(project, int(number), frame),
+            **self._unrestored(project, int(number), frame),
         }
 
     def preview(self, compare: str, whose: str | None, *values: Any) -> dict[Any, Any]:
         """Restore the frame that is looked at."""
         gr, page = self.gr, self.page
         form, job, config = self._job(values)
-        result = self.shop.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
+        result = self.app.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
         names = {
             id(t): c.name for seen, c in zip(form.project.people, form.chosen, strict=True) for _, t in seen.tracks
         }
@@ -192,11 +204,11 @@ class Acts:
         chosen = whose if whose in faces else next(iter(faces), "")
         kind = "restored without them" if compare == WITHOUT else "before"
         said = f"{chosen[:1].upper()}{chosen[1:]}: {kind}, restored"
-        close = pieces.compare(1, said, *faces[chosen]) if chosen else ""
-        notes = list(dict.fromkeys(plain(note, self.shop.folder) for note in result.notes))
+        close = components.compare(1, said, *faces[chosen]) if chosen else ""
+        notes = list(dict.fromkeys(without_folder(note, self.app.folder) for note in result.notes))
         return {
-            page.preview_said: pieces.said(notes),
-            page.whole: pieces.compare(0, f"The frame: {kind}, restored", result.before, result.after),
+            page.preview_note: components.notes_html(notes),
+            page.whole: components.compare(0, f"The frame: {kind}, restored", result.before, result.after),
             page.face: gr.update(value=close, visible=bool(chosen)),
             page.whose: gr.update(choices=list(faces), value=chosen or None, visible=len(faces) > 1),
             page.line: self._line(form),
@@ -205,8 +217,8 @@ class Acts:
     def effect(self, *values: Any) -> dict[Any, Any]:
         """Measure what the pictures change."""
         form, job, config = self._job(values)
-        lines = self.shop.previewer().reference_changes(form.film, job, config)
-        return {self.page.effect_said: pieces.said(lines)}
+        lines = self.app.previewer().reference_changes(form.film, job, config)
+        return {self.page.effect_note: components.notes_html(lines)}
 
     def command(self, *values: Any) -> str:
         """The command line of what is chosen; the sentence why there is none."""
@@ -216,7 +228,7 @@ class Acts:
             _, job, config = self._job(values)
             return command_of(job, config)
         except UserError as error:
-            return f"# {plain(error, self.shop.folder)}"
+            return f"# {without_folder(error, self.app.folder)}"
 
     def start(self, *values: Any) -> dict[Any, Any]:
         """Put a job a film into the queue."""
@@ -224,7 +236,7 @@ class Acts:
         from ipfvr.film.check import check_job
         from ipfvr.film.command import command_of
 
-        form = read_form(self.shop, values)
+        form = read_form(self.app, values)
         made, refused = [], ""
         for number, film in enumerate(form.project.films):
             try:
@@ -237,7 +249,7 @@ class Acts:
                             form.chosen,
                             form.look,
                             Path(output_name(film)),
-                            self.shop.settings.base,
+                            self.app.settings.base,
                         ),
                     )
                 )
@@ -249,10 +261,10 @@ class Acts:
         if not made:
             raise UserError(refused)
         for film, job, config in made:
-            folder = self.shop.jobs.new_folder()
+            folder = self.app.jobs.new_folder()
             job = replace(job, output=folder / job.output.name)
             kind = "photo" if film.is_photo else "film"
-            self.shop.jobs.add(
+            self.app.jobs.add(
                 folder, Record(film.path.name, kind, command_of(job, config), str(film.path), str(job.output))
             )
         return {self.tabs: self.gr.update(selected=self.after())}
@@ -260,13 +272,13 @@ class Acts:
     def _job(self, values: Any) -> tuple[Form, Any, Any]:
         from ipfvr.app.choices import make_job, output_name
 
-        form = read_form(self.shop, values)
+        form = read_form(self.app, values)
         output = Path(output_name(form.film))
-        return form, *make_job(form.project, form.number, form.chosen, form.look, output, self.shop.settings.base)
+        return form, *make_job(form.project, form.number, form.chosen, form.look, output, self.app.settings.base)
 
     def _line(self, form: Form) -> str:
         names, chosen = [c.name for c in form.chosen], [c.restore for c in form.chosen]
-        return pieces.timeline(form.project, form.number, names, chosen, form.frame)
+        return components.timeline(form.project, form.number, names, chosen, form.frame)
 
     def _given(self, project: Project, pictures: Any) -> dict[Any, Any]:
         """The pictures that were dropped, and no others that were, given to those whom they show."""
@@ -274,28 +286,30 @@ class Acts:
 
         for seen in project.people:
             seen.pictures = [path for path in seen.pictures if path.parent.name == OWN]
-        given, refused = add_pictures(project, paths_of(pictures), self.shop.eyes(), self.shop.settings.limit)
-        told = pieces.said(given) + pieces.said([plain(line, self.shop.folder) for line in refused], error=True)
-        return {self.page.pictures_said: told, **self._facts(project)}
+        given, refused = add_pictures(project, paths_of(pictures), self.app.face_models(), self.app.settings.limit)
+        told = components.notes_html(given) + components.notes_html(
+            [without_folder(line, self.app.folder) for line in refused], error=True
+        )
+        return {self.page.pictures_note: told, **self._facts(project)}
 
-    def _as_it_is(self, project: Project, number: int, frame: int) -> dict[Any, Any]:
+    def _unrestored(self, project: Project, number: int, frame: int) -> dict[Any, Any]:
         """A frame of a film before it was restored, on both sides of the slider."""
         image = project.films[number].image(frame)
         return {
-            self.page.whole: pieces.as_it_is(image),
+            self.page.whole: components.unrestored(image),
             self.page.face: self.gr.update(value="", visible=False),
             self.page.whose: self.gr.update(visible=False),
-            self.page.preview_said: "",
+            self.page.preview_note: "",
         }
 
     def _facts(self, project: Project) -> dict[Any, Any]:
         return {
-            card.facts: pieces.person_card(project, seen)
+            card.facts: components.person_card(project, seen)
             for card, seen in zip(self.page.cards, project.people, strict=False)
         }
 
     def _loras(self) -> list[str]:
-        return [NO_LORA, *trained(self.shop.jobs, self.shop.settings.loras)]
+        return [NO_LORA, *trained_loras(self.app.jobs, self.app.settings.loras)]
 
     def _summary(self, project: Project) -> str:
         films = []
@@ -308,9 +322,9 @@ class Acts:
 
     def _about(self, project: Project) -> str:
         if not project.people:
-            return pieces.said(["No face was found: there is nothing to restore."], error=True)
+            return components.notes_html(["No face was found: there is nothing to restore."], error=True)
         if project.more:
-            return pieces.said(
+            return components.notes_html(
                 [f"{project.more} more people are seen more seldom; the {CARDS} most frequent can be named."]
             )
         return ""

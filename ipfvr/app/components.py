@@ -14,7 +14,7 @@ from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, STOPPING, WAITING, Re
 if TYPE_CHECKING:  # the page opens without the seconds that these take
     import numpy as np
 
-    from ipfvr.app.project import Film, Project, Seen
+    from ipfvr.app.project import Film, FoundPerson, Project
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2")
 _SIDE = 88  # of a reference on a card, pixels; shown at half of it
@@ -26,7 +26,7 @@ def step(number: int, title: str, about: str) -> str:
     return f"<div class=ip-step><h2><b aria-hidden=true>{number}</b>{escape(title)}</h2><p>{escape(about)}</p></div>"
 
 
-def said(lines: Sequence[str], error: bool = False) -> str:
+def notes_html(lines: Sequence[str], error: bool = False) -> str:
     """Sentences next to what caused them; errors are announced to screen readers."""
     role, kind = ("alert", "error") if error else ("status", "")
     return "".join(f'<p role={role} class="{kind}">{escape(line)}</p>' for line in lines)
@@ -73,12 +73,12 @@ def timeline(project: Project, number: int, names: Sequence[str], chosen: Sequen
     return f"<div class=ip-line>{''.join(rows)}{foot}</div>"
 
 
-def person_card(project: Project, seen: Seen) -> str:
+def person_card(project: Project, seen: FoundPerson) -> str:
     """Somebody's face, how often and how surely they are seen, and their pictures."""
     frames = sum(len(track.landmarks) for _, track in seen.tracks)
     photos = all(film.is_photo for film in project.films)
     stretches = f"in {len(seen.tracks)} stretch{'es' * (len(seen.tracks) != 1)}"
-    often = f"Seen in {frames} {'photo' if photos else 'frame'}{'s' * (frames != 1)}" + (
+    often = f"FoundPerson in {frames} {'photo' if photos else 'frame'}{'s' * (frames != 1)}" + (
         "" if photos else f", {stretches}"
     )
     above = seen.sure - project.bound
@@ -102,7 +102,7 @@ def person_card(project: Project, seen: Seen) -> str:
     )
 
 
-def as_it_is(image: np.ndarray) -> str:
+def unrestored(image: np.ndarray) -> str:
     """A frame (H, W, 3) uint8 RGB that is not restored yet."""
     from ipfvr.report.html import jpeg
 
@@ -141,7 +141,7 @@ def job_card(record: Record, state: State, notes: Sequence[str] = ()) -> str:
         line = "<p>starts when those before it are done</p>"
     if state.name == STOPPED:
         line += "<p>Resume goes on where it stopped.</p>"
-    error = f"<div class=ip-said>{said([state.error], error=True)}</div>" if state.name == FAILED else ""
+    error = f"<div class=ip-said>{notes_html([state.error], error=True)}</div>" if state.name == FAILED else ""
     more = "".join(f"<p>Note: {escape(note)}</p>" for note in notes) if state.name in (DONE, FAILED) else ""
     kind = {"person": "Training of a person", "photo": "Photo"}.get(record.kind, "Film")
     return (
