@@ -199,7 +199,8 @@ def log_page(run: Any, wandb: Any, results: Results, study: Study, arms: Sequenc
     run.log_artifact(report)
     for cell in {cell.hash: cell for arm in arms for cell in arm.loras if store.finished(cell)}.values():
         artifact = wandb.Artifact(f"lora_{cell.hash}", type="lora", description=cell.name, metadata=cell.key)
-        artifact.add_dir(str(store.folder(cell) / "weights"))
+        for path in sorted((store.folder(cell) / "weights").iterdir()):  # a whole folder at once W&B announces in print
+            artifact.add_file(str(path))
         run.log_artifact(artifact)
 
 
