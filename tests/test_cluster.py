@@ -272,7 +272,7 @@ def test_the_verb_says_in_one_line_what_is_wrong_with_the_cluster(tmp_path: Path
     film = tmp_path / "in" / "film.mp4"
     film.write_bytes(b"a film")
     for source, address, says in (
-        (film, "tcp://127.0.0.1:9", "error: cluster=tcp://127.0.0.1:9 is for many videos: name a folder"),
+        (film, "tcp://127.0.0.1:9", "error: cluster=tcp://127.0.0.1:9 is for many videos: give a folder"),
         (film.parent, "tcp://127.0.0.1:9", "error: no Dask scheduler answers at tcp://127.0.0.1:9"),
         (film.parent, "127.0.0.1:9", "error: cluster=127.0.0.1:9 is no address: write cluster=tcp://host:8786"),
     ):
