@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from ipfvr import restore
 from ipfvr.app import __main__ as verb
 from ipfvr.app import server
 from ipfvr.app.choices import Look, PersonChoice, make_job
-from ipfvr.app.components import notes_html
+from ipfvr.app.components import notes_html, person_card
 from ipfvr.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Jobs, Record, is_running, read, state_of
 from ipfvr.app.names import check_names, file_name, person_name, without_folder
 from ipfvr.app.person import EXPERIMENT, add_training
@@ -307,3 +308,11 @@ def test_it_listens_to_this_machine_alone_unless_it_is_told(monkeypatch: pytest.
     verb.main([])
     verb.main(["--share", "--host", "0.0.0.0", "--port", "80"])
     assert told == [("127.0.0.1", 7860, False), ("0.0.0.0", 80, True)]
+
+
+def test_a_persons_card_is_in_words(project: Project) -> None:
+    """Its text, without the markup, says how often somebody is seen, and names nothing of the code."""
+    for seen in project.people:
+        text = re.sub(r"<[^>]*>", " ", person_card(project, seen))
+        assert re.match(r"\s*Seen in \d+ frames?, in \d+ stretch", text)
+        assert not re.search(r"[a-z][A-Z]|\w_\w", text), "a name of a class or a variable"

@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: the timeline, a person's card, a job's card, what is said."""
+"""Parts of the page as HTML: the timeline, a person's card, a job's card, messages."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def person_card(project: Project, seen: FoundPerson) -> str:
     frames = sum(len(track.landmarks) for _, track in seen.tracks)
     photos = all(film.is_photo for film in project.films)
     stretches = f"in {len(seen.tracks)} stretch{'es' * (len(seen.tracks) != 1)}"
-    often = f"FoundPerson in {frames} {'photo' if photos else 'frame'}{'s' * (frames != 1)}" + (
+    often = f"Seen in {frames} {'photo' if photos else 'frame'}{'s' * (frames != 1)}" + (
         "" if photos else f", {stretches}"
     )
     above = seen.sure - project.bound
