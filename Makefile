@@ -31,7 +31,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
 
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
-ABLATE := dca eb np reward references
+ABLATE := dca eb np reward references steps
 EXPERIMENTS := $(REPRODUCE:%=reproduce-%) $(ABLATE:%=ablate-%) sweep-weights
 ALL := $(REPRODUCE:%=experiments/%.yaml) $(ABLATE:%=experiments/ablate_%.yaml) experiments/sweep_weights.yaml
 .PHONY: $(EXPERIMENTS) reproduce-all

@@ -250,6 +250,10 @@ def test_people_of_the_shared_data_are_those_of_the_file_or_those_asked_for(tmp_
     assert names() == ["ben", "cat"]
     assert names("people=[ann]") == ["ann"]
     assert names("of_shared=[]") == people
+    # A scene that the file no longer names for training is not trained on.
+    (tmp_path / "scenes.yaml").write_text("people: {ben: {test: [c01], reference: [p01], note: sings}}\n")
+    (ben,) = find_people(load_study(file, [f"output={tmp_path / 'out'}", "of_shared=[]"]))[0]
+    assert (ben.name, ben.train, len(ben.test), ben.note) == ("ben", (), 1, "sings for: ben")
 
 
 def test_the_papers_tables_are_whole() -> None:

@@ -76,10 +76,10 @@ def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
     """
     if not file.is_file():
         raise UserError(f"there is no {file}, which says what each scene is used for")
-    notes = {}
+    notes, wanted = {}, set()
     for name, parts in OmegaConf.to_object(OmegaConf.load(file))["people"].items():
         if note := parts.pop("note", ""):
-            notes[name] = f"{name} {note}"
+            notes[name] = f"{note} for: {name}"
         for part, stems in parts.items():
             folder = source / ("references" if part == "reference" else "clips") / name
             for stem in stems:
@@ -87,10 +87,14 @@ def link_scenes(source: Path, root: Path, file: Path) -> dict[str, str]:
                 if not found:
                     raise UserError(f"no {name}_{stem} in {folder}")
                 link = root / name / part / found[0].name
+                wanted.add(link)
                 if not link.exists():
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.unlink(missing_ok=True)
                     link.symlink_to(found[0].resolve())
+    for link in root.glob("*/*/*"):  # of an earlier state of the file: a test scene must not stay among the training's
+        if link.is_symlink() and link not in wanted:
+            link.unlink()
     return notes
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ipfvr.core.choices import Guiders
 from ipfvr.core.config import load_config
 from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
@@ -20,6 +21,8 @@ from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.needs import WORDS, absent, detector_digests, digest_of, needed_parts
 from ipfvr.weights.registry import find
+
+OURS = ("ipfvr", "venhancer")  # the methods that the networks of this package are
 
 
 @dataclass(frozen=True)
@@ -219,9 +222,7 @@ def plan_low(config: Config, clip: Clip, level: str, store: Store, study: Study)
 
 def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
     """Plan the training of one person's LoRA."""
-    file, experiment = study.file.parent / study.experiment.training, study.experiment
-    # The rows' own options are left out, because all tables share their LoRAs.
-    pairs = [f"preset={study.preset}", *study.limits.set, *study.given, *experiment.loras[name]]
+    file, pairs = training_options(study, name)
     config = load_config(file, pairs)
     key = {
         "training": read_by(LORA, config),
@@ -235,6 +236,29 @@ def plan_lora(study: Study, name: str, person: Folder, root: Path) -> Cell:
     }
     given = {"file": str(file), "pairs": [*pairs, f"data.root={root}", f"data.identity={person.name}"]}
     return Cell("lora", f"LoRA '{name}' of {person.name}", key, given)
+
+
+def training_options(study: Study, name: str) -> tuple[Path, list[str]]:
+    """Return the configuration file of a LoRA's training and the ``key=value`` options on top of it."""
+    # The rows' own options are left out, because all tables share their LoRAs.
+    pairs = [f"preset={study.preset}", *study.limits.set, *study.given, *study.experiment.loras[name]]
+    return study.file.parent / study.experiment.training, pairs
+
+
+def settings_note(study: Study) -> str:
+    """Return a sentence with the settings that the paper's equations leave open, for the reader of a table."""
+    config = study.config()
+    sampler, steps = config.sampler, f"{config.sampler.steps} step{'s' * (config.sampler.steps != 1)}"
+    parts = [f"ipfvr restores in {steps}, lambda of Eq. 4 {config.image_prompt.scale:g}, guider {sampler.guider}"]
+    if sampler.guider == Guiders.multi_stream:
+        parts.append(f"w_nt {sampler.negative_text:g}, w_nv {sampler.negative_visual:g}")
+    for name in study.experiment.loras:
+        training = load_config(*training_options(study, name))
+        parts.append(
+            f"LoRA '{name}': {training.optimizer.steps} steps, lr {training.optimizer.lr:g}, reward weight "
+            f"{training.loss.reward:g}, gamma {training.reward.gamma:g}, {training.reward.statistics}"
+        )
+    return "; ".join(parts) + "; options of a row, where it has some, stand below the table"
 
 
 def plan_scores(study: Study, config: Config, clip: Clip, level: str, restored: Cell, store: Store) -> Cell:
@@ -274,7 +298,7 @@ def sharp_folder(clip: Clip, store: Store) -> Path:
 
 def missing_weights(config: Config, method: str) -> list[str]:
     """Return a line for each missing file of weights that a row of ours needs: its source, size and licence."""
-    if method not in ("ipfvr", "venhancer"):
+    if method not in OURS:
         return []
     lines = []
     for part, reason in sorted(absent(config, needed_parts(config, references=method == "ipfvr")).items()):

@@ -16,7 +16,7 @@ from ipfvr.study.cells import Store
 from ipfvr.study.judge import choose_judge
 from ipfvr.study.make import outcome
 from ipfvr.study.paper import paper_table
-from ipfvr.study.plan import Arm
+from ipfvr.study.plan import OURS, Arm, settings_note
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
@@ -128,6 +128,8 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
     trained_on = {p.name for arm in arms for t in arm.tasks if set((p := t.clip.person).test) & set(p.train)}
     claims = [(claim.says, decide(claim, by_arm, experiment, paper, trained_on)) for claim in experiment.claims]
     judge, notes = choose_judge(study.config()), list(experiment.footnotes)
+    if any(row.method in OURS for row in experiment.rows.values()):
+        notes.append(settings_note(study))
     if judge.note:
         notes.append(judge.note)
     named = judge.name if judge.note else ""
