@@ -8,6 +8,7 @@ interrupted run, and a changed option makes only the cells that depend on it aga
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Sequence
 
@@ -17,14 +18,15 @@ from ipfvr.core.cluster import Cluster
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.methods.settings import not_installed
 from ipfvr.metrics.columns import COLUMNS
-from ipfvr.metrics.intervals import summary_of
 from ipfvr.report.numbers import number
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.make import make_cells, outcome
 from ipfvr.study.people import SAMPLE_SOURCE, find_people
 from ipfvr.study.plan import Arm, find_clips, missing_weights, plan_arms, plan_clips
-from ipfvr.study.results import Results, collect, merged, over_seeds, scores_of
+from ipfvr.study.results import Results, collect, merged
 from ipfvr.study.schema import Study, load_study
+
+log = logging.getLogger(__name__)
 
 
 class CellsFailed(Exception):
@@ -77,7 +79,7 @@ def reproduce(study: Study, cluster: Cluster) -> Results:
     scenes = plan_clips(study, people)
     tried = make_cells([cell for _, cell in scenes], store, cluster, device)
     arms = plan_arms(study, find_clips(scenes, store), people, store, root)
-    news = RowNews(study.experiment.columns, arms, store)
+    news = RowNews(study, arms, store)
     tried += make_cells([task.scores for arm in arms for task in arm.tasks], store, cluster, device, news.after)
     results = collect(study, arms, store)
     lost, _ = outcome([cell for _, cell in scenes], store)
@@ -88,28 +90,32 @@ def reproduce(study: Study, cluster: Cluster) -> Results:
 
 
 class RowNews:
-    """Prints the numbers of each row as soon as its last cell is there, long before the page.
+    """Prints the numbers of each row, and logs them to W&B, as soon as its last cell is there, long before the page.
 
     Args:
-        columns: keys of the experiment's metrics.
+        study: the experiment.
         arms: the rows.
         store: keeps the cells.
     """
 
-    def __init__(self, columns: Sequence[str], arms: Sequence[Arm], store: Store) -> None:
-        self._columns, self._store = columns, store
+    def __init__(self, study: Study, arms: Sequence[Arm], store: Store) -> None:
+        self._study, self._store = study, store
         self._waiting = [arm for arm in arms if arm.tasks]
 
     def after(self, cell: Cell) -> None:
-        """Print the rows that this cell has completed."""
+        """Tell of the rows that this cell has completed."""
         if cell.kind != "scores":
             return
         for arm in [arm for arm in self._waiting if all(self._store.finished(task.scores) for task in arm.tasks)]:
             self._waiting.remove(arm)
-            clips = over_seeds(scores_of(arm, self._store), self._columns)
-            means = {key: summary_of((who, row[key]) for (who, _), row in clips.items()) for key in self._columns}
+            row = collect(self._study, [arm], self._store)
+            means = row.lines[0].summaries
             shown = [f"{COLUMNS[key].title} {number(mean.mean, COLUMNS[key])}" for key, mean in means.items() if mean]
             tqdm.write(f"{arm.title}: {', '.join(shown)}")
+            from ipfvr.report.wandb_log import log_finished_row
+
+            if note := log_finished_row(row, self._study, arm, self._store):
+                log.info("note: %s", note)
 
 
 def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, source: str) -> None:
@@ -124,7 +130,7 @@ def report(study: Study, results: Results, arms: Sequence[Arm], store: Store, so
     from ipfvr.report.wandb_log import log_results
 
     if note := log_results(results, study, arms, store):
-        print(f"note: {note}")
+        log.info("note: %s", note)
 
 
 def dry_run(study: Study) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from reports import example
+from wandb_server import wandb_server
 
-from ipfvr.report.dashboard import dashboard
-from ipfvr.report.wandb_log import frame_means, likeness_charts, log_results, log_row
+from ipfvr.report.dashboard import build, dashboard
+from ipfvr.report.wandb_log import frame_means, likeness_charts, log_finished_row, log_results, log_row
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.results import Results
-from ipfvr.study.schema import load_study
+from ipfvr.study.schema import Study, load_study
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -114,27 +115,35 @@ def test_a_row_is_a_run_and_is_logged_once(results, tmp_path, monkeypatch) -> No
     assert [(given["job_type"], given["id"]) for given, _ in runs[2:]] == [("row", None)]
 
 
-def test_an_offline_record_holds_the_row(results, tmp_path, monkeypatch) -> None:
-    """What the library writes for ``wandb sync``, decoded."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
+def trained_row(results: Results, folder: Path, *pairs: str) -> tuple[Study, types.SimpleNamespace, Store]:
+    """A study with a report's files, and its first row with a LoRA; the results keep that row alone."""
     results.cells[0]["per_frame"] = results.cells[1]["per_frame"] = {"ids_ref": [0.3, 0.4], "psnr": [20.0, 21.0]}
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path / 'out'}", "train.wandb_project=faces"])
-    (tmp_path / "out").mkdir()
+    options = [f"output={folder / 'out'}", "train.wandb_project=faces", *pairs]
+    study = load_study(EXPERIMENTS / "sweep_point.yaml", options)
+    (folder / "out").mkdir()
     for name in ("index.html", "results.json", "table.csv", "table.md", "table.tex"):
-        (tmp_path / "out" / name).write_text("x")
-    store, lora = Store(tmp_path / "cells"), Cell("lora", "LoRA 'reward' of anna", {"n": 1})
-    folder = store.begin(lora)
-    (folder / "log" / "from_0").mkdir(parents=True)
-    (folder / "weights").mkdir()
-    (folder / "weights" / "card.json").write_text("{}")
-    (folder / "log" / "from_0" / "metrics.csv").write_text("step,loss/rec,val\n0,0.5,\n1,0.25,\n1,,7\n")
-    (folder / "rewards.csv").write_text("frame,before,after\n0,0.1,0.4\n1,0.2,0.5\n")
-    store.finish(lora, folder, {})
+        (folder / "out" / name).write_text("x")
+    store, lora = Store(folder / "cells"), Cell("lora", "LoRA 'reward' of anna", {"n": 1})
+    made = store.begin(lora)
+    (made / "log" / "from_0").mkdir(parents=True)
+    (made / "weights").mkdir()
+    (made / "weights" / "card.json").write_text("{}")
+    (made / "log" / "from_0" / "metrics.csv").write_text("step,loss/rec,val\n0,0.5,\n1,0.25,\n1,,7\n")
+    (made / "rewards.csv").write_text("frame,before,after\n0,0.1,0.4\n1,0.2,0.5\n")
+    store.finish(lora, made, {})
     line = results.lines[0]
     arm = types.SimpleNamespace(
         row=line.row, level=line.level, spec=study.experiment.rows["Ours"], tasks=[], loras=[lora]
     )
     results.lines = [line]
+    return study, arm, store
+
+
+def test_an_offline_record_holds_the_row(results, tmp_path, monkeypatch) -> None:
+    """What the library writes for ``wandb sync``, decoded."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    study, arm, store = trained_row(results, tmp_path)
+    line = results.lines[0]
     assert log_results(results, study, [arm], store) == ""
     import wandb
 
@@ -169,6 +178,35 @@ def test_an_offline_record_holds_the_row(results, tmp_path, monkeypatch) -> None
     assert {"report", "lora"} <= artifacts
 
 
+def test_a_server_gets_a_row_when_it_is_finished_and_the_report_at_the_end(results, tmp_path, monkeypatch) -> None:
+    """The online path, from this machine to a stand-in of the server on this machine."""
+    with wandb_server() as sent:
+        for name, value in {
+            "MODE": "online",
+            "BASE_URL": sent.address,
+            "API_KEY": "a" * 40,
+            "DIR": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(f"WANDB_{name}", value)
+        study, arm, store = trained_row(results, tmp_path, "train.wandb=online", "train.wandb_entity=us")
+        assert log_finished_row(results, study, arm, store) == ""
+        row = sent.asked("UpsertBucket")[0]  # later calls change the summary
+        assert (row["entity"], row["project"], row["groupName"], row["jobType"]) == ("us", "faces", study.name, "row")
+        assert (row["displayName"], row["tags"]) == (results.lines[0].title, ["mini", "heavy", "ipfvr"])
+        history = sent.history[row["name"]]
+        assert [line["frames/ids_ref"] for line in history if "frames/ids_ref" in line] == [0.3, 0.4]
+        rows = json.loads(next(content for name, content in sent.files.items() if name.startswith("media/table/cells")))
+        assert rows["data"][0][1:6] == ["heavy", "a_0", "a", 0, 1.0], "the cells"
+        assert any(name.startswith("media/table/lora/anna/r_f") for name in sent.files), "the curves of the LoRA"
+        assert json.loads(sent.files["wandb-summary.json"])["psnr"] == 28.123456
+        assert "report" not in {artifact["artifactTypeName"] for artifact in sent.artifacts}
+        assert log_results(results, study, [arm], store) == ""
+        jobs = [run["jobType"] for run in sent.asked("UpsertBucket") if run["jobType"]]
+        assert jobs == ["row", "report"], "the row is not sent again"
+        assert {"report", "lora"} <= {artifact["artifactTypeName"] for artifact in sent.artifacts}
+        assert (sent.files["index.html"], sent.files["card.json"]) == (b"x", b"{}")
+
+
 def wandb_records(path: Path) -> Iterator[Any]:
     """The records of an offline run's file: LevelDB's log format behind a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
@@ -200,3 +238,14 @@ def test_a_wandb_that_cannot_be_reached_stops_nothing(results, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert "pip install wandb" in log_results(results, study, rows, None)
     assert json.loads((tmp_path / "dashboard.json").read_text())["group"] == "t"
+
+
+def test_the_dashboard_is_what_the_library_of_workspaces_takes(results) -> None:
+    pytest.importorskip("wandb_workspaces", reason="pip install 'ipfvr[dashboard]'")
+    spec = dashboard(results, "faces")
+    workspace, report = build(spec, "us")
+    assert (workspace.entity, workspace.project, report.project) == ("us", "faces", "faces")
+    assert [section.name for section in workspace.sections] == ["Scores", "Frames", "Clips"]
+    assert [len(section.panels) for section in workspace.sections] == [2, 2, 1]
+    grids = [block for block in report.blocks if hasattr(block, "runsets")]
+    assert [runset.entity for grid in grids for runset in grid.runsets] == ["us"]

@@ -2,9 +2,9 @@
 
     python experiments/mini/cut_scenes.py --source ../shared/data --root runs/settings_people
 
-Each person of ``PEOPLE`` has one long clip: its first 300 frames become two training scenes, and its last 120 frames the
-test scene; the reference is the picture that belongs to the clip. ``search_lora.yaml`` runs on the result. The scenes are
-of one recording, so likeness is flattered: the order of two settings is what they tell.
+Each person of ``PEOPLE`` has one long clip: its first 300 frames become two training scenes, and its last 120 frames
+the test scene; the reference is the picture that belongs to the clip. ``search_lora.yaml`` runs on the result. The
+scenes are of one recording, which flatters likeness: only the order of the settings counts.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     restorers = {name: Restorer(load_config(None, [*args.overrides, f"dtype={name}"])) for name in TYPES}
     config = restorers["fp32"].config
     judge = load_recogniser(config.weights.recogniser)
+    conditions = {name: restorer.conditions() for name, restorer in restorers.items()}
     lines = [
         "| clip | fp32, s | bf16, s | fp32 / bf16 | PSNR between, dB | IDS of fp32 | IDS of bf16 |",
         "|---|---|---|---|---|---|---|",
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         for turn in range(3 + (number == 0)):  # the first clip's first turn makes what is kept for later ones
             for name, restorer in restorers.items():
                 began = time.perf_counter()
-                frames[name] = restorer.restore(low, restorer.conditions())
+                frames[name] = restorer.restore(low, conditions[name])
                 if number or turn:
                     seconds[name].append(time.perf_counter() - began)
         ids = likeness(frames, sharp, judge)

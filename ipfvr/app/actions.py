@@ -232,34 +232,20 @@ class Actions:
 
     def start(self, *values: Any) -> dict[Any, Any]:
         """Put a job a film into the queue."""
-        from ipfvr.app.choices import make_job, output_name
         from ipfvr.film.check import check_job
         from ipfvr.film.command import command_of
 
         form = read_form(self.app, values)
-        made, refused = [], ""
+        made, refused = [], []
         for number, film in enumerate(form.project.films):
             try:
-                made.append(
-                    (
-                        film,
-                        *make_job(
-                            form.project,
-                            number,
-                            form.chosen,
-                            form.look,
-                            Path(output_name(film)),
-                            self.app.settings.base,
-                        ),
-                    )
-                )
-                check_job(made[-1][1], film.reader)
+                job, config = self._job_of(form, number)
+                check_job(job, film.reader)
+                made.append((film, job, config))
             except UserError as error:
-                if len(form.project.films) == 1:
-                    raise
-                made, refused = [entry for entry in made if entry[0] is not film], str(error)
+                refused.append(error)
         if not made:
-            raise UserError(refused)
+            raise refused[-1]
         for film, job, config in made:
             folder = self.app.jobs.new_folder()
             job = replace(job, output=folder / job.output.name)
@@ -270,11 +256,15 @@ class Actions:
         return {self.tabs: self.gr.update(selected=self.after())}
 
     def _job(self, values: Any) -> tuple[Form, Any, Any]:
+        """The form, and the job and configuration of the film that is looked at."""
+        form = read_form(self.app, values)
+        return form, *self._job_of(form, form.number)
+
+    def _job_of(self, form: Form, number: int) -> tuple[Any, Any]:
         from ipfvr.app.choices import make_job, output_name
 
-        form = read_form(self.app, values)
-        output = Path(output_name(form.film))
-        return form, *make_job(form.project, form.number, form.chosen, form.look, output, self.app.settings.base)
+        output = Path(output_name(form.project.films[number]))
+        return make_job(form.project, number, form.chosen, form.look, output, self.app.settings.base)
 
     def _line(self, form: Form) -> str:
         names, chosen = [c.name for c in form.chosen], [c.restore for c in form.chosen]

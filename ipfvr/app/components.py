@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -201,7 +200,6 @@ def _thumb(path: Path) -> str:
 
 
 def _uri(image: np.ndarray) -> str:
-    import cv2
+    from ipfvr.report.html import jpeg  # the page opens without what this imports
 
-    content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return jpeg(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import threading
@@ -20,6 +21,8 @@ from ipfvr.core.errors import UserError
 if TYPE_CHECKING:
     from ipfvr.app.preview import Previewer
     from ipfvr.app.project import FaceModels, Project
+
+log = logging.getLogger(__name__)
 
 _TICK = 0.5  # seconds between two looks at the queue
 _OLD = 86_400  # seconds after which a project that no job needs is removed
@@ -50,7 +53,7 @@ class ServerState:
         self.jobs = Jobs(self.folder / "jobs")
         self.projects: dict[str, Project] = {}
         self._loading = threading.Lock()
-        self._eyes: FaceModels | None = None
+        self._face_models: FaceModels | None = None
         self._previewer: Previewer | None = None
         self._ended = threading.Event()
 
@@ -80,12 +83,12 @@ class ServerState:
     def face_models(self) -> FaceModels:
         """The networks that find faces."""
         with self._loading:
-            if self._eyes is None:
+            if self._face_models is None:
                 from ipfvr.app.project import FaceModels
                 from ipfvr.core.config import load_config
 
-                self._eyes = FaceModels(load_config(None, list(self.settings.base)))
-            return self._eyes
+                self._face_models = FaceModels(load_config(None, list(self.settings.base)))
+            return self._face_models
 
     def previewer(self) -> Previewer:
         """What restores single frames."""
@@ -128,7 +131,7 @@ class ServerState:
             try:
                 self.jobs.start_next()
             except (OSError, ValueError) as error:  # a job's folder was removed by hand, or the disk is full
-                print(f"note: the queue could not go on: {error}", flush=True)
+                log.warning("note: the queue could not go on: %s", error)
                 self._ended.wait(10)
 
 

@@ -104,8 +104,8 @@ def restore(
         plan, people = analysis.plan, list(loaded.people.values())
         # The configuration of a single person holds the person's words.
         used = people[0].config if len(people) == 1 else config
-        networks = people[0].restorer.networks if people else None
-        device, dtype = (str(networks.device), str(networks.dtype).removeprefix("torch.")) if networks else ("", "")
+        first = people[0].restorer.networks if people else None
+        device, dtype = (str(first.device), str(first.dtype).removeprefix("torch.")) if first else ("", "")
         report = {
             "input": str(job.source),
             "output": str(job.output),

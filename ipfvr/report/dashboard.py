@@ -1,7 +1,7 @@
 """The W&B dashboard of an experiment as code: a workspace and a report, first as plain values.
 
 ``python -m ipfvr.report.dashboard runs/reproduce/table1_mini/dashboard.json --entity ME`` publishes them, with
-``pip install wandb-workspaces``.
+``pip install 'ipfvr[dashboard]'``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def build(spec: dict[str, Any], entity: str) -> tuple[Any, Any]:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ModuleNotFoundError:
-        raise UserError("the dashboard needs wandb-workspaces: pip install wandb-workspaces") from None
+        raise UserError("the dashboard needs wandb-workspaces: pip install 'ipfvr[dashboard]'") from None
     project, chosen = spec["project"], f"Group = '{spec['group']}'"
     by_row = {"groupby": wr.Config("row"), "groupby_aggfunc": "mean"}
 

@@ -56,7 +56,11 @@ def write_documents(reports: Path, folder: Path, preset: str = "mini") -> list[P
 def _page(name: str, content: dict[str, Any], table: str, plots: Sequence[Path]) -> str:
     """Return a page: the command, the table with its notes and sentences, the plots, and what made the numbers."""
     title, _, rest = table.partition("\n")
-    parts = [title, f"Written by the program from its cells; nothing here was typed.\n\n```bash\n{_command(content)}\n```"]
+    parts = [
+        title,
+        "The program wrote this page from the cells of:",
+        f"```bash\n{content['commands']['This page']}\n```",
+    ]
     parts += [rest.strip(), *(f"![{_title(plot)}]({name}_{plot.name})" for plot in plots)]
     made = [f"- **{subject}**: {sentence}" for subject, sentence in content["protocol"].items()]
     made += [f"- {fact}" for fact in content["facts"]]
@@ -67,10 +71,10 @@ def _page(name: str, content: dict[str, Any], table: str, plots: Sequence[Path])
 def _index(preset: str, lines: Sequence[str]) -> str:
     head = ["| experiment | clips | sentence | verdicts |", "|---|---|---|---|"]
     text = (
-        f"`make reproduce-all PRESET={preset}` made the tables and `python -m ipfvr.report.documents` wrote these pages. A "
-        "sentence holds where the 95 % interval of a paired difference, over people and their clips, lies on its side; with "
-        "fewer than four people it is undecided. The numbers are those of other people than the paper's, at another size: "
-        "compare signs."
+        f"`make reproduce-all PRESET={preset}` made the tables; `python -m ipfvr.report.documents` wrote these pages. "
+        "A sentence of the paper holds where the 95 % interval of a paired difference, over people and their clips, "
+        "lies on its side; with fewer than four people it is undecided. Compare signs with the paper's, which measured "
+        "other people at another size."
     )
     return "\n\n".join(["# Tables and figures", text, "\n".join([*head, *lines])]) + "\n"
 
@@ -86,10 +90,6 @@ def _index_lines(name: str, content: dict[str, Any]) -> list[str]:
         lines.append("| " + " | ".join([*first, claim["says"].replace("|", r"\|"), verdicts]) + " |")
         first = ["", ""]
     return lines
-
-
-def _command(content: dict[str, Any]) -> str:
-    return content["commands"]["This page"]
 
 
 def _title(plot: Path) -> str:

@@ -12,13 +12,14 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from ipfvr.core.choices import WandbModes
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.files import write_json
 from ipfvr.report.dashboard import dashboard
@@ -35,7 +36,7 @@ SWEEP = "WANDB_SWEEP_ID"  # set by an agent, whose run the row then is
 
 
 def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Store) -> str:
-    """Log what has changed since the last time; a W&B that cannot be reached or is not installed stops nothing.
+    """Log the rows that are not logged yet, and the report; a W&B that cannot be reached stops nothing.
 
     Args:
         results: see :func:`ipfvr.study.results.collect`.
@@ -46,9 +47,43 @@ def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Stor
     Returns:
         A note on what could not be logged; empty: all was, or nothing is wanted.
     """
-    mode = study.config().train.wandb
     write_json(study.output / "dashboard.json", dashboard(results, study.config().train.wandb_project))
-    if mode == "disabled":
+
+    def log_report(wandb: Any, done: list[str]) -> None:
+        name = run_id(study, None, [c["cell"] for c in results.cells])
+        if name not in done and SWEEP not in os.environ:
+            with _run(wandb, study, name, "report", "report", [study.preset], results_json(results)["columns"]) as run:
+                log_page(run, wandb, results, study, arms, store)
+            done.append(name)
+
+    return log_rows(results, study, arms, store) or _logged(study, log_report)
+
+
+def log_rows(results: Results, study: Study, arms: Sequence[Arm], store: Store) -> str:
+    """Log the rows that are not logged yet, a run each; arguments and result are those of :func:`log_results`."""
+
+    def log(wandb: Any, done: list[str]) -> None:
+        for arm, line in zip(arms, results.lines, strict=True):
+            cells = [c for c in results.cells if (c["row"], c["level"]) == (arm.row, arm.level)]
+            name = "" if SWEEP in os.environ else run_id(study, line, [cell["cell"] for cell in cells])
+            if cells and name not in done:
+                with _run(wandb, study, name, line.title, "row", tags_of(study, arm), row_config(study, arm)) as run:
+                    log_row(run, wandb, results, line, cells, videos_of(study, arm, store))
+                    for cell in arm.loras:
+                        log_lora(run, wandb, cell, store.folder(cell))
+                done += [name] if name else []
+
+    return _logged(study, log)
+
+
+def log_finished_row(results: Results, study: Study, arm: Arm, store: Store) -> str:
+    """Log one row while the others still run; under a sweep, whose only run the row is, :func:`log_results` does it."""
+    return "" if SWEEP in os.environ else log_rows(results, study, [arm], store)
+
+
+def _logged(study: Study, log: Callable[[Any, list[str]], None]) -> str:
+    """Call ``log`` with W&B and the runs that are logged, to which it adds; return a note if it cannot be done."""
+    if study.config().train.wandb == WandbModes.disabled:
         return ""
     try:
         import wandb
@@ -56,22 +91,8 @@ def log_results(results: Results, study: Study, arms: Sequence[Arm], store: Stor
         return "W&B is not installed, nothing was logged to it: pip install wandb"
     noted = study.output / NOTED
     done: list[str] = json.loads(noted.read_text()) if noted.is_file() else []
-    swept = SWEEP in os.environ
     try:
-        for arm, line in zip(arms, results.lines, strict=True):
-            cells = [c for c in results.cells if (c["row"], c["level"]) == (arm.row, arm.level)]
-            name = "" if swept else run_id(study, line, [cell["cell"] for cell in cells])
-            if cells and name not in done:
-                with _run(wandb, study, name, line.title, "row", tags_of(study, arm), row_config(study, arm)) as run:
-                    log_row(run, wandb, results, line, cells, videos_of(study, arm, store))
-                    for cell in arm.loras:
-                        log_lora(run, wandb, cell, store.folder(cell))
-                done += [name] if name else []
-        name = run_id(study, None, [c["cell"] for c in results.cells])
-        if name not in done and not swept:
-            with _run(wandb, study, name, "report", "report", [study.preset], results_json(results)["columns"]) as run:
-                log_page(run, wandb, results, study, arms, store)
-            done.append(name)
+        log(wandb, done)
     except Exception as error:
         # Whatever it is, the results are on disk: a logger is no reason to fail.
         return f"W&B took no more: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -152,7 +152,6 @@ class Study:
         experiment: the content of the file.
         limits: the limits of the preset.
         preset: the name of the preset.
-        pairs: ``key=value`` options of all rows: preset, experiment, limits, command line.
         given: ``key=value`` options of the command line alone.
     """
 
@@ -161,8 +160,12 @@ class Study:
     experiment: Experiment
     limits: Limits
     preset: str
-    pairs: tuple[str, ...]
     given: tuple[str, ...]
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """The ``key=value`` options of all rows: preset, experiment, limits, command line."""
+        return (f"preset={self.preset}", *self.experiment.set, *self.limits.set, *self.given)
 
     @property
     def output(self) -> Path:
@@ -176,9 +179,7 @@ class Study:
 
     def on_sample(self) -> Study:
         """Return the same experiment with the options of the embedded sample."""
-        limits = replace(self.limits, set=[*self.limits.set, *self.limits.of_sample])
-        pairs = (f"preset={self.preset}", *self.experiment.set, *limits.set, *self.given)
-        return replace(self, limits=limits, pairs=pairs)
+        return replace(self, limits=replace(self.limits, set=[*self.limits.set, *self.limits.of_sample]))
 
     def config(self, row: Row | None = None, *more: str) -> Config:
         """Return the configuration of a row; None: the options that all rows have in common."""
@@ -234,8 +235,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     experiment = _merged(layers, str(path))
     experiment = replace(experiment, rows=_expanded(experiment, path))
     chosen: Limits = getattr(experiment, preset)
-    pairs = (f"preset={preset}", *experiment.set, *chosen.set, *options)
-    study = Study(path.stem, path, experiment, chosen, preset, pairs, tuple(options))
+    study = Study(path.stem, path, experiment, chosen, preset, tuple(options))
     _check(study)
     return study
 

@@ -35,7 +35,7 @@ from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
-from ipfvr.weights.needs import WORDS, absent, needed_parts, weight_files
+from ipfvr.weights.needs import WORDS, absent, detector_digests, needed_parts, weight_files
 from ipfvr.weights.registry import locate
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
     training = learning(config, "")
     words = [part for part in WORDS if not absent(config, (part,))]
     files = weight_files(config, [*needed_parts(training), *words])
-    files |= make_detector(config.faces).weights | {name: locate(name) for name in config.learn.recognisers}
+    files |= {name: locate(name) for name in config.learn.recognisers}
     depends = {
         "configuration": read_by(LORA, training),
         "learn": asdict(config.learn),
@@ -139,7 +139,7 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),
         "base": base_record(training),
-        "weights": {part: sha256(path) for part, path in files.items()},
+        "weights": {part: sha256(path) for part, path in files.items()} | detector_digests(config.faces),
     }
     return cache_folder() / "learned" / digest(depends)[:32]
 

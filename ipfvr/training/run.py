@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ipfvr.core.choices import Trainings, TrainingTypes
+from ipfvr.core.choices import Trainings, TrainingTypes, WandbModes
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.devices import multiplies_bf16
 from ipfvr.core.errors import UserError
@@ -214,7 +214,7 @@ def make_loggers(config: Config, start: int) -> list:
     """Make the loggers: a CSV table for each start of the training, and W&B unless ``train.wandb=disabled``."""
     output = Path(config.train.output)
     loggers: list = [CSVLogger(output, name="log", version=f"from_{start}")]
-    if config.train.wandb != "disabled":
+    if config.train.wandb != WandbModes.disabled:
         output.mkdir(parents=True, exist_ok=True)
         try:
             loggers.append(
@@ -223,7 +223,7 @@ def make_loggers(config: Config, start: int) -> list:
                     entity=config.train.wandb_entity or None,
                     name=output.name,
                     save_dir=output,
-                    offline=config.train.wandb == "offline",
+                    offline=config.train.wandb == WandbModes.offline,
                     config=config_to_dict(config),
                 )
             )
