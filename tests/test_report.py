@@ -19,6 +19,7 @@ from ipfvr.core.errors import UserError
 from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import KEYS, make_scorer
 from ipfvr.metrics.intervals import Summary, summary_of
+from ipfvr.report.documents import write_documents
 from ipfvr.report.numbers import interval, number
 from ipfvr.report.page import Exhibit, page
 from ipfvr.report.sentences import conclusions
@@ -288,3 +289,28 @@ def test_the_papers_tables_are_whole() -> None:
 def test_every_metric_has_its_label_of_the_table() -> None:
     assert set(KEYS) <= set(COLUMNS)
     assert make_scorer(load_config(None, []), metrics=KEYS).infos().keys() == set(KEYS)
+
+
+def test_documents_are_written_from_reports(results: Results, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "t_mini"
+    folder.mkdir(parents=True)
+    made = {"protocol": {"psnr": "over R, G and B"}, "commands": {"This page": "python -m ipfvr.reproduce t.yaml"}}
+    made |= {"facts": ["data: drawn"], "versions": {"ipfvr": "0.1"}}
+    (folder / "results.json").write_text(json.dumps(results_json(results) | made))
+    (folder / "table.md").write_text(markdown_table(results))
+    (folder / "ids_over_frames.png").write_bytes(b"plot")
+    index, page_of_t = write_documents(tmp_path / "runs", tmp_path / "docs")
+    text = page_of_t.read_text()
+    assert text.startswith("# Title <b>\n")
+    for part in (
+        *markdown_table(results).splitlines()[1:],
+        "python -m ipfvr.reproduce t.yaml",
+        "data: drawn",
+        "ipfvr 0.1",
+    ):
+        assert part in text
+    assert (tmp_path / "docs" / "t_ids_over_frames.png").read_bytes() == b"plot"
+    assert "(t_ids_over_frames.png)" in text
+    assert "| [Title <b>](t.md) | 2 clips of 1 person | ours is better. | holds: 1 |" in index.read_text()
+    with pytest.raises(UserError, match="results.json in"):
+        write_documents(tmp_path / "runs", tmp_path / "docs", "full")
