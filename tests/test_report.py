@@ -312,5 +312,5 @@ def test_documents_are_written_from_reports(results: Results, tmp_path: Path) ->
     assert (tmp_path / "docs" / "t_ids_over_frames.png").read_bytes() == b"plot"
     assert "(t_ids_over_frames.png)" in text
     assert "| [Title <b>](t.md) | 2 clips of 1 person | ours is better. | holds: 1 |" in index.read_text()
-    with pytest.raises(UserError, match="results.json in"):
+    with pytest.raises(UserError, match=r"results\.json in"):
         write_documents(tmp_path / "runs", tmp_path / "docs", "full")

@@ -2,7 +2,7 @@
 
 Detectors with one interface: YuNet, when its file is there, CenterFace, whose weights are shipped with mini, and
 insightface's, on request (:mod:`ipfvr.faces.face_analysis`).
-``docs/results.md`` compares them with others that were tried.
+``docs/measurements.md`` compares them with others that were tried.
 """
 
 from __future__ import annotations

@@ -388,7 +388,7 @@ class Likeness:
     distinct: float
 
 
-# Measured by experiments/quality/likeness.py (clips) and recognisers.py (pictures); docs/results.md has the
+# Measured by experiments/quality/likeness.py (clips) and recognisers.py (pictures); docs/measurements.md has the
 # shares that are on the wrong side.
 LIKENESS = {
     "mobilefacenet": Likeness(same=0.2, distinct=0.5),
