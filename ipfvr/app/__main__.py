@@ -13,7 +13,7 @@ from ipfvr.core.errors import run_verb
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ipfvr.app", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--port", type=int, default=7860, help="where it listens (default: 7860)")
@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the command line."""
     args = make_parser().parse_intermixed_args(argv)
     # Imported here: --help needs none of the seconds that this takes.
     from ipfvr.app.server import serve

@@ -17,7 +17,7 @@ from ipfvr.film.source import writable_ending
 
 @dataclass(frozen=True)
 class PersonChoice:
-    """What was chosen for one person: the name, whether to restore, the LoRA's folder, the words' ``prompt.yaml``."""
+    """The choices for one person: the name, whether to restore, the LoRA's folder, and the words' ``prompt.yaml``."""
 
     name: str
     restore: bool = True
@@ -27,7 +27,7 @@ class PersonChoice:
 
 @dataclass(frozen=True)
 class Look:
-    """What was chosen for all of it; each is an option of the command line, whose default it has."""
+    """The choices for the whole job; each is an option of the command line and has its default."""
 
     strength: float = 1.0
     scale: int = 1
@@ -45,7 +45,7 @@ class Look:
 
 
 def read_look(look: Look, base: Sequence[str]) -> Config:
-    """The configuration of what was chosen.
+    """Return the configuration of the choices.
 
     Args:
         look: the choices.
@@ -67,7 +67,7 @@ def read_look(look: Look, base: Sequence[str]) -> Config:
 def make_job(
     project: Project, number: int, chosen: Sequence[PersonChoice], look: Look, output: Path, base: Sequence[str]
 ) -> tuple[Job, Config]:
-    """The job that restores one film.
+    """Make the job that restores one film.
 
     Where everybody who was found is chosen and nobody has a picture, LoRA or words, it is a job without references:
     every face is restored. Else the command line tells people apart by pictures, and whoever has none is looked for by
@@ -118,7 +118,7 @@ def make_job(
 
 
 def output_name(film: Film) -> str:
-    """What the restored file is called."""
+    """Return the name of the restored file."""
     return f"{film.path.stem}_restored{writable_ending(film.path)}"
 
 

@@ -21,18 +21,18 @@ _SURE, _FAIRLY = 0.03, 0.01  # above the bound: how alike a person's faces must 
 
 
 def step(number: int, title: str, about: str) -> str:
-    """The heading of a step."""
+    """Return the heading of a step."""
     return f"<div class=ip-step><h2><b aria-hidden=true>{number}</b>{escape(title)}</h2><p>{escape(about)}</p></div>"
 
 
 def notes_html(lines: Sequence[str], error: bool = False) -> str:
-    """Sentences next to what caused them; errors are announced to screen readers."""
+    """Return sentences beside their cause; errors are announced to screen readers."""
     role, kind = ("alert", "error") if error else ("status", "")
     return "".join(f'<p role={role} class="{kind}">{escape(line)}</p>' for line in lines)
 
 
 def timeline(project: Project, number: int, names: Sequence[str], chosen: Sequence[bool], frame: int) -> str:
-    """Where each person is seen in a film.
+    """Draw where each person is seen in a film.
 
     Args:
         project: what was dropped.
@@ -73,7 +73,7 @@ def timeline(project: Project, number: int, names: Sequence[str], chosen: Sequen
 
 
 def person_card(project: Project, seen: FoundPerson) -> str:
-    """Somebody's face, how often and how surely they are seen, and their pictures."""
+    """Show a person's face, how often and how surely the person is seen, and the pictures."""
     frames = sum(len(track.landmarks) for _, track in seen.tracks)
     photos = all(film.is_photo for film in project.films)
     stretches = f"in {len(seen.tracks)} stretch{'es' * (len(seen.tracks) != 1)}"
@@ -102,7 +102,7 @@ def person_card(project: Project, seen: FoundPerson) -> str:
 
 
 def unrestored(image: np.ndarray) -> str:
-    """A frame (H, W, 3) uint8 RGB that is not restored yet."""
+    """Show a frame (H, W, 3) uint8 RGB that is not restored yet."""
     from ipfvr.report.html import jpeg
 
     shown = f'<img alt="the frame as it is" src="{jpeg(image)}">'
@@ -110,7 +110,7 @@ def unrestored(image: np.ndarray) -> str:
 
 
 def compare(number: int, caption: str, before: np.ndarray, after: np.ndarray) -> str:
-    """Two pictures (H, W, 3) uint8 RGB over one another with a slider between them.
+    """Show two pictures (H, W, 3) uint8 RGB over one another with a slider between them.
 
     Args:
         number: tells the sliders of the page apart.
@@ -123,7 +123,7 @@ def compare(number: int, caption: str, before: np.ndarray, after: np.ndarray) ->
 
 
 def job_card(record: Record, state: State, notes: Sequence[str] = ()) -> str:
-    """A job: what it is, how it stands, how far it has come, how long it still takes."""
+    """Show a job: its film, its state, its progress and the time left."""
     meter, line = "", ""
     if state.progress and state.name in (RUNNING, STOPPING, STOPPED):
         percent = round(100 * state.progress.share)
@@ -151,7 +151,7 @@ def job_card(record: Record, state: State, notes: Sequence[str] = ()) -> str:
 
 
 def players(source: Path, result: Path) -> str:
-    """A film before and after, side by side; they play together, with the result's sound."""
+    """Show a film before and after, side by side; both play together, with the result's sound."""
     return (
         "<div class=ip-two>"
         "<figure><figcaption>Before</figcaption><video controls muted playsinline preload=auto "
@@ -162,7 +162,7 @@ def players(source: Path, result: Path) -> str:
 
 
 def pictures(before: Path, after: Path) -> str:
-    """A photo before and after, side by side."""
+    """Show a photo before and after, side by side."""
     return (
         f'<div class=ip-two><figure><figcaption>Before</figcaption><img alt="before" src="{address(before)}"></figure>'
         f'<figure><figcaption>Restored</figcaption><img alt="restored" src="{address(after)}"></figure></div>'
@@ -170,12 +170,12 @@ def pictures(before: Path, after: Path) -> str:
 
 
 def one_picture(path: Path, caption: str) -> str:
-    """A picture and what it shows."""
+    """Show a picture with its description."""
     return f'<figure class=ip-one><figcaption>{escape(caption)}</figcaption><img alt="" src="{address(path)}"></figure>'
 
 
 def address(path: Path) -> str:
-    """Where the page finds a file of the app's folder."""
+    """Return the address at which the page finds a file of the app's folder."""
     return f"/gradio_api/file={quote(str(path))}?{int(path.stat().st_mtime)}"
 
 

@@ -39,7 +39,7 @@ _BARS = {"TQDM_MININTERVAL": "0.5", "FORCE_COLOR": "1", "COLUMNS": "120"}
 
 @dataclass(frozen=True)
 class Record:
-    """What ``job.json`` holds.
+    """The content of ``job.json``.
 
     Attributes:
         title: such as the film's name.
@@ -64,7 +64,7 @@ class Record:
 
 @dataclass(frozen=True)
 class State:
-    """How a job stands: its state, how far it has come, why it failed."""
+    """The state of a job, its progress, and the reason if it failed."""
 
     name: str
     progress: Progress | None = None
@@ -72,7 +72,7 @@ class State:
 
 
 class Jobs:
-    """The jobs of a folder.
+    """The jobs in a folder.
 
     Args:
         folder: where they lie; it is made.
@@ -83,7 +83,7 @@ class Jobs:
         folder.mkdir(parents=True, exist_ok=True)
 
     def new_folder(self) -> Path:
-        """A folder for a job that is about to be added."""
+        """Return a folder for a job that is about to be added."""
         now = time.time_ns()
         when = time.strftime("%Y%m%d-%H%M%S", time.localtime(now // 10**9))
         path = self.folder / f"{when}-{now % 10**9:09d}-{secrets.token_hex(2)}"  # names sort as they were made
@@ -95,11 +95,11 @@ class Jobs:
         write_json(folder / "job.json", asdict(record))
 
     def all(self) -> list[Path]:
-        """The folders of all jobs, the oldest first."""
+        """Return the folders of all jobs, the oldest first."""
         return sorted(path.parent for path in self.folder.glob("[!.]*/job.json"))
 
     def find(self, name: str) -> Path:
-        """The folder of a job of that name.
+        """Return the folder of the job with a name.
 
         Raises:
             UserError: there is none.
@@ -110,7 +110,7 @@ class Jobs:
         return found
 
     def stop(self, name: str) -> None:
-        """End a job's command as Ctrl-C does; it can be resumed. Asked for twice, kill it."""
+        """End a job's command as Ctrl-C does, so that it can be resumed; a second call kills it."""
         folder = self.find(name)
         record = read(folder)
         wanted = "kill" if record.wanted == "stop" and is_running(folder) else "stop"
@@ -119,14 +119,14 @@ class Jobs:
             os.killpg(record.leader, signal.SIGKILL if wanted == "kill" else signal.SIGINT)
 
     def resume(self, name: str) -> None:
-        """Give a job's command again."""
+        """Start a job's command again."""
         folder = self.find(name)
         if not is_running(folder):
             (folder / "ended").unlink(missing_ok=True)
             self.add(folder, replace(read(folder), wanted="run", tries=0))
 
     def remove(self, name: str) -> None:
-        """Remove a job and what it has made.
+        """Remove a job and its results.
 
         Raises:
             UserError: it is running.
@@ -137,7 +137,7 @@ class Jobs:
         shutil.rmtree(folder)
 
     def start_next(self) -> Path | None:
-        """Start the first waiting job, unless one is running; the folder of the one that was started."""
+        """Start the first waiting job unless one is running; return the folder of the started job."""
         states = [(folder, state_of(folder).name) for folder in self.all()]
         if any(state in (RUNNING, STOPPING) for _, state in states):
             return None
@@ -148,12 +148,12 @@ class Jobs:
 
 
 def read(folder: Path) -> Record:
-    """What a job's ``job.json`` holds."""
+    """Read a job's ``job.json``."""
     return Record(**json.loads((folder / "job.json").read_text()))
 
 
 def state_of(folder: Path) -> State:
-    """How a job stands, from its files alone."""
+    """Return the state of a job, from its files alone."""
     record, log = read(folder), folder / "log"
     if is_running(folder):
         return State(RUNNING if record.wanted == "run" else STOPPING, read_progress(log))
@@ -171,7 +171,7 @@ def state_of(folder: Path) -> State:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the job's command runs: it, and nobody else, holds the lock."""
+    """Return whether the job's command runs, which alone holds the lock."""
     lock = _locked(folder)
     if lock is None:
         return True
@@ -180,7 +180,7 @@ def is_running(folder: Path) -> bool:
 
 
 def _locked(folder: Path) -> int | None:
-    """The job's lock as a file descriptor; None: somebody else holds it."""
+    """Lock the job and return the lock's file descriptor; None: another process holds it."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +191,7 @@ def _locked(folder: Path) -> int | None:
 
 
 def _start(folder: Path) -> bool:
-    """Start a job's command in a session of its own; False: another server has done so."""
+    """Start a job's command in a session of its own; False: another server has started it."""
     lock = _locked(folder)
     if lock is None:
         return False

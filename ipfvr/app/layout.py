@@ -12,7 +12,7 @@ from ipfvr.film.job import SCALES
 
 @dataclass
 class Card:
-    """One person's components."""
+    """The components of one person."""
 
     box: Any
     facts: Any
@@ -28,7 +28,7 @@ class Card:
 
 @dataclass
 class Page:
-    """The restoration's components."""
+    """The components of the restoration's page."""
 
     project: Any
     films: Any = None
@@ -58,7 +58,7 @@ class Page:
 
     @property
     def controls(self) -> list[Any]:
-        """What :func:`ipfvr.app.form.read_form` reads, in its order."""
+        """The controls that :func:`ipfvr.app.form.read_form` reads, in its order."""
         by_kind = [[getattr(card, kind) for card in self.cards] for kind in ("restore", "name", "lora", "words")]
         parts = [part for kind in by_kind for part in kind]
         return [self.project, self.film, self.frame, *parts, *(self.look[key] for key in LOOK)]

@@ -14,7 +14,7 @@ _OTHERS = "others"  # who the report calls so was named by nobody
 
 
 def file_name(text: str) -> str:
-    """A file's name from outside as a name that is no path: its last part, of letters, digits, ``_``, ``-`` and ``.``.
+    """Turn a file's name from outside into one without a path, of letters, digits, ``_``, ``-`` and ``.``.
 
     Example:
         >>> file_name("../../etc/passwd"), file_name("..\\\\My film (1).MP4"), file_name("-x.jpg"), file_name("..")
@@ -29,7 +29,7 @@ def file_name(text: str) -> str:
 
 
 def person_name(text: str) -> str:
-    """A person's name as the command line can take it: letters, digits, spaces, ``_``, ``-`` and ``'``.
+    """Turn a person's name into one that the command line accepts: letters, digits, spaces, ``_``, ``-`` and ``'``.
 
     Raises:
         UserError: nothing is left of it, or the command line knows it as something else.
@@ -52,7 +52,7 @@ def person_name(text: str) -> str:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """See that everybody has a name of their own.
+    """Check that no two people have one name.
 
     Raises:
         UserError: two people have one name.
@@ -63,6 +63,6 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def without_folder(message: object, folder: Path) -> str:
-    """A sentence of the command line without the app's own folders: a visitor knows the files by their names alone."""
+    """Remove the app's own folders from a sentence: a visitor knows files by their names alone."""
     text = " ".join(str(message).split())
     return re.sub(re.escape(str(folder)) + r"/(?:[^\s,;:'\"]*/)?", "", text)

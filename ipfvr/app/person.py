@@ -67,7 +67,7 @@ def add_training(
 
 
 def trained_loras(jobs: Jobs, folders: Sequence[Path] = ()) -> dict[str, str]:
-    """The LoRAs there are: what each is called, to its folder.
+    """Return the folder of each LoRA that exists, by its name.
 
     Args:
         jobs: those that were trained here.
@@ -90,7 +90,7 @@ def trained_loras(jobs: Jobs, folders: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def read_report(weights: Path) -> tuple[Path | None, str]:
-    """The picture of a clip before and after a training, and what was measured, in a sentence."""
+    """Read the picture of a clip before and after a training, and a sentence with the measurements."""
     folder = weights.parent
     picture, report = folder / "strip.png", folder / "report.json"
     if not report.is_file():

@@ -35,7 +35,7 @@ _FACE = 512  # side of a face close up, pixels
 
 @dataclass(frozen=True)
 class Preview:
-    """A frame before and after, and each face of it.
+    """A frame before and after, and each of its faces.
 
     Attributes:
         before, after: (H, W, 3) uint8 RGB of one size.
@@ -52,7 +52,7 @@ class Preview:
 
 @dataclass
 class _Ready:
-    """What is loaded for one job."""
+    """The networks and people that are loaded for one job."""
 
     job: Job
     analysis: Analysis
@@ -61,7 +61,7 @@ class _Ready:
 
 
 class Previewer:
-    """Previews, one at a time: the networks of the last settings stay loaded."""
+    """Restores single frames, one at a time; the networks of the last settings stay loaded."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class Previewer:
             return Preview(before, after, faces, notes)
 
     def reference_changes(self, film: Film, job: Job, config: Config) -> list[str]:
-        """What each person's pictures change in the face, a line each.
+        """Measure what each person's pictures change in the face, one line each.
 
         Raises:
             UserError: as :func:`ipfvr.film.run.restore`; nobody has a picture.
@@ -143,18 +143,18 @@ class Previewer:
 
 
 class _StoredScan:
-    """A scan that is there, in the place of a job's folder."""
+    """A finished scan in place of a job's folder."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
 
     def scan(self) -> Scan:
-        """What was found when the film was dropped."""
+        """Return the scan that was made when the film was dropped."""
         return self._scan
 
 
 def _plan_of_frame(plan: Plan, index: int) -> Plan:
-    """The plan of one frame."""
+    """Return the plan of one frame."""
     here = tuple(presence for presence in plan.presences if presence.start <= index < presence.stop)
     return Plan(index, index + 1, here, (index, index + 1), plan.scan)
 

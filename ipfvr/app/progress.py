@@ -17,7 +17,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a command is doing: the phase, its share that is done (0 to 1), and the time that is left as it says it."""
+    """The phase of a command, its finished share (0 to 1), and the time left as the command prints it."""
 
     phase: str
     share: float
@@ -25,7 +25,7 @@ class Progress:
 
 
 def read_progress(log: Path) -> Progress | None:
-    """The last bar of a log; None: there is none yet."""
+    """Read the last progress bar of a log; None: there is none yet."""
     tail = _tail(log)
     if trained := _RICH.findall(tail):
         done, total, left = trained[-1]
@@ -38,14 +38,14 @@ def read_progress(log: Path) -> Progress | None:
 
 
 def read_error(log: Path) -> str:
-    """Why a command has ended: its own sentence, else its last line."""
+    """Return the error that ended a command: its own sentence, or its last line."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", _tail(log)) if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else (lines[-1] if lines else "it ended without a word")
 
 
 def read_notes(log: Path) -> list[str]:
-    """What a command wants its user to know, each once."""
+    """Return the notes of a command to its user, each once."""
     lines = re.split(r"[\r\n]+", _tail(log))
     notes = [line.strip().removeprefix("note: ") for line in lines if line.strip().startswith("note: ")]
     return list(dict.fromkeys(notes))

@@ -23,7 +23,7 @@ _EVERY = 1.0  # seconds between two looks
 
 @dataclass
 class Slot:
-    """One job's components."""
+    """The components of one job."""
 
     box: Any
     card: Any
@@ -35,7 +35,7 @@ class Slot:
 
     @property
     def parts(self) -> list[Any]:
-        """All that a look changes."""
+        """Return all components that an update changes."""
         return [self.box, self.card, self.show, self.stop, self.resume, self.remove, self.name]
 
 
@@ -53,7 +53,7 @@ def build_queue(gr: Any, app: ServerState) -> None:
     seen = gr.State("")
 
     def look(before: str) -> list[Any]:
-        """How the jobs stand; nothing where nothing has changed since ``before``."""
+        """Return the state of the jobs; nothing if nothing has changed since ``before``."""
         found = []
         for folder in reversed(app.jobs.all()):
             try:
@@ -129,7 +129,7 @@ def build_queue(gr: Any, app: ServerState) -> None:
 
 
 def card_without_folder(card: str, app: ServerState) -> str:
-    """A card without the app's own folders in its sentences."""
+    """Return a card without the app's own folders in its sentences."""
     return without_folder(card, app.folder) if str(app.folder) in card else card
 
 

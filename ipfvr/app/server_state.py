@@ -30,7 +30,7 @@ _OLD = 86_400  # seconds after which a project that no job needs is removed
 
 @dataclass(frozen=True)
 class Settings:
-    """How the app was started.
+    """The options with which the app was started.
 
     Attributes:
         folder: where everything lies.
@@ -46,7 +46,7 @@ class Settings:
 
 
 class ServerState:
-    """See the module."""
+    """The state that all windows share: folder, queue, projects and networks."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.folder = settings, settings.folder.resolve()
@@ -58,20 +58,20 @@ class ServerState:
         self._ended = threading.Event()
 
     def start_queue(self) -> None:
-        """Start waiting jobs, one after the other, from now on; those of an earlier server too."""
+        """Start waiting jobs, those of an earlier server too, one after the other from now on."""
         threading.Thread(target=self._work, daemon=True).start()
 
     def close(self) -> None:
-        """Start no more jobs; the one that runs goes on."""
+        """Start no more jobs; the running one goes on."""
         self._ended.set()
 
     def new_project(self) -> tuple[str, Path]:
-        """A name that nobody guesses, and the folder for it."""
+        """Return a name that nobody guesses, and the folder for it."""
         name = secrets.token_urlsafe(12)
         return name, self.folder / "projects" / name
 
     def project(self, name: str) -> Project:
-        """The project of a window.
+        """Return the project of a window.
 
         Raises:
             UserError: it is none of this server's.
@@ -81,7 +81,7 @@ class ServerState:
         return self.projects[name]
 
     def face_models(self) -> FaceModels:
-        """The networks that find faces."""
+        """Return the networks that find faces, loaded once."""
         with self._loading:
             if self._face_models is None:
                 from ipfvr.app.project import FaceModels
@@ -91,7 +91,7 @@ class ServerState:
             return self._face_models
 
     def previewer(self) -> Previewer:
-        """What restores single frames."""
+        """Return the object that restores single frames, made once."""
         with self._loading:
             if self._previewer is None:
                 from ipfvr.core.startup import importing
@@ -102,7 +102,7 @@ class ServerState:
             return self._previewer
 
     def warm_up(self) -> None:
-        """Read what the first film and the first preview will need, in the background."""
+        """Load what the first film and the first preview will need, in the background."""
 
         def read() -> None:
             try:
@@ -123,7 +123,7 @@ class ServerState:
 
     @property
     def uploads(self) -> Path:
-        """Where the server puts what is dropped before it is taken."""
+        """The folder in which the server puts dropped files before they are taken."""
         return self.folder / "uploads"
 
     def _work(self) -> None:
@@ -136,7 +136,7 @@ class ServerState:
 
 
 def showing_errors(app: ServerState, place: Any, act: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
-    """``act``, with what the user can put right told in the component ``place`` in the command line's sentence."""
+    """Wrap ``act``: the component ``place`` shows an error that the user can correct, as the command line words it."""
 
     @wraps(act)
     def told(*values: Any) -> dict[Any, Any]:
@@ -149,5 +149,5 @@ def showing_errors(app: ServerState, place: Any, act: Callable[..., dict[Any, An
 
 
 def paths_of(files: Sequence[str] | str | None) -> list[Path]:
-    """What a file component holds."""
+    """Return the files of a file component."""
     return [Path(file) for file in ([files] if isinstance(files, str) else files or [])]

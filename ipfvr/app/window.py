@@ -22,7 +22,7 @@ _FOOT = (
 
 
 def build_window(gr: Any, app: ServerState, defaults: dict[str, Any]) -> Any:
-    """The app's Blocks.
+    """Build the app's Blocks.
 
     Args:
         gr: the package gradio.

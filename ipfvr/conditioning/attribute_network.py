@@ -96,7 +96,7 @@ class AttributeReader:
 
     @torch.inference_mode()
     def read(self, faces: Sequence[np.ndarray]) -> dict[str, float]:
-        """The attributes' probabilities, the mean over faces of one person and their mirror images.
+        """Return the attributes' probabilities, the mean over faces of one person and their mirror images.
 
         Args:
             faces: aligned square crops (:func:`ipfvr.faces.align.crop_matrix`), uint8 RGB, of any size.

@@ -67,7 +67,7 @@ _NEVER_DENIED = {"Attractive", "Blurry", "No_Beard"}  # a judgement; among the q
 def compose_sentence(
     attributes: Mapping[str, bool], emotion: str = "", actions: Sequence[str] = (), text: str = ""
 ) -> str:
-    """The attributes that are true, the emotion, the actions and free text, as one English sentence.
+    """Return the attributes that are true, the emotion, the actions and free text, as one English sentence.
 
     Args:
         attributes: CelebA names to truth; names that are absent are not spoken of.
@@ -98,13 +98,13 @@ def compose_sentence(
 
 
 def person_words(attributes: Mapping[str, bool]) -> str:
-    """The noun for the person: ``young woman``, ``man``, ``person`` (where Male is not given) ..."""
+    """Return the noun for the person: ``young woman``, ``man``, ``person`` (where Male is not given) ..."""
     person = "person" if "Male" not in attributes else "man" if attributes["Male"] else "woman"
     return f"young {person}" if attributes.get("Young") else person
 
 
 def false_words(attributes: Mapping[str, bool]) -> dict[str, str]:
-    """The false attributes that are worth denying, to their words for a negative prompt.
+    """Return the false attributes that are worth denying, to their words for a negative prompt.
 
     Left out are judgements and negations, and what follows from another attribute: beards of women, make-up of men,
     hair of the bald.

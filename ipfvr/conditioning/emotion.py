@@ -80,7 +80,7 @@ class EmotionReader:
 
     @torch.inference_mode()
     def read(self, faces: Sequence[np.ndarray]) -> dict[str, float]:
-        """The emotions' probabilities, the mean over faces.
+        """Return the emotions' probabilities, the mean over faces.
 
         Args:
             faces: aligned square crops (:func:`ipfvr.faces.align.crop_matrix`), uint8 RGB, of any size.
@@ -95,7 +95,7 @@ class EmotionReader:
 
 
 def grey_square(face: np.ndarray) -> np.ndarray:
-    """The part of an aligned crop (S, S, 3) uint8 that the network was trained to see: (64, 64) uint8 grey."""
+    """Return the part of an aligned crop (S, S, 3) uint8 that the network was trained to see: (64, 64) uint8 grey."""
     side = face.shape[0]
     scale = SIDE / (_SQUARE * side)
     corner = (np.array(_CENTRE) - _SQUARE / 2) * side - 0.5

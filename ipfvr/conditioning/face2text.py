@@ -67,7 +67,7 @@ def with_words(
     by_hand: PromptFile | None = None,
     video_faces: Sequence[np.ndarray] = (),
 ) -> tuple[Config, dict[str, Any]]:
-    """A configuration whose prompts describe the person, and the record of how they were made.
+    """Return a configuration whose prompts describe the person, and the record of how they were made.
 
     The configuration is as it was, and the record empty, with ``prompt.describe=false`` or where nothing is known.
 
@@ -84,7 +84,7 @@ def with_words(
 
 
 def record(description: Description, prompts: Prompts) -> dict[str, Any]:
-    """A description and its words for JSON: probabilities to four digits."""
+    """Return a description and its words for JSON: probabilities to four digits."""
     content = {**asdict(description), **asdict(prompts)}
     for key in ("attributes", "emotions"):
         content[key] = {name: round(p, 4) for name, p in content[key].items()}

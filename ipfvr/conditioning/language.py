@@ -55,7 +55,7 @@ def rewrite(sentence: str, phrases: Sequence[str], settings: PromptConfig) -> tu
 
 
 def missing_phrases(answer: str, phrases: Sequence[str]) -> list[str]:
-    """The phrases of which a word, articles apart, is not in the answer as a whole word."""
+    """Return the phrases of which a word, articles apart, is not in the answer as a whole word."""
     words = _words(answer)
     return [phrase for phrase in phrases if not _words(phrase) - {"a", "an", "the"} <= words]
 

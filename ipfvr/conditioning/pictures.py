@@ -54,7 +54,7 @@ def describe_pictures(pictures: Sequence[Path], config: Config, face: int = 0, o
 
 
 def show(description: Description, prompts: Prompts) -> str:
-    """A description and its words as text: attributes by falling probability, with ``?`` where unsure."""
+    """Return a description and its words as text: attributes by falling probability, with ``?`` where unsure."""
     ranked = sorted(description.attributes.items(), key=lambda item: -item[1])
     cells = [f"{name:<20} {p:4.2f}{' ?' if name in prompts.unsure else '  '}" for name, p in ranked]
     rows = -(-len(cells) // _COLUMNS)

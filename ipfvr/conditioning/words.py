@@ -60,7 +60,7 @@ class Description:
     files: dict[str, Path] = field(default_factory=dict)
 
     def truths(self, settings: PromptConfig) -> dict[str, bool]:
-        """The attributes that are certain enough for a prompt, in CelebA's order, and whether they are true.
+        """Return the attributes that are certain enough for a prompt, in CelebA's order, and whether they are true.
 
         True from ``true_from`` on, false up to ``false_to``; man from ``sex_from`` on, woman up to ``1 - sex_from``.
         Those of :data:`NEVER_READ` are true only where they were given by hand, which is a probability of 1.
@@ -189,7 +189,7 @@ def compose(description: Description, config: Config) -> Prompts:
 
 
 def make_tokenizer(config: Config) -> CLIPTokenizer:
-    """The tokenizer that ``weights.tokenizer`` names."""
+    """Return the tokenizer that ``weights.tokenizer`` names."""
     name = config.weights.tokenizer
     return load_tokenizer(locate(name)) if name else byte_tokenizer()
 

@@ -97,7 +97,7 @@ class Cluster:
         self._open.close()
 
     def gives_gpus(self, device: str) -> bool:
-        """Whether tasks that compute on ``device`` are handed GPUs.
+        """Return whether tasks that compute on ``device`` are given GPUs.
 
         Raises:
             UserError: the device is one certain GPU, and there are several workers.
@@ -168,7 +168,7 @@ class Cluster:
         return client.submit(_work, os.getcwd(), work, key=key, pure=False, retries=TRIES_AGAIN, resources=resources)
 
     def _connected(self) -> Client:
-        """The engine's client; the cluster is started where none runs."""
+        """Return the engine's client; the cluster is started where none runs."""
         if self._client is None:
             from distributed import Client
 
@@ -229,7 +229,7 @@ def _work(folder: str, work: bytes) -> Any:
 
 
 def _outcome(future: Future) -> Any:
-    """The result of a task that has ended in a worker, or :class:`Lost`."""
+    """Return the result of a task that has ended in a worker, or :class:`Lost`."""
     from distributed import KilledWorker
 
     error = future.exception()
@@ -243,7 +243,7 @@ def _outcome(future: Future) -> Any:
 
 
 def _silence() -> None:
-    """What Dask says of its own doings is for those who write it; what becomes of tasks is said by their callers."""
+    """Silence the messages of Dask about itself; callers report the outcome of tasks."""
     import dask
 
     names = ("distributed", "distributed.client", "distributed.gc")
@@ -251,7 +251,7 @@ def _silence() -> None:
 
 
 def _local_cluster(workers: int) -> Any:
-    """A scheduler in this process and workers beside it: one thread for tasks each, a share of the cores, one GPU."""
+    """Start a scheduler in this process and workers beside it: one thread each, a share of the cores, one GPU."""
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -275,7 +275,7 @@ def _local_cluster(workers: int) -> Any:
 
 
 def _slurm_cluster(jobs: int, options: dict[str, Any]) -> Any:
-    """A scheduler in this process, and jobs of Slurm that work for it, one worker each.
+    """Start a scheduler in this process, and jobs of Slurm that work for it, one worker each.
 
     Raises:
         UserError: dask-jobqueue is not installed, or does not take the options.

@@ -71,7 +71,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | None = No
 
 @lru_cache(maxsize=8)
 def _preset(file: Path) -> Any:
-    """The options with a preset's differences; merging copies it."""
+    """Return the options with a preset's differences; merging copies it."""
     return _merged(OmegaConf.structured(Config), _read_yaml(file), str(file))
 
 
@@ -91,7 +91,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def load_yaml(path: Path, what: str) -> Any:
-    """The content of a YAML file.
+    """Return the content of a YAML file.
 
     Args:
         path: of the file.
@@ -139,7 +139,7 @@ def _check_keys(layer: Any, schema: type, source: str, prefix: str = "") -> None
 
 
 def nearest_key(key: str) -> str:
-    """The valid key most like a wrong one, by its whole name or by its last part alone.
+    """Return the valid key most like a wrong one, by its whole name or by its last part alone.
 
     Examples:
         >>> nearest_key("sampler.stepps")
@@ -166,19 +166,19 @@ def all_keys(schema: type = Config, prefix: str = "") -> list[str]:
 
 
 def _section(schema: type, name: str) -> type | None:
-    """The dataclass of an option that is a section, else None."""
+    """Return the dataclass of an option that is a section, else None."""
     hint = _hints(schema)[name]
     return hint if is_dataclass(hint) else None
 
 
 def _choices(schema: type, name: str) -> type[StrEnum] | None:
-    """The names among which an option is a choice, else None."""
+    """Return the names among which an option is a choice, else None."""
     hint = _hints(schema)[name]
     return hint if isinstance(hint, type) and issubclass(hint, StrEnum) else None
 
 
 def _checked_choice(value: Any, choices: type[StrEnum], option: str) -> str:
-    """One of the names, as text: YAML reads some of them as numbers."""
+    """Return one of the names, as text: YAML reads some of them as numbers."""
     text, known = str(value), [str(choice) for choice in choices]
     if text in known:
         return text
@@ -187,7 +187,7 @@ def _checked_choice(value: Any, choices: type[StrEnum], option: str) -> str:
 
 
 def _entries(schema: type, name: str) -> type | None:
-    """The dataclass of the values of an option that holds sections by name, else None."""
+    """Return the dataclass of the values of an option that holds sections by name, else None."""
     arguments = get_args(_hints(schema)[name])
     return arguments[1] if len(arguments) == 2 and is_dataclass(arguments[1]) else None
 

@@ -13,7 +13,7 @@ CPU_INFO = Path("/proc/cpuinfo")  # what Linux says of the processor
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``device=`` names; ``auto`` is the GPU where there is one.
+    """Return the device that ``device=`` names; ``auto`` is the GPU where there is one.
 
     Raises:
         UserError: a name torch does not know, or a GPU that is not there.
@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that ``dtype=`` names; ``auto`` is bf16 where the device multiplies in it, else fp32."""
+    """Return the type that ``dtype=`` names; ``auto`` is bf16 where the device multiplies in it, else fp32."""
     match Types(name):
         case Types.auto:
             return torch.bfloat16 if multiplies_bf16(device) else torch.float32

@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def reason_of(error: Exception) -> str:
-    """The reason why a file could not be written, and the remedy where the disk is full."""
+    """Return the reason why a file could not be written, and the remedy where the disk is full."""
     reason = getattr(error, "strerror", None) or str(error)
     return reason + ("; make room and run it again" if getattr(error, "errno", None) in _FULL else "")
 

@@ -15,7 +15,7 @@ _WIDTH, _KEY = 118, 38
 
 
 def option_list(sections: Sequence[str]) -> str:
-    """The options of some sections, one or more lines for each: ``key=default`` and its description.
+    """Return the options of some sections, one or more lines for each: ``key=default`` and its description.
 
     The description is the comment beside or above the option in the source.
 
@@ -49,14 +49,14 @@ def _options(schema: type, prefix: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(value: object) -> str:
-    """A value as it is written on a command line."""
+    """Return a value as it is written on a command line."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _comments(schema: type) -> dict[str, str]:
-    """The comment beside each field of a dataclass, else the lines of comment right above it."""
+    """Return the comment beside each field of a dataclass, else the lines of comment right above it."""
     lines = textwrap.dedent(inspect.getsource(schema)).splitlines()
     found: dict[str, str] = {}
     for node in ast.parse("\n".join(lines)).body[0].body:

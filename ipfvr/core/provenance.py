@@ -64,7 +64,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with ``+changes`` when tracked files differ from it; None outside a checkout."""
+    """Return the checkout's commit, with ``+changes`` when tracked files differ from it; None outside a checkout."""
     root = PACKAGE.parent
     # Without this an installed package would report the commit of whatever repository surrounds it.
     if not (root / ".git").exists():

@@ -44,7 +44,7 @@ class Draw:
 
 
 def chosen_people(data: DataConfig, held: bool = False) -> list[Path]:
-    """The folders of :func:`list_identities` without the people of ``data.exclude``."""
+    """Return the folders of :func:`list_identities` without the people of ``data.exclude``."""
     unsure = read_identities(data.exclude, "data.exclude") if data.exclude else set()
     return [p for p in list_identities(data.root, data.heldout, held) if p.name not in unsure]
 
@@ -380,7 +380,7 @@ class FaceData(pl.LightningDataModule):
 
 
 def picture_side(file: Path) -> int:
-    """The shorter side of a picture, pixels; only its header is read."""
+    """Return the shorter side of a picture, pixels; only its header is read."""
     with Image.open(file) as picture:
         return min(picture.size)
 

@@ -87,7 +87,7 @@ def list_identities(root: str | Path, heldout: str | Path = "", held: bool = Fal
 
 
 def read_identities(path: str | Path, option: str) -> set[str]:
-    """The list ``identities`` of a YAML file.
+    """Return the list ``identities`` of a YAML file.
 
     Raises:
         UserError: no such file; the line names ``option``, which gave it.
@@ -104,7 +104,7 @@ def list_files(people: list[Path], folder: str, suffixes: Set[str]) -> list[Path
 
 
 def piece_name(video: Path, index: int) -> str:
-    """The name of a piece of a scene, such as ``id13_c04_0``."""
+    """Return the name of a piece of a scene, such as ``id13_c04_0``."""
     return f"{video.stem}_{index}"
 
 

@@ -42,7 +42,7 @@ class LabelledFaces:
 
 
 def read_labelled(people: list[Path]) -> LabelledFaces:
-    """The ``reference/`` pictures of people, which are aligned to the template of ``ipfvr.faces.align``.
+    """Return the ``reference/`` pictures of people, which are aligned to the template of ``ipfvr.faces.align``.
 
     Raises:
         UserError: none of them has a picture.

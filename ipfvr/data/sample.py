@@ -20,7 +20,7 @@ PAN = 0.04  # share of the crop's side by which it moves
 
 
 def portrait() -> np.ndarray:
-    """The picture: (512, 512, 3) uint8 RGB."""
+    """Return the picture: (512, 512, 3) uint8 RGB."""
     from skimage.data import astronaut  # here: scikit-image is heavy, and only the demo needs it
 
     return astronaut()

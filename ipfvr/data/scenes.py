@@ -323,7 +323,7 @@ class SceneDataset(Dataset):
         return self.window(draw.index, start, level, rng, augment=True)
 
     def window(self, index: int, start: int, level: str, rng: np.random.Generator, augment: bool) -> dict[str, Any]:
-        """The clip of scene ``index`` from frame ``start`` on, degraded at ``level``."""
+        """Return the clip of scene ``index`` from frame ``start`` on, degraded at ``level``."""
         scene, config = self.scenes[index], self.config
         clip = slice(start, start + config.video.clip_frames)
         size = config.video.size

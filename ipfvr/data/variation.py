@@ -16,7 +16,7 @@ _SOFT = (0.0, 1.2)  # standard deviation of a blur, pixels of a square of 256
 
 
 def draw_displacement(size: int, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth field of displacements, (size, size, 2) float32 pixels.
+    """Return a smooth field of displacements, (size, size, 2) float32 pixels.
 
     Args:
         size: of the square.
@@ -28,7 +28,7 @@ def draw_displacement(size: int, spread: float, rng: np.random.Generator) -> np.
 
 
 def displace(frame: np.ndarray, displacement: np.ndarray) -> np.ndarray:
-    """A frame (S, S, 3) uint8 whose pixels are taken from ``displacement`` (S, S, 2) pixels away."""
+    """Return a frame (S, S, 3) uint8 whose pixels are taken from ``displacement`` (S, S, 2) pixels away."""
     rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
     x, y = columns + displacement[..., 0], rows + displacement[..., 1]
     return cv2.remap(frame, x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)

@@ -65,7 +65,7 @@ def draw_degradation(level: str, config: Config, rng: np.random.Generator) -> tu
 def degrade_as_drawn(
     sharp: np.ndarray, parameters: Parameters | None, chroma: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A clip (F, S, S, 3) uint8 with what :func:`draw_degradation` drew; ``rng`` draws the coloured noise."""
+    """Return a clip (F, S, S, 3) uint8 with what :func:`draw_degradation` drew; ``rng`` draws the coloured noise."""
     if parameters is None:
         return sharp
     return degrade(_with_coloured_noise(sharp, chroma, rng) if chroma else sharp, parameters)

@@ -76,7 +76,7 @@ class Parameters:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Parameters:
-        """The parameters that :meth:`to_dict` wrote."""
+        """Return the parameters that :meth:`to_dict` wrote."""
         return cls(**{**values, "rounds": tuple(Round(**r) for r in values["rounds"])})
 
 
@@ -163,7 +163,7 @@ def degrade_stream(frames: Iterable[np.ndarray], parameters: Parameters) -> Iter
 
 
 def before_last_encode(frames: Iterable[np.ndarray], parameters: Parameters) -> Iterator[np.ndarray]:
-    """The degradation without the last H.264 encode, for callers that write that encode to a file.
+    """Return the degradation without the last H.264 encode, for callers that write that encode to a file.
 
     Yields:
         (H // r, W // r, 3) uint8 RGB, as many as went in.
@@ -183,7 +183,7 @@ def _after_softening(frames: Iterable[np.ndarray], parameters: Parameters) -> It
 
 
 def soften(frames: Iterable[np.ndarray], parameters: Parameters, index: int) -> Iterator[np.ndarray]:
-    """The inner part of Eq. 13 for round ``index``: ``(hq (x) k_sigma + n_delta) down_r``, before the encoder.
+    """Return the inner part of Eq. 13 for round ``index``: ``(hq (x) k_sigma + n_delta) down_r``, before the encoder.
 
     The noise is Gaussian, independent from pixel to pixel, colour to colour and frame to frame, drawn from
     (seed, round, frame). Values are kept as real numbers until the encoder's 8 bits.
@@ -237,7 +237,7 @@ def downscale(image: np.ndarray, scale: int, resize: str) -> np.ndarray:
 
 
 def bicubic_kernel(scale: int) -> np.ndarray:
-    """The Catmull-Rom kernel widened ``scale`` times: float32 taps that sum to 1."""
+    """Return the Catmull-Rom kernel widened ``scale`` times: float32 taps that sum to 1."""
     # The new pixel's centre lies between two old ones when r is even, on one when r is odd.
     taps = 4 * scale if scale % 2 == 0 else 4 * scale - 1
     x = np.abs((np.arange(taps) - (taps - 1) / 2) / scale)
@@ -275,7 +275,7 @@ def encode_h264(frames: Iterable[np.ndarray], crf: int) -> Iterator[tuple[av.Pac
 
 
 def decode_h264(packets: Iterable[tuple[av.Packet | None, tuple[int, int]]]) -> Iterator[np.ndarray]:
-    """The frames that a player shows of :func:`encode_h264`'s packets: (H, W, 3) uint8 RGB each."""
+    """Return the frames that a player shows of :func:`encode_h264`'s packets: (H, W, 3) uint8 RGB each."""
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     for packet, (height, width) in packets:

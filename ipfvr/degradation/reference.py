@@ -12,7 +12,7 @@ _SEED = 0  # of every degraded reference; it draws two rounds
 
 
 def degraded_reference(face: UInt8[np.ndarray, "side side 3"], config: Config) -> UInt8[np.ndarray, "1 low low 3"]:
-    """The picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
+    """Return the picture behind c~_i of Eq. 12: a reference under the heavy degradation of Eq. 13, at a fixed seed.
 
     Args:
         face: aligned crop (size, size, 3) uint8 RGB.

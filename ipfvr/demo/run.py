@@ -172,7 +172,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def made(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """The time and memory of the restoration, as text."""
+    """Return the time and memory of the restoration, as text."""
     seconds = sum(report["seconds"] for report in reports.values())
     last = list(reports.values())[-1]
     frames = " and ".join([str(last["frames"])] * len(reports))
@@ -200,12 +200,12 @@ def _subject(key: str) -> str:
 
 
 def score(row: ClipScores, info: MetricInfo) -> str:
-    """A row's number with the metric's decimals."""
+    """Return a row's number with the metric's decimals."""
     return f"{row.scores[info.key]:.{info.digits}f}"
 
 
 def best(rows: Sequence[ClipScores], info: MetricInfo) -> str:
-    """The name of the row with the best number; several names where they are printed alike."""
+    """Return the name of the row with the best number; several names where they are printed alike."""
     values = [float(score(row, info)) for row in rows]
     best_value = max(values) if info.higher_is_better else min(values)
     return ", ".join(row.name for row, value in zip(rows, values, strict=True) if value == best_value)

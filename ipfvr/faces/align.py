@@ -38,7 +38,7 @@ _BILINEAR_FROM = 3
 
 
 def face_template(size: int) -> np.ndarray:
-    """The five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels.
+    """Return the five landmarks in an aligned crop of ``size`` x ``size`` pixels: (5, 2) float64, pixels.
 
     Examples:
         >>> face_template(256).round(1).tolist()[2]  # the tip of the nose
@@ -48,7 +48,7 @@ def face_template(size: int) -> np.ndarray:
 
 
 def arcface_template() -> np.ndarray:
-    """The five landmarks in the 112 x 112 crop of ArcFace-class recognisers: (5, 2) float64, pixels."""
+    """Return the five landmarks in the 112 x 112 crop of ArcFace-class recognisers: (5, 2) float64, pixels."""
     return np.array(_ARCFACE_112, dtype=np.float64)
 
 
@@ -98,7 +98,7 @@ def similarity_transforms(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The inverse transform: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
+    """Return the inverse transform: (2, 3) float64 such that ``apply(invert(m), apply(m, x)) == x``."""
     matrix = np.asarray(matrix, dtype=np.float64)
     linear = np.linalg.inv(matrix[:, :2])
     return np.hstack([linear, -linear @ matrix[:, 2:]])
@@ -111,17 +111,17 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def scale_of(matrix: np.ndarray) -> float:
-    """The scale of a similarity: pixels of the square for one pixel of the frame."""
+    """Return the scale of a similarity: pixels of the square for one pixel of the frame."""
     return float(math.sqrt(abs(np.linalg.det(np.asarray(matrix, dtype=np.float64)[:, :2]))))
 
 
 def crop_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """The transform that puts (5, 2) landmarks of a frame on the template of a ``size`` pixel crop."""
+    """Return the transform that puts (5, 2) landmarks of a frame on the template of a ``size`` pixel crop."""
     return similarity_transform(landmarks, face_template(size))
 
 
 def enlarged(matrix: np.ndarray, factor: int) -> np.ndarray:
-    """The transform to the square from a frame that was made ``factor`` times larger."""
+    """Return the transform to the square from a frame that was made ``factor`` times larger."""
     matrix = np.array(matrix, dtype=np.float64)
     # Pixel p of the frame becomes pixel factor p + (factor - 1) / 2.
     matrix[:, 2] -= matrix[:, :2] @ np.full(2, (factor - 1) / 2) / factor

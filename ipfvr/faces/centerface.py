@@ -90,7 +90,7 @@ class CenterFaceNet(nn.Module):
 
 @torch.inference_mode()
 def detect_faces(net: CenterFaceNet, image: np.ndarray, least: float) -> np.ndarray:
-    """The faces of one image, several answers for each of them.
+    """Return the faces of one image, several answers for each of them.
 
     Args:
         net: the network.
@@ -107,7 +107,7 @@ def detect_faces(net: CenterFaceNet, image: np.ndarray, least: float) -> np.ndar
 
 
 def decode(answer: tuple[Tensor, Tensor, Tensor, Tensor], least: float) -> np.ndarray:
-    """The faces of one image's answer, overlapping ones too.
+    """Return the faces of one image's answer, overlapping ones too.
 
     Args:
         answer: what :class:`CenterFaceNet` says, N = 1.

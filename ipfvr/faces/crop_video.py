@@ -64,7 +64,7 @@ def crop_video(source: Path, output: Path, config: Config) -> dict[str, Any]:
 
 
 def find_face(reader: VideoReader, detector: Detector, config: Config) -> Track:
-    """The main face's track.
+    """Return the main face's track.
 
     Raises:
         UserError: no frame has a face.
@@ -80,7 +80,7 @@ def find_face(reader: VideoReader, detector: Detector, config: Config) -> Track:
 
 
 def frame_records(track: Track, size: int) -> list[dict[str, Any]]:
-    """One entry for each frame with the face.
+    """Return one entry for each frame with the face.
 
     ``frame``: its index in the source. ``matrix``: (2, 3), from pixels of the frame to pixels of the crop (centre of
     the top-left pixel at 0, 0); ``inverse``: back. ``landmarks``: (5, 2) smoothed, pixels of the frame. ``detected``:

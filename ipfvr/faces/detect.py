@@ -56,7 +56,7 @@ class Detector(Protocol):
     weights: dict[str, Path]  # the files it was made from, for provenance
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """The faces of a uint8 RGB (H, W, 3) image, best (large and certain) first; an empty list if none."""
+        """Return the faces of a uint8 RGB (H, W, 3) image, best (large and certain) first; an empty list if none."""
         ...
 
     def follow(self, image: np.ndarray, face: Face) -> Face | None:
@@ -65,7 +65,7 @@ class Detector(Protocol):
 
 
 def make_detector(config: FacesConfig) -> Detector:
-    """The detector that a configuration names.
+    """Return the detector that a configuration names.
 
     ``auto`` takes YuNet where its file is there and CenterFace where it is not.
 
@@ -196,7 +196,7 @@ def best_first(faces: list[Face]) -> list[Face]:
 
 
 def shrink(image: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image no larger than ``max_side`` and the (2,) scale x, y that it was shrunk by (at most 1)."""
+    """Return an image no larger than ``max_side`` and the (2,) scale x, y that it was shrunk by (at most 1)."""
     height, width = image.shape[:2]
     ratio = min(1.0, max_side / max(height, width))
     if ratio == 1:

@@ -45,7 +45,7 @@ class Follower:
         self._done: list[Chain] = []
 
     def add(self, faces: list[Face], cut: bool = False) -> list[Chain]:
-        """The next frame's faces.
+        """Take the next frame's faces.
 
         Args:
             faces: what a detector found.

@@ -86,7 +86,7 @@ class IResNet(nn.Module):
         return maps[1:]
 
     def vector(self, x: Tensor) -> Tensor:
-        """The last stage's map to vectors."""
+        """Return the last stage's map to vectors."""
         return self.features(self.fc(self.dropout(self.bn2(x).flatten(1))))
 
 
@@ -120,7 +120,7 @@ def published_size(weights: Mapping[str, Tensor]) -> IResNetSize:
 
 
 def load_iresnet(path: Path) -> IResNet:
-    """An IResNet that this project trained; its size is in the file's header.
+    """Return an IResNet that this project trained; its size is in the file's header.
 
     Raises:
         UserError: not a whole safetensors file, or one of another network.

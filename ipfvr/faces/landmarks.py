@@ -78,7 +78,7 @@ class LandmarkModel:
 
 
 def grey_patch(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The (64, 64) uint8 grey patch that a (2, 3) transform cuts out of an image."""
+    """Return the (64, 64) uint8 grey patch that a (2, 3) transform cuts out of an image."""
     patch = crop(image, matrix, PATCH)
     return cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY) if patch.ndim == 3 else patch
 

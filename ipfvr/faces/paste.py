@@ -25,7 +25,7 @@ _COARSE = 32  # pixels of side at which that blur is done: what it keeps is far 
 
 @lru_cache(maxsize=4)
 def blend_mask(size: int) -> np.ndarray:
-    """The weight of a change at each place: (size, size) float32, 1 in the middle, 0 well inside the border.
+    """Return the weight of a change at each place: (size, size) float32, 1 in the middle, 0 well inside the border.
 
     The radius is that of a superellipse, ``(|x|^p + |y|^p)^(1/p)``, the fall a smooth step.
     """
@@ -37,7 +37,7 @@ def blend_mask(size: int) -> np.ndarray:
 
 
 def change_of(restored: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """The network's change of the low-quality crop, without the change of its colours.
+    """Return the network's change of the low-quality crop, without the change of its colours.
 
     ``c - G(c)`` with ``c = restored - low``, G a Gaussian of a twelfth of the side: at the mask's edge the face then
     differs from the frame in detail only, so there is no seam. It needs no memory of other frames: what flickers is

@@ -34,7 +34,7 @@ class PeopleMatches:
 
 
 def face_vector(image: np.ndarray, face: Face, recogniser: Recogniser) -> np.ndarray:
-    """A face of a frame (H, W, 3) uint8 as the recogniser's vector (D,) of length 1."""
+    """Return a face of a frame (H, W, 3) uint8 as the recogniser's vector (D,) of length 1."""
     points = face.landmarks.astype(np.float64)
     low, high = points.min(0), points.max(0)
     reach = _MARGIN * (high - low).max()
@@ -47,7 +47,7 @@ def face_vector(image: np.ndarray, face: Face, recogniser: Recogniser) -> np.nda
 
 
 def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Recogniser, choose: int = 0) -> np.ndarray:
-    """A person's vector (D,) of length 1: the mean over reference pictures.
+    """Return a person's vector (D,) of length 1: the mean over reference pictures.
 
     Raises:
         UserError: as :func:`ipfvr.faces.recognise.reference_face`.
@@ -61,7 +61,7 @@ def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Reco
 
 
 def with_bounds(config: PeopleConfig, recogniser: str) -> PeopleConfig:
-    """The options with the bounds of the recogniser of that name in place of zeros."""
+    """Return the options with the bounds of the recogniser of that name in place of zeros."""
     own = LIKENESS.get(recogniser, LIKENESS_OF_OTHERS)
     return replace(config, same=config.same or own.same, distinct=config.distinct or own.distinct)
 

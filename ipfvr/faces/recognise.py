@@ -152,7 +152,7 @@ def embed_faces(frames: np.ndarray, landmarks: np.ndarray, recogniser: Recognise
 def reference_face(
     image: np.ndarray, detector: Detector, choose: int | None = None, name: str | Path = "picture"
 ) -> Face:
-    """The face of a reference picture.
+    """Return the face of a reference picture.
 
     Faces of less than a quarter of the largest one's area are bystanders, which are not counted.
 

@@ -16,7 +16,7 @@ ALIGNED = 0.03  # share of the side by which an aligned crop's landmarks may lie
 
 
 def reference_crop(path: Path, detector: Detector, size: int, choose: int = 0) -> np.ndarray:
-    """The aligned crop (size, size, 3) uint8 of a reference picture's face.
+    """Return the aligned crop (size, size, 3) uint8 of a reference picture's face.
 
     Args:
         path: the picture.
@@ -31,7 +31,7 @@ def reference_crop(path: Path, detector: Detector, size: int, choose: int = 0) -
 
 
 def aligned_reference(image: np.ndarray, detector: Detector, size: int, name: Path) -> np.ndarray:
-    """A reference picture as the aligned crop (size, size, 3) uint8.
+    """Return a reference picture as the aligned crop (size, size, 3) uint8.
 
     A square picture is taken for an aligned crop, and only resized, where its face's landmarks lie on the template or
     no face is found in it; any other is cropped about its face.

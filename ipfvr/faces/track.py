@@ -54,7 +54,7 @@ class FaceTrack:
         return self.start + len(self.landmarks)
 
     def matrix(self, frame: int, size: int) -> np.ndarray:
-        """The transform from a frame (``start`` to ``stop`` - 1) to its aligned square of ``size`` pixels."""
+        """Return the transform from a frame (``start`` to ``stop`` - 1) to its aligned square of ``size`` pixels."""
         return crop_matrix(self.landmarks[frame - self.start], size)
 
 
@@ -102,7 +102,7 @@ class Track:
     scenes: np.ndarray
 
     def matrix(self, frame: int, size: int) -> np.ndarray | None:
-        """The transform from a frame to its aligned square of ``size`` pixels, None where there is no face."""
+        """Return the transform from a frame to its aligned square of ``size`` pixels, None where there is no face."""
         return crop_matrix(self.landmarks[frame], size) if self.present[frame] else None
 
 
@@ -158,7 +158,7 @@ def track_video(
     config: FacesConfig,
     progress: Callable[[int], None] | None = None,
 ) -> Track:
-    """The main face of a stream of frames: :func:`scan_video`, then :func:`main_tracks`.
+    """Return the main face of a stream of frames: :func:`scan_video`, then :func:`main_tracks`.
 
     Returns:
         The track; ``present`` is False everywhere when no frame has a face.

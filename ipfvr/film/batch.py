@@ -62,7 +62,7 @@ class Row:
 
 
 def sources_of(path: Path) -> list[Path] | None:
-    """The videos and pictures of a folder (sorted) or of a ``.txt`` list (one path a line); None: a single file.
+    """Return the videos and pictures of a folder (sorted) or of a ``.txt`` list (one path a line); None: a single file.
 
     Raises:
         UserError: none in it.
@@ -84,7 +84,7 @@ def _is_source(path: Path) -> bool:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a list of files: one a line, ``#`` begins a remark, quotes around a name are left out.
+    """Return the names in a list of files: one a line, ``#`` begins a remark, quotes around a name are left out.
 
     The list may come from any system: with or without a byte order mark, in UTF-8 or UTF-16, with any line ends.
 
@@ -142,7 +142,7 @@ def restore_many(job: Job, config: Config, devices: int = 1, dry_run: bool = Fal
 
 
 def _page_of(row: Row) -> str:
-    """The address of a file's page from the folder's; empty: it has none."""
+    """Return the address of a file's page from the folder's; empty: it has none."""
     page = row.output and Path(row.output).with_suffix(".html")
     return quote(page.name) if page and page.is_file() else ""
 
@@ -150,7 +150,7 @@ def _page_of(row: Row) -> str:
 def _restore_all(
     job: Job, config: Config, sources: list[Path], outputs: list[Path], cluster: Cluster, page: bool
 ) -> list[Row]:
-    """The files' rows in order; each is told as soon as it is there."""
+    """Restore all files and return their rows in order; each is reported as soon as it is finished."""
     # Who restores a film is not part of what it is made by.
     config, gpu = replace(config, cluster="", slurm={}), cluster.gives_gpus(config.device)
     jobs = {
@@ -199,7 +199,7 @@ def _networks(configuration: str) -> list[Networks]:
 
 
 def _outputs(sources: list[Path], folder: Path) -> list[Path]:
-    """A name for each: the source's, in a container that can be written, and a number where two are alike."""
+    """Return a name for each: the source's, in a container that can be written, and a number where two are alike."""
     found: list[Path] = []
     for source in sources:
         suffix = writable_ending(source)

@@ -164,7 +164,7 @@ def clip_feedback(
 
 
 def reward_reach(config: RewardConfig, frame: int, frames: int) -> range:
-    """The frames whose r_f get a gradient from Eq. 8 at ``frame``: all if ``literal``, else the suffix."""
+    """Return the frames whose r_f get a gradient from Eq. 8 at ``frame``: all if ``literal``, else the suffix."""
     if config.statistics == Statistics.literal:
         return range(frames)
     return range(frame, frames) if config.gamma else range(frame, frame + 1)

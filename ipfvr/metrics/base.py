@@ -42,7 +42,7 @@ class ClipMetric(Metric):
         self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def clip_value(self) -> Tensor:
-        """The open clip's number, shape (); NaN where it has none."""
+        """Return the open clip's number, shape (); NaN where it has none."""
         raise NotImplementedError
 
     def clear_clip(self) -> None:
@@ -60,7 +60,7 @@ class ClipMetric(Metric):
         return float(value)
 
     def compute(self) -> Tensor:
-        """The mean over clips, shape (); NaN before any clip has a number."""
+        """Return the mean over clips, shape (); NaN before any clip has a number."""
         self.end_clip()
         return self.total / self.clips
 
@@ -84,7 +84,7 @@ class FrameMetric(ClipMetric):
         self.latest: Tensor = torch.empty(0)
 
     def score(self, *args: Tensor) -> Tensor:
-        """One number per frame, shape (F,)."""
+        """Return one number per frame, shape (F,)."""
         raise NotImplementedError
 
     @torch.no_grad()

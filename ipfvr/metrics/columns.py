@@ -33,7 +33,7 @@ LIKENESS = ("ids_gt", "ids_ref", "sigma_ids_gt", "sigma_ids_ref", "drift", "abs_
 
 
 def labelled(key: str, network: str = "", licence: str = "", by: str = "") -> MetricInfo:
-    """The label of a number that is computed here.
+    """Return the label of a number that is computed here.
 
     Args:
         key: in :data:`COLUMNS`.

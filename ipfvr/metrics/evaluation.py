@@ -114,7 +114,7 @@ class Scorer:
         return {metric.info.key: metric.to(self.device) for metric in found if metric.info.key in self.keys}
 
     def infos(self) -> dict[str, MetricInfo]:
-        """The label of every number, with the network behind it where that is loaded."""
+        """Return the label of every number, with the network behind it where that is loaded."""
         loaded = self.metrics()
         return {key: loaded[key].info if key in loaded else COLUMNS[key] for key in KEYS if key in self.keys}
 

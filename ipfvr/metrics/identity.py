@@ -186,7 +186,7 @@ class LandmarkFinder:
 def embed_reference(
     recogniser: Recogniser, detector: Detector | None, pictures: dict[str, np.ndarray], choose: int | None = None
 ) -> Tensor:
-    """One embedding of a person from one or more pictures: the mean of the pictures' embeddings, of length 1.
+    """Return one embedding of a person from one or more pictures: the mean of the pictures' embeddings, of length 1.
 
     Args:
         recogniser: the network.

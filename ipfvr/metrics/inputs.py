@@ -9,7 +9,7 @@ from ipfvr.video.footage import VIDEOS, Clip, natural_key, pictures_in
 
 
 def find_clips(path: str | Path) -> list[Clip]:
-    """The clips of a file, of a folder of frames, or of a folder of videos and folders of frames.
+    """Return the clips of a file, of a folder of frames, or of a folder of videos and folders of frames.
 
     Raises:
         UserError: nothing is there to read, frames and videos are mixed, or two clips have one name.

@@ -88,7 +88,7 @@ def bootstrap_interval(
 
 
 def summary_of(numbers: Iterable[tuple[str, float | None]]) -> Summary | None:
-    """Mean over people and its interval.
+    """Return the mean over people and its interval.
 
     Args:
         numbers: (person, number) of each clip; None where a clip has no number. Differences of pairs go in alike.
@@ -109,7 +109,7 @@ def summary_of(numbers: Iterable[tuple[str, float | None]]) -> Summary | None:
 
 
 def _tail(people: int, confidence: float) -> float:
-    """The share of resamples on either side of the interval."""
+    """Return the share of resamples on either side of the interval."""
     # Imported here: a report of numbers that are there already needs none of it.
     from scipy.special import ndtr, stdtrit
 

@@ -65,7 +65,7 @@ def load_pristine(path: str | Path) -> Pristine:
 
 
 def choose_blocks(height: int, width: int) -> Blocks:
-    """The published 96-pixel tiling from 192 pixels on; half-overlapping blocks of 32 pixels below.
+    """Return the published 96-pixel tiling from 192 pixels on; half-overlapping blocks of 32 pixels below.
 
     A picture under 192 pixels has a single row or column of standard blocks, at 128 x 128 one block, of which no
     covariance can be taken. Of what remains, measured on 50 sharp faces at 128 x 128 and their degraded copies:
@@ -145,7 +145,7 @@ def fit_aggd(samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def block_features(blocks: Tensor) -> Tensor:
-    """The 18 features of one scale (Mittal et al., section II-B).
+    """Return the 18 features of one scale (Mittal et al., section II-B).
 
     Shape and mean scale of the coefficients; then, of their products with the neighbour in four directions, shape,
     mean, left and right scale. Neighbours wrap around within a block, as in the authors' code.
@@ -184,7 +184,7 @@ def halve(image: Tensor) -> Tensor:
 
 
 def features(grey: Tensor, blocks: Blocks) -> Tensor:
-    """The 36 features of each block of one picture, at full and at half size.
+    """Return the 36 features of each block of one picture, at full and at half size.
 
     Args:
         grey: (1, 1, H, W) in 0..255, both sides at least ``blocks.size``.

@@ -53,7 +53,7 @@ def batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
 
 
 def fit(prediction: np.ndarray, target: np.ndarray | None, name: str, resize: bool) -> np.ndarray:
-    """A predicted frame at its ground truth's size.
+    """Return a predicted frame at its ground truth's size.
 
     Raises:
         UserError: it has another size, and ``resize`` is False.

@@ -122,7 +122,7 @@ def _perceptual_line(key: str, scorer: Scorer) -> str:
 
 
 def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> str:
-    """One row per clip, then the mean over people and, for two people or more, its interval; 'n/a': no number."""
+    """Return a table with one row for each clip, then the mean over people and its interval; 'n/a': no number."""
     summaries = summarise(rows)
     table = [["clip", "frames", *(info.heading for info in infos.values())]]
     for row in rows:
@@ -143,7 +143,7 @@ def markdown_table(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> 
 
 
 def reasons(rows: Sequence[ClipScores], infos: dict[str, MetricInfo]) -> list[str]:
-    """One line for each reason that some number is 'n/a'."""
+    """Return one line for each reason that some number is 'n/a'."""
     found: dict[str, list[str]] = {}
     clips: dict[str, set[str]] = {}
     for row in rows:

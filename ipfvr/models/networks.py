@@ -51,7 +51,7 @@ class Networks:
     def of_training(
         cls, config: Config, codec: LatentCodec, text: TextEncoder, denoiser: VideoDenoiser, prompt: ImagePrompt | None
     ) -> Networks:
-        """The networks that a training holds, as they are and where they are, to restore with in between."""
+        """Return the networks that a training holds, as they are and where they are, to restore with in between."""
         networks = cls.__new__(cls)
         networks.config, networks.codec, networks.text_encoder, networks.denoiser = config, codec, text, denoiser
         place = next(denoiser.parameters())

@@ -43,7 +43,7 @@ class PretrainedNetwork(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], return_unused_kwargs: bool = False, **changes: Any) -> Any:
-        """A network with random weights; ``from_pretrained`` fills them.
+        """Return a network with random weights; ``from_pretrained`` fills them.
 
         Args:
             config: what ``config.json`` holds.
@@ -67,7 +67,7 @@ class PretrainedNetwork(ModelMixin, ConfigMixin):
 
     @classmethod
     def of_config(cls, sizes: Any, values: dict[str, Any]) -> Self:
-        """The network of these sizes.
+        """Return the network of these sizes.
 
         Args:
             sizes: an instance of :attr:`section`.

@@ -12,7 +12,7 @@ PARTS = ("reference", "train", "test")
 
 
 def contact_sheet(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[str, Sequence[str]]) -> str:
-    """The page; it needs no other file and no network.
+    """Return the page; it needs no other file and no network.
 
     Args:
         people: every candidate of each person.

@@ -139,7 +139,7 @@ def remarks_of(candidates: Sequence[Candidate]) -> list[str]:
 
 
 def summary(people: Mapping[str, Sequence[Candidate]], remarks: Mapping[str, Sequence[str]]) -> str:
-    """One line for each person, and the reasons why scenes were dropped."""
+    """Return one line for each person, and the reasons why scenes were dropped."""
     lines = []
     for name, candidates in people.items():
         counts = [f"{sum(c.part == part for c in candidates)} {part}" for part in ("reference", "train", "test")]

@@ -102,26 +102,26 @@ def _logged(study: Study, log: Callable[[Any, list[str]], None]) -> str:
 
 
 def run_id(study: Study, line: Line | None, cells: Sequence[str]) -> str:
-    """The same for the same cells."""
+    """Return the id of a run, which is the same for the same cells."""
     text = json.dumps([study.name, study.preset, line.title if line else "", sorted(cells)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def row_config(study: Study, arm: Arm) -> dict[str, Any]:
-    """What a run's page says of its row."""
+    """Return the configuration that a run's page shows."""
     config = config_to_dict(study.config(arm.spec))
     return {"row": arm.row, "level": arm.level, "method": arm.spec.method, "lora": arm.spec.lora, "options": config}
 
 
 def tags_of(study: Study, arm: Arm) -> list[str]:
-    """By which runs are found among those of other experiments: preset, level, method, and whether it has a LoRA."""
+    """Return the tags of a run: preset, level, method, and whether it has a LoRA."""
     return [study.preset, arm.level, arm.spec.method, *(["lora"] if arm.spec.lora else [])]
 
 
 def log_row(
     run: Any, wandb: Any, results: Results, line: Line, cells: Sequence[Any], videos: Mapping[str, Any]
 ) -> None:
-    """A row: means with their intervals as the run's summary, its cells as a table, curves, a chart, videos."""
+    """Log a row: means with their intervals as the run's summary, its cells as a table, curves, a chart, videos."""
     for frame, values in enumerate(frame_means(cells)):
         run.log({"frame": frame, **values})
     shown = {f"videos/{clip}": wandb.Video(str(path)) for clip, path in videos.items()}
@@ -133,7 +133,7 @@ def log_row(
 
 
 def likeness_charts(wandb: Any, cells: Sequence[Any]) -> dict[str, Any]:
-    """IDS over the frames, a line a clip and seed, in one chart for each thing that it is measured to."""
+    """Draw IDS over the frames, one line for each clip and seed, in one chart for each target."""
     charts = {}
     for key, title in (("ids_gt", "IDS to the truth"), ("ids_ref", "r_f: IDS to the reference")):
         lines = {f"{c['clip']}, seed {c['seed']}": c["per_frame"][key] for c in cells if c["per_frame"].get(key)}
@@ -143,7 +143,7 @@ def likeness_charts(wandb: Any, cells: Sequence[Any]) -> dict[str, Any]:
 
 
 def log_lora(run: Any, wandb: Any, cell: Cell, folder: Path) -> None:
-    """A LoRA: its losses over the steps, and r_f of every frame before and after it, a chart each."""
+    """Log a LoRA: its losses over the steps, and r_f of every frame before and after it, one chart each."""
     person, charts = cell.name.rpartition(" ")[2], {}
     for log in sorted((folder / "log").glob("*/metrics.csv")):
         losses = read_columns(log, "step", "loss/")
@@ -157,7 +157,7 @@ def log_lora(run: Any, wandb: Any, cell: Cell, folder: Path) -> None:
 
 
 def read_columns(path: Path, over: str, prefix: str) -> dict[str, list[float]]:
-    """The columns of a CSV file whose names begin with ``prefix``, in the rows that have all of them.
+    """Read the columns of a CSV file whose names begin with ``prefix``, in the rows that have all of them.
 
     Args:
         path: of a file with a line of names.
@@ -172,14 +172,14 @@ def read_columns(path: Path, over: str, prefix: str) -> dict[str, list[float]]:
 
 
 def _lines(wandb: Any, lines: Mapping[str, Sequence[float | None]], title: str, across: str) -> Any:
-    """One chart of several lines; a number that is not there is left out."""
+    """Draw one chart of several lines; a missing number is left out."""
     there = {name: [(x, y) for x, y in enumerate(values) if y is not None] for name, values in lines.items()}
     xs, ys = ([[point[axis] for point in points] for points in there.values()] for axis in (0, 1))
     return wandb.plot.line_series(xs=xs, ys=ys, keys=list(there), title=title, xname=across)
 
 
 def cell_table(wandb: Any, results: Results, cells: Sequence[Any]) -> Any:
-    """A line a cell: where it is from, and its scores."""
+    """Make a table with one line for each cell: its origin and its scores."""
     columns = ["row", "level", "clip", "person", "seed"]
     table = wandb.Table(columns=[*columns, *results.columns])
     for cell in cells:
@@ -210,7 +210,7 @@ def videos_of(study: Study, arm: Arm, store: Store) -> dict[str, Any]:
 
 
 def log_page(run: Any, wandb: Any, results: Results, study: Study, arms: Sequence[Arm], store: Store) -> None:
-    """All cells as a table, the report's files, its plots, and the LoRAs as artifacts."""
+    """Log all cells as a table, the report's files, its plots, and the LoRAs as artifacts."""
     output = study.output
     run.log({"cells": cell_table(wandb, results, results.cells)})
     run.log({path.stem: wandb.Image(_picture(path)) for path in sorted(output.glob("*.png"))})

@@ -91,7 +91,7 @@ def _name(cell: Cell) -> str:
 
 
 def _make(cell: Cell, store: Store) -> None:
-    """A task: one cell, unless what it needs is not there."""
+    """Make one cell, unless a cell that it needs is missing. This is a task of the cluster."""
     with store.alone(cell):
         if store.finished(cell) or blocked(cell, store):
             return
@@ -101,7 +101,7 @@ def _make(cell: Cell, store: Store) -> None:
 
 
 def in_order(cells: Sequence[Cell], trainings_first: bool) -> list[Cell]:
-    """The cells and those they need, once each, every one after those it needs.
+    """Return the cells and those they need, once each, every one after those it needs.
 
     Args:
         cells: wanted.
@@ -128,7 +128,7 @@ def _needs_training(cell: Cell) -> bool:
 
 
 def blocked(cell: Cell, store: Store) -> bool:
-    """Whether a forerunner is not there; the cell is then given its reason."""
+    """Return whether a cell that is needed is missing; the cell is then given its reason."""
     for before in cell.after:
         if not store.finished(before):
             status, reason = store.trouble(before) or (FAILED, "was not made")

@@ -137,7 +137,7 @@ def collect(study: Study, arms: Sequence[Arm], store: Store) -> Results:
 
 
 def scores_of(arm: Arm, store: Store) -> list[dict[str, Any]]:
-    """The scores of a row's clips and seeds that are there, each with where it comes from."""
+    """Return the scores of a row's finished clips and seeds, each with its origin."""
     found = []
     for task in arm.tasks:
         if store.finished(task.scores):

@@ -26,7 +26,7 @@ HOMES: dict[str, ModuleType] = {"callbacks": callbacks, "logger": loggers}
 
 
 def extensions(option: str, given: Any) -> list[Any]:
-    """The objects that ``trainer.callbacks`` or ``trainer.logger`` asks for.
+    """Return the objects that ``trainer.callbacks`` or ``trainer.logger`` asks for.
 
     Args:
         option: ``callbacks`` or ``logger``.

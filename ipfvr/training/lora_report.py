@@ -89,7 +89,7 @@ def summary(rewards: Tensor) -> dict[str, float]:
 
 
 def write_report(folder: Path, picture: np.ndarray, rewards: dict[str, Tensor], report: dict[str, Any]) -> None:
-    """The three files, see :class:`LoraReport`."""
+    """Write the three files, see :class:`LoraReport`."""
     write_picture(folder / "strip.png", picture, 6)
     rows = zip(*(row.tolist() for row in rewards.values()), strict=True)
     with atomic(folder / "rewards.csv") as temporary:
@@ -100,7 +100,7 @@ def write_report(folder: Path, picture: np.ndarray, rewards: dict[str, Tensor], 
 
 
 def log_report(trainer: pl.Trainer, picture: np.ndarray, report: dict[str, Any]) -> None:
-    """The strip and the numbers to W&B, where it is one of the loggers."""
+    """Log the strip and the numbers to W&B if it is one of the loggers."""
     for logger in trainer.loggers:
         if type(logger).__name__ == "WandbLogger":
             logger.log_image("before and after", [picture])

@@ -24,7 +24,7 @@ _MATRIX_BT601 = 6
 
 
 def to_yuv(image: np.ndarray, pixel_format: str = HALF, fields: Filtered | None = None) -> av.VideoFrame:
-    """An RGB picture as an 8-bit frame, BT.709, limited range, tagged so.
+    """Return an RGB picture as an 8-bit frame, BT.709, limited range, tagged so.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -68,7 +68,7 @@ def fields_to_rgb() -> Filtered:
 
 
 def fields_to_yuv() -> Filtered:
-    """The conversion of RGB to interlaced 4:2:0, BT.709, limited range."""
+    """Return the conversion of RGB to interlaced 4:2:0, BT.709, limited range."""
     options = f"interl=1:flags={_FIELDS_TO_YUV}:out_color_matrix=bt709:out_range=tv"
     return Filtered([("scale", options), ("format", HALF)])
 
@@ -82,7 +82,7 @@ def has_full_colour(pixel_format: str) -> bool:
 
 
 def to_rgb(frame: av.VideoFrame, by: Filtered | None = None) -> np.ndarray:
-    """A decoded frame as RGB.
+    """Return a decoded frame as RGB.
 
     The matrix and the range are the frame's own. A frame that names no matrix is read as players do: BT.709 where it
     is wider than 1279 or taller than 576 pixels, BT.601 below. Transfer curve and primaries are left as they are, but

@@ -54,7 +54,7 @@ class Clip:
         return width, height
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The frames, uint8 RGB (H, W, 3).
+        """Return the frames, uint8 RGB (H, W, 3).
 
         Raises:
             UserError: a frame that cannot be read, or of another size than the first.
@@ -75,11 +75,11 @@ class Clip:
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that orders numbers in names by value."""
+    """Return a sort key that orders numbers in names by value."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie directly in a folder, in natural order."""
+    """Return the pictures that lie directly in a folder, in natural order."""
     found = (p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     return sorted((p for p in found if p.is_file()), key=natural_key)

@@ -57,7 +57,7 @@ class Mapping:
         self.name = "" if ordinary else ", ".join([self._transfer, _PRIMARIES[primaries][0]])
 
     def to_rgb(self) -> Filtered:
-        """The conversion of frames to 8-bit RGB in BT.709; call :meth:`tag` on a frame first."""
+        """Return the conversion of frames to 8-bit RGB in BT.709; call :meth:`tag` on a frame first."""
         # FFmpeg's options end at a colon and quote by apostrophes.
         cube = re.sub(r"([\\':])", r"\\\1", _cube_file(self._transfer, self._primaries, self._peak).name)
         flags = "flags=bilinear+accurate_rnd+full_chroma_int"

@@ -61,7 +61,7 @@ def field_order(path: Path) -> tuple[str, bool]:
 
 
 def _look(frames: Iterable[Broken]) -> Counter[str]:
-    """The number of frames that were examined, of those flagged as interlaced, and idet's verdict on each."""
+    """Return the number of frames that were examined, of those flagged as interlaced, and idet's verdict on each."""
     seen: Counter[str] = Counter()
     looking = Filtered([("idet", "")])
 

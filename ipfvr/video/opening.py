@@ -32,7 +32,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def video_stream(container: Any) -> Any:
-    """The pictures of a container, not the picture on its cover.
+    """Return the pictures of a container, not the picture on its cover.
 
     Raises:
         UserError: it has none, or none that can be decoded.

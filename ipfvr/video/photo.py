@@ -97,7 +97,7 @@ class Photo(VideoReader):
         self.image = np.ascontiguousarray(np.asarray(upright))
 
     def _in_colours(self, picture: Image.Image) -> Image.Image:
-        """The picture in RGB."""
+        """Return the picture in RGB."""
         if picture.mode in ("CMYK", "LAB"):
             profile = self._kept.pop("icc_profile", None)
             if profile:
@@ -114,7 +114,7 @@ class Photo(VideoReader):
             yield Frame(0, 0, 0.0, self.image)
 
     def left_out(self, output: Path) -> tuple[str, ...]:
-        """The parts of the file that an output with this name will lose, as sentences."""
+        """Return the parts of the file that an output with this name will lose, as sentences."""
         found = []
         if self._pages > 1:
             found.append(f"{self.path} holds {self._pages} pictures: only the first is restored")
@@ -167,13 +167,13 @@ class Photo(VideoReader):
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """The layout of the samples in the file, such as ``RGB;16B``."""
+    """Return the layout of the samples in the file, such as ``RGB;16B``."""
     arguments = picture.tile[0][3] if getattr(picture, "tile", None) else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _metadata(picture: Image.Image) -> dict[str, Any]:
-    """A picture file's metadata, by the names under which Pillow writes it, and its ``texts``."""
+    """Return a picture file's metadata, by the names under which Pillow writes it, and its ``texts``."""
     info = picture.info
     kept: dict[str, Any] = {key: info[key] for key in ("icc_profile", "dpi") if info.get(key)}
     texts = {key: str(value) for key, value in getattr(picture, "text", {}).items() if key not in _NO_TEXTS}

@@ -134,7 +134,7 @@ class VideoReader:
         return self.frames()
 
     def time_of(self, index: int) -> float:
-        """The time of a frame in seconds; by the mean frame rate where only decoding tells."""
+        """Return the time of a frame in seconds; by the mean frame rate where only decoding tells."""
         if index < len(self._times):
             return float((self._times[index] - self._start) * self.info.time_base)
         return self._first_time + index / float(self.info.rate)
@@ -197,7 +197,7 @@ class VideoReader:
             )
 
     def _again(self, index: int, held: av.VideoFrame, indices: Collection[int]) -> Iterator[Frame]:
-        """A copy of the frame before, at the time of a frame that could not be decoded."""
+        """Return a copy of the frame before, at the time of a frame that could not be decoded."""
         self.damaged.add(index)
         if index in indices:
             yield Frame(index, self._times[index] - self._start, self.time_of(index), self._image(held), True)
@@ -269,7 +269,7 @@ class VideoReader:
             )
 
     def _count(self, first_pts: int | None, step: Fraction) -> tuple[int, int | None]:
-        """Number of frames, and the end of the last one in units of the time base."""
+        """Return the number of frames, and the end of the last one in units of the time base."""
         with opened(self.path) as container:
             stream = video_stream(container)
             indexed = _INDEXED_CONTAINERS & set(container.format.name.split(","))
@@ -309,7 +309,7 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> np
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture (JPEG, PNG, WebP ...), turned as its EXIF says: (H, W, 3) uint8 RGB.
+    """Return a picture (JPEG, PNG, WebP ...), turned as its EXIF says: (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: no such file, or not a picture.
@@ -325,7 +325,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The four numbers (a, b, c, d) that turn a stored frame: x' = a x + c y, y' = b x + d y, y downwards."""
+    """Return the four numbers (a, b, c, d) that turn a stored frame: x' = a x + c y, y' = b x + d y, y downwards."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             matrix = struct.unpack("=9i", bytes(data))

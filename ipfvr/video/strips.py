@@ -14,7 +14,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def side_by_side(frames: Mapping[str, np.ndarray], side: int) -> np.ndarray:
-    """One frame of several versions, left to right, with their names above.
+    """Return one frame of several versions, left to right, with their names above.
 
     Args:
         frames: name to (H, W, 3) uint8 RGB; sizes may differ.
@@ -28,7 +28,7 @@ def side_by_side(frames: Mapping[str, np.ndarray], side: int) -> np.ndarray:
 
 
 def strip(clips: Mapping[str, np.ndarray], indices: Sequence[int], side: int) -> np.ndarray:
-    """A picture: one row for each version, one column for each frame index, names on the left.
+    """Return a picture: one row for each version, one column for each frame index, names on the left.
 
     Args:
         clips: name to (F, H, W, 3) uint8 RGB.
@@ -52,7 +52,7 @@ def show(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def label(text: str, width: int) -> np.ndarray:
-    """A band (LABEL_HEIGHT, width, 3) with ``text`` in its middle, shrunk to fit."""
+    """Return a band (LABEL_HEIGHT, width, 3) with ``text`` in its middle, shrunk to fit."""
     band = np.full((LABEL_HEIGHT, width, 3), BACKGROUND, dtype=np.uint8)
     (text_width, text_height), _ = cv2.getTextSize(text, FONT, 0.5, 1)
     scale = 0.5 * min(1.0, (width - 8) / max(text_width, 1))

@@ -228,7 +228,7 @@ class VideoWriter:
 
 
 def odd_size(width: int, height: int, pixel_format: str) -> dict[str, str]:
-    """The note in a file's metadata from which an odd size, stored one pixel larger, is known again."""
+    """Return the note in a file's metadata from which an odd size, stored one pixel larger, is known again."""
     larger = pixel_format == HALF and (width % 2 or height % 2)
     return {SIZE_KEY: f"{width}x{height}"} if larger else {}
 

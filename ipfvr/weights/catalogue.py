@@ -371,7 +371,7 @@ ENTRIES: dict[str, Entry] = {
 
 
 def shipped_licence(name: str) -> str:
-    """The licence of weights inside the package."""
+    """Return the licence of weights inside the package."""
     return _SHIPPED_BY_OTHERS.get(name, SHIPPED_LICENCE)
 
 

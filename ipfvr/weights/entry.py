@@ -75,7 +75,7 @@ class Entry:
 
 
 def readable_size(count: float) -> str:
-    """A number of bytes as text with three digits: ``4.14 MB``."""
+    """Return a number of bytes as text with three digits: ``4.14 MB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

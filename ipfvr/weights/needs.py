@@ -25,12 +25,12 @@ _ENCODERS = {
 
 
 def image_prompt_parts(config: Config) -> tuple[str, ...]:
-    """The parts of ``weights`` that the image prompt of a configuration reads; none where it has no adapter."""
+    """Return the parts of ``weights`` that the image prompt of a configuration reads; none where it has no adapter."""
     return ("adapter", *_ENCODERS.get(config.image_prompt.source, ())) if config.weights.adapter else ()
 
 
 def needed_parts(config: Config, references: bool = True) -> tuple[str, ...]:
-    """The parts of ``weights`` that a configuration needs to restore anything.
+    """Return the parts of ``weights`` that a configuration needs to restore anything.
 
     Args:
         config: names the weights.
@@ -40,7 +40,7 @@ def needed_parts(config: Config, references: bool = True) -> tuple[str, ...]:
 
 
 def weight_files(config: Config, parts: Sequence[str]) -> dict[str, Path]:
-    """The files behind those of ``parts`` that ``config.weights`` names.
+    """Return the files behind those of ``parts`` that ``config.weights`` names.
 
     Raises:
         UserError: one of them is not there.
@@ -50,7 +50,7 @@ def weight_files(config: Config, parts: Sequence[str]) -> dict[str, Path]:
 
 
 def absent(config: Config, parts: Sequence[str]) -> dict[str, str]:
-    """The parts that ``config.weights`` names and whose files are missing, each with the reason in one line."""
+    """Return the parts that ``config.weights`` names and whose files are missing, each with the reason in one line."""
     found = {}
     for part in parts:
         try:

