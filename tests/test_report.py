@@ -295,7 +295,7 @@ def test_documents_are_written_from_reports(results: Results, tmp_path: Path) ->
     folder = tmp_path / "runs" / "t_mini"
     folder.mkdir(parents=True)
     made = {"protocol": {"psnr": "over R, G and B"}, "commands": {"This page": "python -m ipfvr.reproduce t.yaml"}}
-    made |= {"facts": ["data: drawn"], "versions": {"ipfvr": "0.1"}}
+    made |= {"facts": [f"data: {Path.home()}/drawn"], "versions": {"ipfvr": "0.1"}}
     (folder / "results.json").write_text(json.dumps(results_json(results) | made))
     (folder / "table.md").write_text(markdown_table(results))
     (folder / "ids_over_frames.png").write_bytes(b"plot")
@@ -305,7 +305,7 @@ def test_documents_are_written_from_reports(results: Results, tmp_path: Path) ->
     for part in (
         *markdown_table(results).splitlines()[1:],
         "python -m ipfvr.reproduce t.yaml",
-        "data: drawn",
+        "data: ~/drawn",
         "ipfvr 0.1",
     ):
         assert part in text

@@ -106,8 +106,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a page without the name of whose machine it was."""
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text.replace(str(Path.home()), "~"))
 
 
 def main(argv: list[str] | None = None) -> None:
