@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ipfvr.report.numbers import interval
 from ipfvr.study.results import FAILS, HOLDS, NOT_DRAWN, NOT_RUN, OPEN, Difference, Results
 
+OURS = "Not the paper's: "  # how an experiment marks a sentence of its own
 VERDICTS = (HOLDS, FAILS, OPEN, NOT_DRAWN, NOT_RUN)
 
 
@@ -85,7 +86,8 @@ def conclusions(results: Results) -> list[str]:
             for c in found
         ]
         sentences += without_number(results, differences)
-        paragraphs.append(f"The paper: {says} Here: {tally(differences)}. " + " ".join(sentences))
+        whose = "" if says.startswith(OURS) else "The paper: "
+        paragraphs.append(f"{whose}{says} Here: {tally(differences)}. " + " ".join(sentences))
     return paragraphs
 
 
