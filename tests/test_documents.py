@@ -21,8 +21,8 @@ from ipfvr.diffusion.streams import Streams
 from ipfvr.weights.catalogue import ENTRIES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = {path.stem for path in (ROOT / "ipfvr").glob("*.py")} | {"report.dashboard"}
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+VERBS = {path.stem for path in (ROOT / "ipfvr").glob("*.py")} | {"report.dashboard", "report.documents"}
 VERBS |= {path.parent.name for path in (ROOT / "ipfvr").glob("*/__main__.py")}
 SECTIONS = {key.partition(".")[0] for key in all_keys() if "." in key}
 
@@ -101,7 +101,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_the_navigation_has_every_page_once() -> None:
     pages = [page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()]
-    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    assert sorted(pages) == sorted(["results/index.md", *(path.name for path in (ROOT / "docs").glob("*.md"))])
 
 
 def test_the_reference_pages_name_what_there_is() -> None:

@@ -299,7 +299,9 @@ def test_documents_are_written_from_reports(results: Results, tmp_path: Path) ->
     (folder / "results.json").write_text(json.dumps(results_json(results) | made))
     (folder / "table.md").write_text(markdown_table(results))
     (folder / "ids_over_frames.png").write_bytes(b"plot")
-    index, page_of_t = write_documents(tmp_path / "runs", tmp_path / "docs")
+    (tmp_path / "late.yaml").write_text("title: Later\nrows: {}\n")
+    (tmp_path / "lora.yaml").write_text("preset: mini\n")
+    index, page_of_t = write_documents(tmp_path / "runs", tmp_path / "docs", tmp_path)
     text = page_of_t.read_text()
     assert text.startswith("# Title <b>\n")
     for part in (
@@ -312,5 +314,7 @@ def test_documents_are_written_from_reports(results: Results, tmp_path: Path) ->
     assert (tmp_path / "docs" / "t_ids_over_frames.png").read_bytes() == b"plot"
     assert "(t_ids_over_frames.png)" in text
     assert "| [Title <b>](t.md) | 2 clips of 1 person | ours is better. | holds: 1 |" in index.read_text()
+    assert f"| Later | not run | `python -m ipfvr.reproduce {tmp_path}/late.yaml preset=mini` |" in index.read_text()
+    assert "lora.yaml" not in index.read_text()
     with pytest.raises(UserError, match=r"results\.json in"):
-        write_documents(tmp_path / "runs", tmp_path / "docs", "full")
+        write_documents(tmp_path / "runs", tmp_path / "docs", tmp_path, "full")

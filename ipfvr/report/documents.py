@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic
 from ipfvr.report.sentences import VERDICTS, counted
@@ -21,12 +22,13 @@ INDEX = "index.md"
 ORDER = ("quality", "table", "figure", "ablate", "sweep")  # the beginnings of the experiments' names
 
 
-def write_documents(reports: Path, folder: Path, preset: str = "mini") -> list[Path]:
-    """Write a page for each report of a preset, and an index.
+def write_documents(reports: Path, folder: Path, experiments: Path, preset: str = "mini") -> list[Path]:
+    """Write a page for each report of a preset, and an index, which names the experiments that were not run.
 
     Args:
         reports: the folder that holds the reports, such as ``runs/reproduce``.
         folder: the folder of the pages.
+        experiments: the folder of the experiment files.
         preset: the preset of the reports.
 
     Returns:
@@ -49,6 +51,12 @@ def write_documents(reports: Path, folder: Path, preset: str = "mini") -> list[P
         written.append(folder / f"{name}.md")
         _write(written[-1], _page(name, content, table, plots))
         lines += _index_lines(name, content)
+    files = sorted(experiments.glob("*.yaml"), key=lambda file: _place(file.stem))
+    for file in files:
+        if file.stem not in {page.stem for page in written} and (
+            title := load_yaml(file, "experiment file").get("title")
+        ):
+            lines.append(f"| {title} | not run | `python -m ipfvr.reproduce {file.as_posix()} preset={preset}` | |")
     _write(written[0], _index(preset, lines))
     return written
 
@@ -116,9 +124,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ipfvr.report.documents", description=__doc__.splitlines()[0])
     parser.add_argument("reports", type=Path, help="the folder of the reports, such as runs/reproduce")
     parser.add_argument("folder", type=Path, help="the folder of the pages, such as docs/results")
+    parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="the folder of the experiments")
     parser.add_argument("--preset", default="mini", help="the preset of the reports")
     args = parser.parse_args(argv)
-    for path in write_documents(args.reports, args.folder, args.preset):
+    for path in write_documents(args.reports, args.folder, args.experiments, args.preset):
         print(path)
 
 
