@@ -95,7 +95,7 @@ def test_make_alone_prints_the_targets() -> None:
     for target in ("setup", "demo", "app", "test", "lint", "format", "clean"):
         assert f"make {target} " in run.stdout
     for path in EXPERIMENTS:
-        if loader_of(path) is load_study and path.stem != "sweep_point":
+        if path.parent.name == "experiments" and loader_of(path) is load_study and path.stem != "sweep_point":
             target = path.stem.replace("_", "-")
             target = target if target.startswith(("ablate", "sweep")) else f"reproduce-{target}"
             assert f"make {target} " in run.stdout
