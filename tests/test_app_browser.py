@@ -161,10 +161,6 @@ class Visitor:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         wait(lambda: element.click() is None)
 
-    def frame(self) -> int:
-        """The frame at which the slider stands."""
-        return int(self.one("#frame input[type=range]").get_attribute("value"))
-
     def foreign(self) -> list[str]:
         """Addresses elsewhere that the browser was asked for."""
         sent = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
@@ -207,7 +203,6 @@ def old_film(folder: Path) -> Path:
 
 
 def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
-    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     film, photo, text = old_film(tmp_path), tmp_path / "anna.png", tmp_path / "no film.mp4"
@@ -237,9 +232,6 @@ def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
         name.clear()
         name.send_keys("../../x Anna", Keys.TAB)
         anna.says("timeline", "Anna")
-        anna.driver.refresh()
-        anna.says("timeline", "Anna")
-        assert anna.one("#name-1 input").get_attribute("value") == "../../x Anna", "names outlive the window"
 
         with timed("the first preview"):
             anna.click("preview")
@@ -256,10 +248,6 @@ def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
             anna.one("#frame input[type=range]").send_keys(Keys.ARROW_RIGHT)
             anna.click("preview")
             wait(lambda: anna.one("#whole img.version ~ img").get_attribute("src") != shown)
-        line = anna.one("#timeline .bar")
-        ActionChains(anna.driver).move_to_element_with_offset(line, -line.size["width"] // 4, 0).click().perform()
-        moved = wait(lambda: abs((frame := anna.frame()) - FRAMES // 4) < 2 and frame)
-        wait(lambda: f"{round(100 * (moved + 0.5) / FRAMES, 2):g}%" in anna.one("#timeline em").get_attribute("style"))
 
         anna.click("start")
         anna.sees("#job-1")

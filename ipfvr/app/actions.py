@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipfvr.app import components
-from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_cards, read_form, words_file
+from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_form, words_file
 from ipfvr.app.jobs import Record
 from ipfvr.app.layout import WITHOUT, Page
 from ipfvr.app.names import person_name, without_folder
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Actions:
-    """The functions that the page's events call; each returns the components that change."""
+    """The events' functions; each gives the components that change."""
 
     def __init__(self, gr: Any, page: Page, app: ServerState, tabs: Any, after: Callable[[], str]) -> None:
         self.gr, self.page, self.app, self.tabs, self.after = gr, page, app, tabs, after
 
     def find(self, films: Any, pictures: Any, interlaced: str, progress: Any) -> dict[Any, Any]:
-        """Take the files that were dropped, and find the people in them."""
+        """Take what was dropped and find who is in it."""
         if not films:
             return self.forget()
         progress(0, desc="getting ready")
@@ -59,7 +59,7 @@ class Actions:
         return updates | (self._given(project, pictures) if pictures else {page.pictures_note: ""})
 
     def forget(self) -> dict[Any, Any]:
-        """Empty the page."""
+        """Begin anew."""
         page, hidden = self.page, self.gr.update(visible=False)
         quiet = [
             page.films_note,
@@ -85,21 +85,18 @@ class Actions:
         }
 
     def show(self, name: str, project: Project) -> dict[Any, Any]:
-        """Show a project in the page."""
-        from ipfvr.app.project import CardValues
-
+        """A project in the page."""
         gr, page = self.gr, self.page
         frames = project.films[0].reader.info.frames
         photo = all(film.is_photo for film in project.films)
         frame = project.busiest(0)
-        fresh = [CardValues(True, f"person {n + 1}", NO_LORA, "") for n in range(CARDS)]
-        cards, loras = project.cards or fresh, self._loras()
+        names = [f"person {n + 1}" for n in range(len(project.people))]
         several = len(project.films) > 1
         updates = {
             page.project: name,
             page.people: gr.update(visible=True),
             page.people_about: self._about(project),
-            page.line: components.timeline(project, 0, [c.name for c in cards], [c.restore for c in cards], frame),
+            page.line: components.timeline(project, 0, names, [True] * len(names), frame),
             page.work: gr.update(visible=True),
             page.start_box: gr.update(visible=True),
             page.film: gr.update(
@@ -121,23 +118,23 @@ class Actions:
             updates |= {
                 card.box: gr.update(visible=there),
                 card.facts: components.person_card(project, project.people[n]) if there else "",
-                card.restore: cards[n].restore,
-                card.name: cards[n].name,
-                card.words: cards[n].words,
+                card.restore: True,
+                card.name: f"person {n + 1}",
+                card.words: "",
                 card.said: "",
-                card.lora: gr.update(choices=loras, value=cards[n].lora if cards[n].lora in loras else NO_LORA),
+                card.lora: gr.update(choices=self._loras(), value=NO_LORA),
             }
         return updates
 
     def give(self, name: str, pictures: Any) -> dict[Any, Any]:
-        """Give each dropped picture to the people whom it shows."""
+        """Give the pictures that were dropped to those whom they show."""
         if name not in self.app.projects:
             kept = ["kept until the film is there"] if pictures else []
             return {self.page.pictures_note: components.notes_html(kept)}
         return self._given(self.app.project(name), pictures)
 
     def add(self, number: int, name: str, picture: Any) -> dict[Any, Any]:
-        """Add a picture to one person."""
+        """Give one person a picture."""
         from ipfvr.app.project import add_picture_of
 
         project = self.app.project(name)
@@ -146,13 +143,13 @@ class Actions:
         return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def clear(self, number: int, name: str) -> dict[Any, Any]:
-        """Remove one person's pictures."""
+        """Take one person's pictures away."""
         project = self.app.project(name)
         project.people[number].pictures.clear()
         return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def describe(self, number: int, name: str) -> dict[Any, Any]:
-        """Describe one person from the pictures, as a text that the user can edit."""
+        """Read one person's words off the pictures, as a text to edit."""
         from ipfvr.conditioning.pictures import describe_pictures
         from ipfvr.core.config import load_config
 
@@ -164,26 +161,25 @@ class Actions:
         return {self.page.cards[number].words: output.read_text()}
 
     def check(self, number: int, name: str, called: str, words: str) -> dict[Any, Any]:
-        """Check that one person's name and words can be used."""
+        """See that one person's name and words can be used."""
         if name in self.app.projects:
             person_name(called)
             words_file(self.app.project(name).folder, number, words)
         return {}
 
     def loras(self) -> Any:
-        """Return the LoRAs that exist now."""
+        """The LoRAs there are now."""
         return self.gr.update(choices=self._loras())
 
     def line(self, *values: Any) -> str:
-        """Draw the timeline."""
-        self._remember(values)
+        """The timeline."""
         try:
             return self._line(read_form(self.app, values))
         except UserError:
             return ""
 
     def other_film(self, name: str, number: int) -> dict[Any, Any]:
-        """Show another film of the project."""
+        """Look at another film of the project."""
         gr, page = self.gr, self.page
         if name not in self.app.projects:
             return {page.frame: gr.skip()}
@@ -197,7 +193,7 @@ class Actions:
         }
 
     def preview(self, compare: str, whose: str | None, *values: Any) -> dict[Any, Any]:
-        """Restore the shown frame."""
+        """Restore the frame that is looked at."""
         gr, page = self.gr, self.page
         form, job, config = self._job(values)
         result = self.app.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
@@ -225,10 +221,9 @@ class Actions:
         return {self.page.effect_note: components.notes_html(lines)}
 
     def command(self, *values: Any) -> str:
-        """Return the command line of the choices, or the sentence that says why there is none."""
+        """The command line of what is chosen; the sentence why there is none."""
         from ipfvr.film.command import command_of
 
-        self._remember(values)
         try:
             _, job, config = self._job(values)
             return command_of(job, config)
@@ -236,7 +231,7 @@ class Actions:
             return f"# {without_folder(error, self.app.folder)}"
 
     def start(self, *values: Any) -> dict[Any, Any]:
-        """Put one job for each film into the queue."""
+        """Put a job a film into the queue."""
         from ipfvr.film.check import check_job
         from ipfvr.film.command import command_of
 
@@ -260,13 +255,8 @@ class Actions:
             )
         return {self.tabs: self.gr.update(selected=self.after())}
 
-    def _remember(self, values: Any) -> None:
-        """Keep the cards of a change for a window that is opened again."""
-        if values[0] in self.app.projects:
-            self.app.projects[values[0]].cards = read_cards(values)
-
     def _job(self, values: Any) -> tuple[Form, Any, Any]:
-        """Return the form, and the job and configuration of the shown film."""
+        """The form, and the job and configuration of the film that is looked at."""
         form = read_form(self.app, values)
         return form, *self._job_of(form, form.number)
 
@@ -281,7 +271,7 @@ class Actions:
         return components.timeline(form.project, form.number, names, chosen, form.frame)
 
     def _given(self, project: Project, pictures: Any) -> dict[Any, Any]:
-        """Give the dropped pictures, and no earlier ones, to the people whom they show."""
+        """The pictures that were dropped, and no others that were, given to those whom they show."""
         from ipfvr.app.project import OWN, add_pictures
 
         for seen in project.people:
@@ -293,7 +283,7 @@ class Actions:
         return {self.page.pictures_note: told, **self._facts(project)}
 
     def _unrestored(self, project: Project, number: int, frame: int) -> dict[Any, Any]:
-        """Show a frame as it is in the film, on both sides of the slider."""
+        """A frame of a film before it was restored, on both sides of the slider."""
         image = project.films[number].image(frame)
         return {
             self.page.whole: components.unrestored(image),

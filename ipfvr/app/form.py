@@ -13,7 +13,7 @@ from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from ipfvr.app.choices import Look, PersonChoice
-    from ipfvr.app.project import CardValues, Film, Project
+    from ipfvr.app.project import Film, Project
 
 CARDS = 6  # people who can be named; as many as ipfvr.app.project.SHOWN
 DEINTERLACING = {
@@ -32,7 +32,7 @@ NO_LORA = "none"
 
 @dataclass(frozen=True)
 class Form:
-    """The values of the window.
+    """What stands in the window.
 
     Attributes:
         name, project: the window's project.
@@ -51,12 +51,12 @@ class Form:
 
     @property
     def film(self) -> Film:
-        """The shown film."""
+        """The film that is looked at."""
         return self.project.films[self.number]
 
 
 def read_form(app: ServerState, values: Sequence[Any]) -> Form:
-    """Read the form from the values of the controls.
+    """The form of the controls' values.
 
     Args:
         app: the server's.
@@ -71,16 +71,14 @@ def read_form(app: ServerState, values: Sequence[Any]) -> Form:
 
     name, number, frame, *rest = values
     project = app.project(name)
+    cards = [rest[n * CARDS : (n + 1) * CARDS] for n in range(4)]
     look = dict(zip(LOOK, rest[4 * CARDS :], strict=True))
     loras = trained_loras(app.jobs, app.settings.loras)
     chosen = [
         PersonChoice(
-            card.name or f"person {n + 1}",
-            bool(card.restore),
-            loras.get(card.lora, ""),
-            words_file(project.folder, n, card.words),
+            called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words)
         )
-        for n, card in enumerate(read_cards(values))
+        for n, (restore, called, lora, words) in enumerate(zip(*cards, strict=True))
     ][: len(project.people)]
     number = min(int(number or 0), len(project.films) - 1)
     total = project.films[number].reader.info.frames
@@ -103,14 +101,6 @@ def read_form(app: ServerState, values: Sequence[Any]) -> Form:
     return Form(name, project, number, min(int(frame or 0), total - 1), chosen, settled)
 
 
-def read_cards(values: Sequence[Any]) -> list[CardValues]:
-    """Read the cards from the values of :func:`read_form`, one for each person who can be named."""
-    from ipfvr.app.project import CardValues
-
-    kinds = [values[3 + n * CARDS : 3 + (n + 1) * CARDS] for n in range(4)]
-    return [CardValues(*card) for card in zip(*kinds, strict=True)]
-
-
 # The controls of the look, in the order of the window's list.
 LOOK = (
     "strength",
@@ -130,7 +120,7 @@ LOOK = (
 
 
 def words_file(folder: Path, number: int, text: str | None) -> str:
-    """Write the words of a card as a ``prompt.yaml`` and return its path; empty: the card has no words.
+    """The words that stand in a card as a ``prompt.yaml``; empty: none stand there.
 
     Args:
         folder: of the project.

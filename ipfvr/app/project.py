@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,7 +35,7 @@ Progress = Callable[[float, str], object]
 
 @dataclass
 class Film:
-    """A film or photo with the faces that were found in it."""
+    """A film or photo, and what was found in it."""
 
     path: Path
     reader: VideoReader
@@ -44,17 +43,17 @@ class Film:
 
     @property
     def is_photo(self) -> bool:
-        """Whether it is a photo."""
+        """Whether it is a picture."""
         return isinstance(self.reader, Photo)
 
     def image(self, index: int) -> np.ndarray:
-        """Return a frame (H, W, 3) uint8 RGB of the film as it is."""
+        """A frame (H, W, 3) uint8 RGB as it is."""
         return next(iter(self.reader.frames_at([index]))).image
 
 
 @dataclass
 class FoundPerson:
-    """A person who was found.
+    """Somebody who was found.
 
     Attributes:
         tracks: (number of the film, track) of each stretch in which the person is seen.
@@ -73,22 +72,13 @@ class FoundPerson:
     pictures: list[Path] = field(default_factory=list)
 
     def frames(self, film: int) -> int:
-        """Return the number of frames of a film in which the person is seen."""
+        """In how many frames of a film the person is seen."""
         return sum(len(track.landmarks) for number, track in self.tracks if number == film)
-
-
-class CardValues(NamedTuple):
-    """The values of one person's card: whether to restore, the name, the LoRA's name, and the words."""
-
-    restore: bool
-    name: str
-    lora: str
-    words: str
 
 
 @dataclass
 class Project:
-    """The work of one visitor.
+    """One visitor's work.
 
     Attributes:
         folder: of the app, for this project alone.
@@ -97,7 +87,6 @@ class Project:
         more: how many others were found.
         bound: cosine from which two faces are one person.
         taken: the pictures that were dropped, to where they lie.
-        cards: the latest values of the window's cards, for a window that is opened again; empty: none were changed.
     """
 
     folder: Path
@@ -106,10 +95,9 @@ class Project:
     more: int
     bound: float
     taken: dict[Path, Path] = field(default_factory=dict)
-    cards: list[CardValues] = field(default_factory=list)
 
     def busiest(self, number: int) -> int:
-        """Return the frame of a film with most people, in the middle of the longest such stretch."""
+        """The frame of a film in which most people are seen, in the middle of the longest such stretch."""
         count = np.zeros(self.films[number].reader.info.frames + 1, int)
         for seen in self.people:
             for film, track in seen.tracks:
@@ -123,7 +111,7 @@ class Project:
 
 
 class FaceModels:
-    """The networks that find and recognise faces, loaded once."""
+    """The networks that find and know faces, loaded once."""
 
     def __init__(self, config: Config) -> None:
         self.detector: Detector = make_detector(config.faces)
@@ -134,7 +122,7 @@ class FaceModels:
 def open_project(
     folder: Path, uploads: Sequence[Path], config: Config, face_models: FaceModels, limit: int, progress: Progress
 ) -> Project:
-    """Take films and photos, and find the people in them.
+    """Take films and photos, and find who is in them.
 
     Args:
         folder: of the project; it is made.
@@ -170,7 +158,7 @@ def open_project(
 def add_pictures(
     project: Project, uploads: Sequence[Path], face_models: FaceModels, limit: int
 ) -> tuple[list[str], list[str]]:
-    """Add reference pictures to the people whom they show; a picture that was added before is added anew.
+    """Give reference pictures to the people whom they show; a picture that was given before is given anew.
 
     Of a picture with several people each face goes to its person, cut out.
 
@@ -189,7 +177,7 @@ def add_pictures(
 
 
 def add_picture_of(project: Project, number: int, upload: Path, face_models: FaceModels, limit: int) -> None:
-    """Add a reference picture to one person, whatever the recogniser says.
+    """Give a reference picture to one person, whoever the recogniser would say it is.
 
     Raises:
         UserError: a file that is too large, no picture, or without one clear face.
@@ -204,7 +192,7 @@ def add_picture_of(project: Project, number: int, upload: Path, face_models: Fac
 
 
 def best_frame(track: FaceTrack) -> int:
-    """Return the frame of a track in which the face is detected and largest."""
+    """The frame of a track in which the face is detected and largest."""
     spread = np.linalg.norm(track.landmarks - track.landmarks.mean(1, keepdims=True), axis=(1, 2))
     return track.start + int(np.where(track.detected, spread, 0).argmax())
 
@@ -246,7 +234,7 @@ def _people(films: Sequence[Film], folder: Path, face_models: FaceModels, size: 
 
 
 def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Cut a face and its surroundings, without a neighbour's face, from a picture (H, W, 3): (h, w, 3)."""
+    """A face and what is around it, without a neighbour's: (h, w, 3) of a picture (H, W, 3)."""
     low, high = landmarks.min(0), landmarks.max(0)
     reach = (0.5 + 2 * _MARGIN) * float((high - low).max())
     middle = (low + high) / 2
@@ -260,7 +248,7 @@ def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _assign(project: Project, path: Path, face_models: FaceModels) -> str:
-    """Add a picture to the people whom it shows, and return their names."""
+    """Give a picture to those whom it shows, and say whom."""
     image = read_image(path)
     faces = face_models.detector.detect(image)
     if not faces:

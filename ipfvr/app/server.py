@@ -41,7 +41,7 @@ class Policy:
 
 
 def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -> None:
-    """Open the window and serve it until Ctrl-C.
+    """Open the window, until Ctrl-C.
 
     Args:
         settings: how the app was started.
@@ -105,7 +105,7 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
 
 
 def import_gradio() -> Any:
-    """Import gradio without the type stubs that it writes beside its own sources, which take half of its import.
+    """The package gradio, without the type stubs that it writes beside its own sources: they take half of its import.
 
     Raises:
         UserError: it is not there.
@@ -129,7 +129,7 @@ def import_gradio() -> Any:
 
 
 def _theme(gr: Any) -> Any:
-    """Return a theme with the system's own fonts, so that none is fetched."""
+    """The system's own fonts: none is fetched."""
     return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
@@ -140,14 +140,13 @@ def _theme(gr: Any) -> Any:
 
 
 def _head() -> str:
-    """Return the scripts of the players and comparisons, and the style inside the comparisons' boxes."""
+    """The scripts of the players and of the comparisons, and the comparisons' style inside of their own boxes."""
     from ipfvr.report.html import style_and_script  # it reads OpenCV
 
     style, script = style_and_script()
     watch = "new MutationObserver(attachSliders).observe(document, {childList: true, subtree: true});"
     alive = f"const attachSliders = () => {{ {script} }}; {watch}"
-    own = "".join((PARTS / f"{name}.js").read_text() for name in ("synchronise", "timeline"))
-    return f"<style>.ip-compare {{ {style} }}</style><script>{own}{alive}</script>"
+    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'synchronise.js').read_text()}{alive}</script>"
 
 
 def _wait() -> None:
