@@ -103,9 +103,7 @@ def person_card(project: Project, seen: FoundPerson) -> str:
 
 def unrestored(image: np.ndarray) -> str:
     """Show a frame (H, W, 3) uint8 RGB that is not restored yet."""
-    from ipfvr.report.html import jpeg
-
-    shown = f'<img alt="the frame as it is" src="{jpeg(image)}">'
+    shown = f'<img alt="the frame as it is" src="{_uri(image)}">'
     return f"<div class=ip-compare><figure><figcaption>As it is</figcaption>{shown}</figure></div>"
 
 

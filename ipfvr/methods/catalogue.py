@@ -11,8 +11,7 @@ from ipfvr.methods.description import PROGRAMS, read_description
 from ipfvr.methods.external import ExternalProgram
 from ipfvr.methods.inprocess import Bicubic, Ours, base_config
 from ipfvr.methods.pictures import NETWORKS, PictureNetwork
-
-OWN = ("bicubic", "ipfvr", "venhancer")
+from ipfvr.methods.settings import OWN
 
 
 def list_methods(config: Config | None = None) -> list[str]:

@@ -14,6 +14,7 @@ from ipfvr.weights.needs import WORDS, digest_of, needed_parts
 
 VARIABLE = "IPFVR_PROGRAMS"  # names a folder with one folder for each program
 OWN = ("bicubic", "ipfvr", "venhancer")
+OURS = ("ipfvr", "venhancer")  # those that the networks of this package are
 IMPERSONAL = ("bicubic", "venhancer")  # those that use no references, LoRA or words of the person
 
 

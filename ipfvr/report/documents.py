@@ -16,7 +16,7 @@ from typing import Any
 from ipfvr.core.config import load_yaml
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic
-from ipfvr.report.sentences import VERDICTS, counted
+from ipfvr.report.sentences import count_verdicts, counted
 
 INDEX = "index.md"
 ORDER = ("quality", "table", "figure", "ablate", "sweep")  # the beginnings of the experiments' names
@@ -79,7 +79,7 @@ def _page(name: str, content: dict[str, Any], table: str, plots: Sequence[Path])
 def _index(preset: str, lines: Sequence[str]) -> str:
     head = ["| experiment | clips | sentence | verdicts |", "|---|---|---|---|"]
     text = (
-        f"`make reproduce-all PRESET={preset}` made the tables; `python -m ipfvr.report.documents` wrote these pages. "
+        f"`python -m ipfvr.reproduce` made the tables (preset {preset}), `python -m ipfvr.report.documents` the pages. "
         "A sentence of the paper holds where the 95 % interval of a paired difference, over people and their clips, "
         "lies on its side; with fewer than four people it is undecided. Compare signs with the paper's, which measured "
         "other people at another size."
@@ -93,8 +93,8 @@ def _index_lines(name: str, content: dict[str, Any]) -> list[str]:
     first = [f"[{content['title']}]({name}.md)", counted(people, clips)]
     lines = []
     for claim in content["claims"] or [{"says": "", "differences": []}]:
-        counts = {verdict: sum(d["verdict"] == verdict for d in claim["differences"]) for verdict in VERDICTS}
-        verdicts = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items() if count)
+        counts = count_verdicts([d["verdict"] for d in claim["differences"]])
+        verdicts = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
         lines.append("| " + " | ".join([*first, claim["says"].replace("|", r"\|"), verdicts]) + " |")
         first = ["", ""]
     return lines

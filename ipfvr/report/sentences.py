@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ipfvr.report.numbers import interval
 from ipfvr.study.results import FAILS, HOLDS, NOT_DRAWN, NOT_RUN, OPEN, Difference, Results
 
-OURS = "Not the paper's: "  # how an experiment marks a sentence of its own
+NOT_THE_PAPERS = "Not the paper's: "  # how an experiment marks a sentence of its own
 VERDICTS = (HOLDS, FAILS, OPEN, NOT_DRAWN, NOT_RUN)
 
 
@@ -56,8 +56,13 @@ def counted(people: int, clips: int) -> str:
 
 def tally(differences: Sequence[Difference]) -> str:
     """Count each verdict, as in ``holds in 2, undecided in 1 of 3``."""
-    counts = {verdict: sum(d.verdict == verdict for d in differences) for verdict in VERDICTS}
-    return ", ".join(f"{v} in {n}" for v, n in counts.items() if n) + f" of {len(differences)}"
+    counts = count_verdicts([d.verdict for d in differences])
+    return ", ".join(f"{v} in {n}" for v, n in counts.items()) + f" of {len(differences)}"
+
+
+def count_verdicts(verdicts: Sequence[str]) -> dict[str, int]:
+    """Return how often each verdict occurs, in the order of :data:`VERDICTS`, without those that do not occur."""
+    return {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
 
 
 def without_number(results: Results, differences: Sequence[Difference]) -> list[str]:
@@ -86,7 +91,7 @@ def conclusions(results: Results) -> list[str]:
             for c in found
         ]
         sentences += without_number(results, differences)
-        whose = "" if says.startswith(OURS) else "The paper: "
+        whose = "" if says.startswith(NOT_THE_PAPERS) else "The paper: "
         paragraphs.append(f"{whose}{says} Here: {tally(differences)}. " + " ".join(sentences))
     return paragraphs
 

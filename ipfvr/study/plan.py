@@ -13,7 +13,7 @@ from ipfvr.core.hashes import sha256
 from ipfvr.core.options import Config
 from ipfvr.core.readers import LORA, read_by
 from ipfvr.data.layout import Folder, piece_name, piece_seed
-from ipfvr.methods.settings import IMPERSONAL, digests, method_settings, not_installed
+from ipfvr.methods.settings import IMPERSONAL, OURS, digests, method_settings, not_installed
 from ipfvr.metrics.info import WEIGHTS
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.judge import choose_judge
@@ -21,8 +21,6 @@ from ipfvr.study.schema import Row, Study
 from ipfvr.weights.catalogue import ENTRIES
 from ipfvr.weights.needs import WORDS, absent, detector_digests, digest_of, needed_parts
 from ipfvr.weights.registry import find
-
-OURS = ("ipfvr", "venhancer")  # the methods that the networks of this package are
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.methods.settings import OURS
 from ipfvr.metrics.columns import COLUMNS, LIKENESS, labelled
 from ipfvr.metrics.info import MetricInfo
 from ipfvr.metrics.intervals import Summary, summary_of
@@ -16,7 +17,7 @@ from ipfvr.study.cells import Store
 from ipfvr.study.judge import choose_judge
 from ipfvr.study.make import outcome
 from ipfvr.study.paper import paper_table
-from ipfvr.study.plan import OURS, Arm, settings_note
+from ipfvr.study.plan import Arm, settings_note
 from ipfvr.study.schema import Claim, Experiment, Study
 
 DONE, PARTLY, NOT_RUN, FAILED = "done", "partly", "not run", "failed"
