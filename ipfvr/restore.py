@@ -115,8 +115,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lora", action="append", default=[], metavar="[NAME=]FOLDER", help="the person's LoRA, as fit writes it")
     add(
         "--learn",
-        action="store_true",
-        help="train a LoRA from each person's reference pictures first, in a few minutes; it is kept for later runs",
+        action=argparse.BooleanOptionalAction,
+        help="learn each face from its reference pictures first (a LoRA, half a minute on two cores, kept for later "
+        "runs); mini does so unless --no-learn is given",
     )
     add(
         "--others",

@@ -153,8 +153,12 @@ def test_one_person_is_found_in_film_and_photo(project: Project) -> None:
 
 @pytest.mark.parametrize(
     "look",
-    [Look(), Look(strength=0.5, scale=2, steps=3, crf=20, seed=4, others=True, likeness=0.5, first=2, last=5)],
-    ids=["plain", "all"],
+    [
+        Look(),
+        Look(learn=True),
+        Look(strength=0.5, scale=2, steps=3, crf=20, seed=4, others=True, likeness=0.5, first=2, last=5),
+    ],
+    ids=["plain", "learning", "all"],
 )
 @pytest.mark.parametrize("pictures", [True, False])
 def test_the_command_that_is_shown_is_the_job(
@@ -179,8 +183,8 @@ def test_whoever_has_no_picture_is_looked_for_by_the_film_itself(
     assert job.people[0].references == (project.people[0].still,)
     with pytest.raises(UserError, match="tick whom to restore"):
         make_job(project, 0, [PersonChoice("Anna", restore=False)], Look(), Path("out.mp4"), ())
-    with pytest.raises(UserError, match="picture to learn from"):
-        make_job(project, 0, [PersonChoice("Anna")], Look(learn=True), Path("out.mp4"), ())
+    job, config = make_job(project, 0, [PersonChoice("Anna")], Look(learn=True), Path("out.mp4"), ())
+    assert not job.learns(config), "a face of the film itself has nothing to teach"
 
 
 def job_of(jobs: Jobs, code: str) -> Path:

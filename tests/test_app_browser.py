@@ -105,6 +105,7 @@ class Server:
             str(self.folder),
             "--limit",
             "20",
+            "learn.always=false",
         ]
         self.process = subprocess.Popen(command, env={**os.environ, **proxies, "no_proxy": "127.0.0.1"})
         wait(self.answers, 60)

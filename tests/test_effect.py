@@ -68,7 +68,7 @@ def test_the_report_says_what_a_reference_changes_and_strength_scales_the_change
     low = cv2.resize(cv2.resize(face, (80, 80), interpolation=cv2.INTER_AREA), (256, 256))
     write_video(tmp_path / "in.mp4", np.repeat(low[None], 3, 0), Fraction(25), 0)
     write_picture(tmp_path / "photo.png", face)
-    config = load_config(None, ["video.crf=0"])
+    config = load_config(None, ["video.crf=0", "learn.always=false"])
     report, whole = restored(tmp_path, config, references=(tmp_path / "photo.png",))
     assert report["reference_change"] > 0
     _, half = restored(tmp_path, config, references=(tmp_path / "photo.png",), strength=0.5)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,18 +18,23 @@ from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.core.training_options import PolishConfig
 from ipfvr.data.sample import portrait, sample_clip
+from ipfvr.data.scenes import Person as Learned
+from ipfvr.data.scenes import load_picture
+from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import load_recogniser
 from ipfvr.film.effect import mean_difference
-from ipfvr.film.job import Job
+from ipfvr.film.job import Job, Person
+from ipfvr.film.learn import with_learned
 from ipfvr.film.run import restore
 from ipfvr.models.lora import CARD, WEIGHTS, read_card
 from ipfvr.training.balance import Balance
+from ipfvr.training.copies import draw_copies
 from ipfvr.training.likeness import likeness_losses, person_loss
-from ipfvr.training.pictures import learned_folder, learned_lora
+from ipfvr.training.pictures import PictureLoraTraining, learned_folder, learned_lora, learning
 from ipfvr.video.reader import read_frames
 from ipfvr.video.writer import write_picture, write_video
 
-QUICK = ["learn.steps=2", "learn.batch=2"]
+QUICK = ["learn.steps=2", "learn.batch=2", "learn.copies=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +125,7 @@ def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
 
 def test_learning_twice_gives_the_same_bytes(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else has drawn random numbers before."""
-    config = load_config(None, ["preset=tiny", "learn.batch=2", "learn.steps=3", "prompt.describe=false"])
+    config = load_config(None, [*QUICK, "preset=tiny", "learn.steps=3", "prompt.describe=false"])
     made = []
     for number in range(2):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{number}"))
@@ -136,21 +142,64 @@ def test_learning_twice_gives_the_same_bytes(tmp_path: Path, photo: Path, monkey
 def test_restore_learns_from_the_reference_first(tmp_path: Path, photo: Path) -> None:
     small = np.stack([cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA) for frame in sample_clip(3, 256)])
     write_video(tmp_path / "in.mp4", np.stack([cv2.resize(f, (256, 256)) for f in small]), Fraction(25), 0)
-    config = load_config(None, ["learn.steps=6", "learn.batch=2", "learn.lr=0.05", "video.crf=0"])
+    config = load_config(None, ["learn.steps=6", "learn.batch=2", "learn.copies=6", "learn.lr=0.2", "video.crf=0"])
     job = Job(tmp_path / "in.mp4", tmp_path / "out.mp4", references=(photo,), aligned=True)
     restore(replace(job, references=()), config)
     without = read_frames(job.output)
-    plain = restore(job, config)
-    learnt = restore(replace(job, learn=True), config)
+    plain = restore(replace(job, learn=False), config)
+    learnt = restore(job, config)
     assert plain["lora"] is None
     assert read_card(learned_folder(config, [photo]))["adapter_sha256"] == learnt["lora"]["sha256"]
-    assert "--learn" in learnt["command"]
+    assert "--no-learn" in plain["command"]
     assert "--lora" not in learnt["command"]
     # What the reference changes is what both ways change, against a restoration that knows neither.
     changed = mean_difference(read_frames(job.output), without)
     assert learnt["reference_change"] == pytest.approx(changed, rel=0.2)
     assert abs(changed - plain["reference_change"]) > 0.5
     assert json.loads((tmp_path / "out.json").read_text())["inputs"] != plain["inputs"]
+
+
+@pytest.mark.parametrize("preset", ["mini", "tiny"])
+def test_who_has_pictures_is_learned_where_the_preset_says_so(preset: str) -> None:
+    config, none = load_config(None, [f"preset={preset}"]), Job(Path("in.mp4"), Path("out.mp4"))
+    job = replace(none, references=(Path("photo.png"),))
+    assert job.learns(config) == (preset == "mini")
+    assert replace(job, learn=True).learns(config)
+    assert not replace(job, learn=False).learns(config)
+    assert not none.learns(config)
+
+
+def test_nothing_is_learned_of_those_who_have_a_lora_or_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("anna", "ben", "cara", "dora")
+    people = tuple(Person(name, (Path(f"{name}.png"),), "own" if name == "cara" else "") for name in names)
+    job = Job(Path("in.mp4"), Path("out.mp4"), people=people)
+    monkeypatch.setattr("ipfvr.film.learn.learned_lora", lambda config, name, *_: f"learned/{name}")
+    plan = SimpleNamespace(people={name: None for name in names if name != "dora"})  # dora is not in the film
+    made = with_learned(job, plan, load_config(None, ["learn.skip=[ben]"])).people
+    assert [person.lora for person in made] == ["learned/anna", "", "own", ""]
+    assert [person.learned for person in made] == [True, False, False, False]
+
+
+def test_copies_keep_what_no_adapter_changes(photo: Path) -> None:
+    """With what was computed once, the network gives what it gives without; and of chosen copies, what it gives all."""
+    config = learning(load_config(None, [*QUICK, "learn.copies=5"]), "anna")
+    detector, recogniser = make_detector(config.faces), load_recogniser("mini/dlib")
+    reference, scene = load_picture(photo, detector, recogniser, config.video.size)
+    training = PictureLoraTraining(config, Learned("anna", [reference], [scene], []), recogniser, {})
+    copies = draw_copies(training)
+    for module in training.network.modules():
+        if hasattr(module, "lora_B"):
+            torch.nn.init.normal_(module.lora_B["default"].weight, std=0.1)
+    with torch.no_grad():
+        loss, whole = training.estimate(training.network, **copies.given._asdict())
+        same, fast = training.estimate(training.network, **copies.given._asdict(), frozen=copies.frozen)
+        few = copies.pick(torch.tensor([4, 1]))
+        _, chosen = training.estimate(training.network, **few.given._asdict(), frozen=few.frozen)
+    assert torch.allclose(whole, fast, atol=1e-4)
+    assert torch.allclose(chosen, whole[[4, 1]], atol=1e-4)
+    assert float(loss) == pytest.approx(float(same), rel=1e-4)
+    assert float((whole - copies.base).abs().max()) > 0.01, "the adapters do change the estimate"
+    assert torch.equal(few.real, copies.real[[4, 1]])
 
 
 def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:

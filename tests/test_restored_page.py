@@ -225,6 +225,7 @@ def test_the_command_asks_for_the_same_job(tmp_path: Path, monkeypatch: pytest.M
     jobs = [
         (whole, config),
         (Job(source, tmp_path / "o.mp4", references=(tmp_path / "1.png",), aligned=True, learn=True), config),
+        (Job(source, tmp_path / "o.mp4", references=(tmp_path / "1.png",), learn=False), load_config()),
         (Job(source, tmp_path / "o.mp4", crop=True), load_config()),
     ]
     for job, settings in jobs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ipfvr.app.names import check_names, person_name
@@ -91,8 +91,6 @@ def make_job(
         raise UserError(f"nobody in {film.path.name} is chosen: tick whom to restore" if here else _nobody(film))
     names = [person_name(c.name) for _, c in wanted]
     check_names(names)
-    if look.learn and not any(seen.pictures for seen, _ in wanted):
-        raise UserError("nobody has a picture to learn from: drop pictures of the people first")
     everybody = len(wanted) == len(here) and (look.others or not project.more)
     own = any(seen.pictures or c.lora or c.words for seen, c in wanted)
     people: tuple[Person, ...] = ()
@@ -101,6 +99,11 @@ def make_job(
             Person(name, tuple(seen.pictures) or (seen.still,), c.lora, c.words)
             for name, (seen, c) in zip(names, wanted, strict=True)
         )
+    # A face cut out of the film says who is meant and not what the film has lost: nothing is learned from it.
+    strangers = [name for name, (seen, _) in zip(names, wanted, strict=True) if not seen.pictures]
+    learn = look.learn and len(strangers) < len(wanted)
+    if learn and strangers:
+        config = replace(config, learn=replace(config.learn, skip=strangers))
     frames = film.reader.info.frames
     last = frames if look.last < 0 else min(frames, look.last + 1)
     job = Job(
@@ -111,7 +114,7 @@ def make_job(
         crop=look.face_only,
         scale=look.scale,
         strength=look.strength,
-        learn=look.learn,
+        learn=learn if people else None,
         part=None if (look.first, last) == (0, frames) else (look.first, last),
     )
     return job, config

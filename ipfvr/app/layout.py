@@ -72,7 +72,7 @@ def build_page(gr: Any, defaults: dict[str, Any], limit: int) -> Page:
 
     Args:
         gr: the package gradio.
-        defaults: of the preset: ``steps``, ``crf``.
+        defaults: of the preset: ``steps``, ``crf``, ``learn``.
         limit: MB of a file, to be told.
     """
     page = Page(project=gr.BrowserState("", storage_key="ipfvr-project"))
@@ -156,9 +156,9 @@ def _controls(gr: Any, page: Page, defaults: dict[str, Any]) -> None:
     )
     look["scale"] = gr.Radio([(f"{s}x", s) for s in SCALES], value=1, label="Enlarge the frame", elem_id="scale")
     look["learn"] = gr.Checkbox(
-        False,
+        defaults["learn"],
         label="Learn each face from its pictures first",
-        info="--learn: minutes a person; much more like them",
+        info="--learn: half a minute a person; much more like them",
         elem_id="learn",
     )
     look["face_only"] = gr.Checkbox(False, label="Write the main face alone, as a square", elem_id="face-only")

@@ -131,9 +131,9 @@ class Previewer:
         analysis = analyse(whole, config, film.reader, _StoredScan(film.scan))
         notes = list(analysis.notes)
         equipped = whole
-        if job.learn and to_learn(whole, analysis.plan, config):
+        if job.learns(config) and to_learn(whole, analysis.plan, config):
             notes.append("the preview is without what the job will learn from the pictures")
-        elif job.learn:
+        elif job.learns(config):
             equipped = with_learned(whole, analysis.plan, config)
         loaded = load_people(equipped, analysis.plan, config, film.reader, analysis.references, None)
         self._kept[key] = _Ready(equipped, analysis, loaded, [*notes, *loaded.notes])

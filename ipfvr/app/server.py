@@ -71,7 +71,8 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
     from ipfvr.app.window import build_window
 
     gr.set_static_paths([app.folder / "jobs", app.folder / "projects"])
-    window = build_window(gr, app, {"steps": config.sampler.steps, "crf": config.video.crf})
+    defaults = {"steps": config.sampler.steps, "crf": config.video.crf, "learn": config.learn.always}
+    window = build_window(gr, app, defaults)
     try:
         window.launch(
             server_name=host,

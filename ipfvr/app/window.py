@@ -27,7 +27,7 @@ def build_window(gr: Any, app: ServerState, defaults: dict[str, Any]) -> Any:
     Args:
         gr: the package gradio.
         app: the server's.
-        defaults: of the preset: ``steps``, ``crf``.
+        defaults: of the preset: ``steps``, ``crf``, ``learn``.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as window:
         gr.HTML(_TOP)

@@ -100,9 +100,14 @@ class PolishConfig:
 class LearnConfig:
     """``restore --learn``: a person's LoRA from reference pictures alone (:mod:`ipfvr.training.pictures`)."""
 
-    steps: int = 100
-    batch: int = 8  # degraded copies of the pictures in a step
-    lr: float = 4e-3
+    always: bool = False  # restore learns from references unless --no-learn is given
+    skip: list[str] = field(
+        default_factory=list
+    )  # people of whom nothing is learned: their pictures only say who it is
+    steps: int = 60
+    copies: int = 96  # degraded copies of the pictures, drawn once
+    batch: int = 4  # copies in a step
+    lr: float = 1.5e-2
     identity: float = 1.0  # length of the gradient of each recogniser's cosine, as a share of Eq. 3's
     features: float = 0.4  # length of the gradient of the distance of a recogniser's maps, likewise
     variation: float = 0.02  # random warp of a copy, as a share of its side, and other colours

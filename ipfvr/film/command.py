@@ -24,7 +24,7 @@ def command_of(job: Job, config: Config) -> str:
     for person in job.people:
         words += ["--lora", _named(person.name, person.lora)] if person.lora else []
         words += ["--prompt", _named(person.name, person.prompt)] if person.prompt else []
-    words += ["--learn"] if job.learn else []
+    words += [] if job.learn is None else ["--learn" if job.learn else "--no-learn"]
     words += ["--others", job.others] if job.others else []
     words += ["--aligned"] if job.aligned else []
     words += ["--crop"] if job.crop else []

@@ -57,7 +57,7 @@ def describe_plan(job: Job, config: Config) -> str:
     if clips:
         with importing():
             from ipfvr.film.people import load_people
-        if job.learn:
+        if job.learns(config):
             from ipfvr.film.learn import to_learn
 
             names = ", ".join(name or "the person" for name in to_learn(job, plan, config))

@@ -52,7 +52,8 @@ class Job:
         strength: share of the restoration's change that is applied to the frames, 0 to 1.
         face: which face of a reference picture with several, counted from 1 on the left; 0: there is only one.
         part: (start, stop) frames to restore; None: all.
-        learn: whether to train a LoRA from the references first, for each person who has none.
+        learn: whether to train a LoRA from the references first, for each person who has none; None: as
+            ``learn.always`` says.
     """
 
     source: Path
@@ -66,7 +67,7 @@ class Job:
     strength: float = 1.0
     face: int = 0
     part: tuple[int, int] | None = None
-    learn: bool = False
+    learn: bool | None = None
 
     @property
     def page(self) -> Path:
@@ -77,6 +78,10 @@ class Job:
     def everybody(self) -> tuple[Person, ...]:
         """All people to look for: the named ones, else the one without a name, else nobody."""
         return self.people or ((Person("", self.references),) if self.references else ())
+
+    def learns(self, config: Config) -> bool:
+        """Return whether LoRAs are trained from the references first."""
+        return bool(self.everybody) and (config.learn.always if self.learn is None else self.learn)
 
     @property
     def square(self) -> bool:

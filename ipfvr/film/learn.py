@@ -38,5 +38,6 @@ def to_learn(job: Job, plan: Plan, config: Config) -> list[str]:
 
 
 def _without_lora(job: Job, plan: Plan, config: Config) -> list[Person]:
-    """Return the people who are restored and have references but no LoRA."""
-    return [p for p in job.everybody if p.name in plan.people and not (p.lora or config.weights.lora)]
+    """Return the people who are restored and have references but no LoRA, without ``learn.skip``."""
+    named = [p for p in job.everybody if p.name in plan.people and p.name not in config.learn.skip]
+    return [p for p in named if not (p.lora or config.weights.lora)]

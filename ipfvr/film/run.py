@@ -75,7 +75,7 @@ def restore(
             from ipfvr.film.write import assemble, write_parts, write_photo
 
         job_with_loras = job
-        if job.learn:
+        if job.learns(config):
             from ipfvr.film.learn import with_learned
 
             job_with_loras = with_learned(job, analysis.plan, config)
@@ -185,7 +185,7 @@ def _reference_notes(plan: Plan, reader: VideoReader, loaded: LoadedPeople, conf
         loaded.records[who]["reference_change"] = round(change, 3)
         if change < HARDLY:
             whose = f"the reference of {who}" if who else "the reference"
-            advice = "" if who in loaded.plain else "; --learn trains a LoRA of the face from it first"
+            advice = "" if who in loaded.plain else "; --learn learns the face from it first"
             notes.append(
                 f"{whose} changes the face by {change:.2f} grey levels on average, which nobody can see{advice}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,21 @@ from ipfvr.data.faces import FaceData
 from ipfvr.diffusion.sampler import LatentTarget
 from ipfvr.diffusion.schedule import Schedule
 from ipfvr.models.backbone import make_codec, make_denoiser, make_text_encoder, save_module
+from ipfvr.models.blocks import Stem
 from ipfvr.models.checkpoints import own_weights
 from ipfvr.training.common import Trained, mean_psnr
+
+
+class Frozen(NamedTuple):
+    """What the denoiser computes before its first trained layer, for training only the layers behind it.
+
+    Attributes:
+        control: the ControlNet's features.
+        stem: the U-Net's part, see :meth:`ipfvr.models.unet.VideoUNet.begin`; None if trained layers lie in it.
+    """
+
+    control: list[Tensor]
+    stem: Stem | None
 
 
 class BaseTraining(Trained):
@@ -113,6 +126,7 @@ class BaseTraining(Trained):
         noise: Tensor,
         image_tokens: Tensor | None = None,
         weight: Tensor | None = None,
+        frozen: Frozen | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute Eq. 3's loss and the one-step estimate of the restored latents.
 
@@ -125,25 +139,35 @@ class BaseTraining(Trained):
             noise: (B, C, F, h, w).
             image_tokens: (B, N, D'), or None.
             weight: weights of positions in the loss, see :func:`latent_weight`; None weighs all alike.
+            frozen: result of :meth:`frozen` for the same arguments; None computes it here.
 
         Returns:
             The loss, a scalar, and the estimate (B, C, F, h, w).
         """
         x = self.target.encode(z_hq, z_lq)
         z_t = self.schedule.add_noise(x, noise, step)
-        v = self._predict(network, z_t, step, text, z_lq, image_tokens)
+        control, stem = (None, None) if frozen is None else frozen
+        given = (text, *self._given(z_lq))
+        v = network(z_t, step, *given, image_tokens=image_tokens, control=control, stem=stem)
         restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
         return self.schedule.loss(v, x, noise, step, weight), restored
 
-    def _predict(
-        self, network: Any, z_t: Tensor, step: Tensor, text: Tensor, z_lq: Tensor, image_tokens: Tensor | None
-    ) -> Tensor:
-        count, frames = z_t.shape[0], z_t.shape[2]
+    @torch.no_grad()
+    def frozen(self, text: Tensor, z_hq: Tensor, z_lq: Tensor, step: Tensor, noise: Tensor) -> Frozen:
+        """Compute what no trained adapter of the U-Net's attentions changes; for the arguments see :meth:`estimate`."""
+        z_t = self.schedule.add_noise(self.target.encode(z_hq, z_lq), noise, step)
+        stems = self.network.begin(z_t, step, *self._given(z_lq))
+        temporal = self.network.unet.runs_temporal(z_t.shape[2])  # the stem has temporal attentions then
+        return Frozen(self.network.controlnet(stems.controlnet, text), None if temporal else stems.unet)
+
+    def _given(self, z_lq: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return hint, t_hint, up_scale and mask_cond of :meth:`ipfvr.models.unet.VideoDenoiser.forward`."""
+        count, frames = z_lq.shape[0], z_lq.shape[2]
         level = self.config.sampler.hint_step
-        t_hint = torch.full((count,), max(level, 0), device=z_t.device)
+        t_hint = torch.full((count,), max(level, 0), device=z_lq.device)
         hint = z_lq if level < 0 else self.schedule.add_noise(z_lq, torch.randn_like(z_lq), t_hint)
-        scale = torch.full((count,), self.config.video.scale, device=z_t.device)
-        return network(z_t, step, text, hint, t_hint, scale, z_t.new_zeros(count, frames), image_tokens=image_tokens)
+        scale = torch.full((count,), self.config.video.scale, device=z_lq.device)
+        return hint, t_hint, scale, z_lq.new_zeros(count, frames)
 
 
 def latent_weight(batch: dict[str, Any], latents: Tensor) -> Tensor | None:

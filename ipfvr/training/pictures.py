@@ -1,9 +1,10 @@
-"""Trains a LoRA of one person on reference pictures alone (``restore --learn``), in a few minutes.
+"""Trains a LoRA of one person on reference pictures alone (``restore --learn``), in half a minute.
 
 The paper's LoRA learns from scenes (:mod:`ipfvr.training.lora`), but most people who bring an old clip have a few
 pictures only. Here each picture is a scene of one frame. The training shows degraded copies of it, with random warps
-and colours, and face recognisers compare the restored copies with the picture, as Eq. 5 does for a clip. The LoRA is
-kept in the cache folder under the hash of everything it depends on, and the next job takes it from there.
+and colours (:mod:`ipfvr.training.copies`), and face recognisers compare the restored copies with the picture, as Eq. 5
+does for a clip. The LoRA is kept in the cache folder under the hash of everything it depends on, and the next job takes
+it from there.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ipfvr.conditioning.prompt_file import prompt_digest
 from ipfvr.core.devices import choose_device, choose_dtype
+from ipfvr.core.errors import UserError
 from ipfvr.core.files import whole_folder
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import digest, sha256
 from ipfvr.core.messages import progress_bar, quiet_lightning
 from ipfvr.core.options import Config, FacesConfig
 from ipfvr.core.readers import LORA, read_by
-from ipfvr.data.scenes import Person, SceneData, load_picture
+from ipfvr.data.scenes import Person, load_picture
 from ipfvr.faces.detect import make_detector
 from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.models.lora import CARD, base_record
 from ipfvr.training.balance import Balance, Losses
+from ipfvr.training.copies import Copies, draw_copies
 from ipfvr.training.likeness import likeness_losses
 from ipfvr.training.lora import LoraTraining, speaking_of
 from ipfvr.weights.needs import WORDS, absent, detector_digests, needed_parts, weight_files
@@ -53,31 +57,42 @@ class PictureLoraTraining(LoraTraining):
     of the length of Eq. 3's gradient, and the squared error is taken against the base's estimate of the same copy.
     """
 
+    copies: Copies
+
     def __init__(self, config: Config, person: Person, recogniser: Recogniser, words: dict[str, Any]) -> None:
         super().__init__(config, person, recogniser, words)
         self.judges = nn.ModuleList(load_recogniser(name) for name in config.learn.recognisers)
         self.balance = Balance()
 
-    def training_step(self, batch: dict[str, Any], number: int) -> Tensor:
-        """Compute the loss of one batch of degraded copies."""
-        given = self.given(batch)
-        with torch.no_grad(), self.network.unet.disable_adapter():
-            _, base = self.estimate(self.network, **given._asdict())
-        loss, restored = self.estimate(self.network, **given._asdict())
-        real, points = batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1).cpu().numpy()
-        drawn = self.drawn(restored)
+    def on_train_start(self) -> None:
+        """Draw the copies, in the precision of the training."""
+        super().on_train_start()
+        with self.trainer.precision_plugin.forward_context():
+            self.copies = draw_copies(self)
 
+    def training_step(self, numbers: Tensor, number: int) -> Tensor:
+        """Compute the loss of the copies with these numbers."""
+        copies = self.copies.pick(numbers)
+        given = copies.given
+        loss, restored = self.estimate(self.network, **given._asdict(), frozen=copies.frozen)
+        points, drawn = copies.landmarks.cpu().numpy(), self.drawn(restored)
         rng = np.random.default_rng([self.config.seed, self.global_step])
 
         def losses(pixels: Tensor) -> Losses:
-            return likeness_losses(self.judges, pixels, real, points, self.config.polish, _JITTER, rng, one_person=True)
+            polish = self.config.polish
+            return likeness_losses(self.judges, pixels, copies.real, points, polish, _JITTER, rng, one_person=True)
 
-        joined, values = self.balance.add(loss, drawn, real, losses)
+        joined, values = self.balance.add(loss, drawn, copies.real, losses)
         # All copies are at one step, where Eq. 3 is this multiple of the squared error of the latents.
         units = (loss / (restored - given.z_hq).square().mean()).detach()
-        kept = units * (restored - base).square().mean()
+        kept = units * (restored - copies.base).square().mean()
         self.history.append({"step": self.global_step, **{f"loss/{k}": round(float(v), 5) for k, v in values.items()}})
         return joined - loss + kept
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of numbers of copies, in another order each time round."""
+        learn = self.config.learn
+        return DataLoader(range(learn.copies), learn.batch, shuffle=True, drop_last=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Return no callbacks: there is no clip to show before and after."""
@@ -104,8 +119,11 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
         A folder for ``restore --lora``.
 
     Raises:
-        UserError: a picture has no single clear face, weights are missing, or the cache folder is not writable.
+        UserError: a picture has no single clear face, weights are missing, options of ``learn`` do not fit together, or
+            the cache folder is not writable.
     """
+    if not 0 < config.learn.batch <= config.learn.copies:
+        raise UserError(f"learn.batch is {config.learn.batch}: give 1 to learn.copies ({config.learn.copies})")
     folder = learned_folder(config, pictures, choose)
     if not is_learned(folder):
         began = time.monotonic()
@@ -134,7 +152,7 @@ def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) ->
     files |= {name: locate(name) for name in config.learn.recognisers}
     depends = {
         "configuration": read_by(LORA, training),
-        "learn": asdict(config.learn),
+        "learn": {name: value for name, value in asdict(config.learn).items() if name not in ("always", "skip")},
         "pictures": [sha256(path) for path in pictures],
         "face": choose,
         "words": prompt_digest(pictures, config.prompt.file),
@@ -164,7 +182,6 @@ def learning(config: Config, identity: str) -> Config:
         data=replace(
             config.data,
             identity=identity,
-            clip_batch_size=learn.batch,
             flip=False,
             zoom=_ZOOM,
             variation=learn.variation,
@@ -223,7 +240,7 @@ def learn(config: Config, pictures: Sequence[Path], folder: Path, choose: int = 
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, SceneData(config, person))
+        trainer.fit(module)
         module.export(folder)
 
 
