@@ -1,12 +1,13 @@
-"""Measure ``restore --learn``: mini without a reference, with it, and with a LoRA learned from pictures alone.
+"""Measure what ``restore`` learns: mini without a reference, with it, and with a LoRA learned from pictures alone.
 
     python experiments/quality/learned.py --root data/mini --pictures 1 --output runs/learned
 
 ROOT is the layout that ``experiments/mini/prepare.py`` makes. Of each of the test people, whom no training has
 seen and no setting was chosen on, the largest ``--pictures`` pictures are learnt from; the first ``--frames`` frames of
 clips that no learnt picture is cut from, of people without such clips other pictures, are degraded by Eq. 13 and
-restored. IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``,
-``scores.json`` and pictures. To choose settings, on people who are not reported on:
+restored. ``stranger`` is restored as if the next person's pictures were this one's. IDS is to the truth by
+``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``, ``scores.json`` and pictures. To
+choose settings, on people who are not reported on:
 
     python experiments/quality/learned.py --root data/mini \\
         --people experiments/mini/validation.yaml learn.steps=50
@@ -40,8 +41,14 @@ from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
 from ipfvr.video.writer import write_picture
 
-ROWS = ("bicubic", "none", "right", "learned")
-PAIRS = (("right", "none"), ("learned", "none"), ("learned", "right"), ("learned", "bicubic"))
+ROWS = ("bicubic", "stranger", "none", "right", "learned")
+PAIRS = (
+    ("right", "none"),
+    ("learned", "none"),
+    ("learned", "right"),
+    ("learned", "bicubic"),
+    ("none", "stranger"),
+)
 Scores = dict[str, dict[str, float]]  # by the row: IDS and PSNR
 
 
@@ -67,23 +74,21 @@ def main(argv: list[str] | None = None) -> None:
     judge, base = load_recogniser(config.weights.recogniser), Restorer(config)
     found: dict[str, list[Scores]] = {}
     seconds: dict[str, float] = {}
-    for person in tqdm(people, leave=False):
-        learnt = _pictures(person)[: args.pictures]
-        tests = _tests(person, learnt, args.tests, args.frames, config.video.size)
-        if not learnt or not tests:
-            continue
-        began = time.monotonic()
-        lora = learned_lora(config, person.name, learnt)
-        seconds[person.name] = time.monotonic() - began
-        restorers = {
-            "base": base,
-            "learned": Restorer(replace(config, weights=replace(config.weights, lora=str(lora)))),
-        }
-        references = [shrink(read_image(path)[None], config.video.size)[0] for path in learnt]
+    shown = {person: _pictures(person)[: args.pictures] for person in people}
+    tested = {p: _tests(p, learnt, args.tests, args.frames, config.video.size) for p, learnt in shown.items()}
+    people = [person for person in people if shown[person] and tested[person]]
+    for person, stranger in zip(tqdm(people, leave=False), [*people[1:], people[0]], strict=True):
+        tests, restorers, references = tested[person], {"base": base}, {}
+        for row, who in (("learned", person), ("stranger", stranger)):
+            began = time.monotonic()
+            lora = learned_lora(config, who.name, shown[who])
+            seconds.setdefault(who.name, time.monotonic() - began)
+            restorers[row] = Restorer(replace(config, weights=replace(config.weights, lora=str(lora))))
+            references[row] = [shrink(read_image(path)[None], config.video.size)[0] for path in shown[who]]
         for number, (name, sharp) in enumerate(tests.items()):
             scores, frames = _compare(sharp, references, restorers, judge, config, number)
             found.setdefault(person.name, []).append(scores)
-            write_picture(args.output / f"{name}.png", _strip(frames, references))
+            write_picture(args.output / f"{name}.png", _strip(frames, references["learned"]))
         means = {row: round(float(np.mean([s[row]["ids"] for s in found[person.name]])), 3) for row in ROWS}
         tqdm.write(f"{person.name}: {len(tests)} tests, IDS {means}, {seconds[person.name]:.0f} s")
     text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
@@ -131,8 +136,9 @@ def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> 
     """IDS and PSNR of each row, and the frames behind them."""
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
-    for row, name in (("none", "base"), ("right", "base"), ("learned", "learned")):
-        conditions = restorers[name].conditions(references if row != "none" else ())
+    for row in ROWS[1:]:
+        name = row if row in restorers else "base"
+        conditions = restorers[name].conditions(references.get(row, references["learned"]) if row != "none" else ())
         frames[row] = restorers[name].restore(low, conditions)
     ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
     scores = {
