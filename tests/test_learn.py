@@ -208,6 +208,12 @@ def test_without_pictures_nothing_can_be_learnt(tmp_path: Path) -> None:
         restore(Job(tmp_path / "in.mp4", tmp_path / "out.mp4", learn=True), load_config(None, []))
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder belongs")
+    with pytest.raises(UserError, match=r"cannot keep what is learned in .*cache.*--no-learn"):
+        learned_lora(load_config(None, QUICK), "anna", [photo])
+
+
 def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:
     write_picture(tmp_path / "wall.png", np.full((200, 200, 3), 90, np.uint8))
     with pytest.raises(UserError, match=r"wall\.png"):

@@ -101,9 +101,8 @@ class LearnConfig:
     """``restore --learn``: a person's LoRA from reference pictures alone (:mod:`ipfvr.training.pictures`)."""
 
     always: bool = False  # restore learns from references unless --no-learn is given
-    skip: list[str] = field(
-        default_factory=list
-    )  # people of whom nothing is learned: their pictures only say who it is
+    # People of whom nothing is learned: their pictures only say who is meant.
+    skip: list[str] = field(default_factory=list)
     steps: int = 60
     copies: int = 96  # degraded copies of the pictures, drawn once
     batch: int = 4  # copies in a step

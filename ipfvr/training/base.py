@@ -139,7 +139,7 @@ class BaseTraining(Trained):
             noise: (B, C, F, h, w).
             image_tokens: (B, N, D'), or None.
             weight: weights of positions in the loss, see :func:`latent_weight`; None weighs all alike.
-            frozen: result of :meth:`frozen` for the same arguments; None computes it here.
+            frozen: result of :meth:`frozen_features` for the same arguments; None computes it here.
 
         Returns:
             The loss, a scalar, and the estimate (B, C, F, h, w).
@@ -147,20 +147,19 @@ class BaseTraining(Trained):
         x = self.target.encode(z_hq, z_lq)
         z_t = self.schedule.add_noise(x, noise, step)
         control, stem = (None, None) if frozen is None else frozen
-        given = (text, *self._given(z_lq))
-        v = network(z_t, step, *given, image_tokens=image_tokens, control=control, stem=stem)
+        v = network(z_t, step, text, *self._hints(z_lq), image_tokens=image_tokens, control=control, stem=stem)
         restored = self.target.decode(self.schedule.denoised_from_v(z_t, v, step), z_lq)
         return self.schedule.loss(v, x, noise, step, weight), restored
 
     @torch.no_grad()
-    def frozen(self, text: Tensor, z_hq: Tensor, z_lq: Tensor, step: Tensor, noise: Tensor) -> Frozen:
+    def frozen_features(self, text: Tensor, z_hq: Tensor, z_lq: Tensor, step: Tensor, noise: Tensor) -> Frozen:
         """Compute what no trained adapter of the U-Net's attentions changes; for the arguments see :meth:`estimate`."""
         z_t = self.schedule.add_noise(self.target.encode(z_hq, z_lq), noise, step)
-        stems = self.network.begin(z_t, step, *self._given(z_lq))
+        stems = self.network.begin(z_t, step, *self._hints(z_lq))
         temporal = self.network.unet.runs_temporal(z_t.shape[2])  # the stem has temporal attentions then
         return Frozen(self.network.controlnet(stems.controlnet, text), None if temporal else stems.unet)
 
-    def _given(self, z_lq: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _hints(self, z_lq: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return hint, t_hint, up_scale and mask_cond of :meth:`ipfvr.models.unet.VideoDenoiser.forward`."""
         count, frames = z_lq.shape[0], z_lq.shape[2]
         level = self.config.sampler.hint_step

@@ -84,7 +84,7 @@ def _copies(training: LoraTraining, dataset: SceneDataset, draws: list[Draw]) ->
     batch = default_collate([dataset[draw] for draw in draws])
     batch = {name: value.to(training.device) if torch.is_tensor(value) else value for name, value in batch.items()}
     given = training.given(batch)
-    frozen = training.frozen(given.text, given.z_hq, given.z_lq, given.step, given.noise)
+    frozen = training.frozen_features(given.text, given.z_hq, given.z_lq, given.step, given.noise)
     with training.network.unet.disable_adapter():
         _, base = training.estimate(training.network, **given._asdict(), frozen=frozen)
     return Copies(batch["pixels"].flatten(0, 1), batch["landmarks"].flatten(0, 1), given, frozen, base)

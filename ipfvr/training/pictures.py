@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from ipfvr.conditioning.prompt_file import prompt_digest
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.errors import UserError
-from ipfvr.core.files import whole_folder
+from ipfvr.core.files import check_writable, whole_folder
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import digest, sha256
 from ipfvr.core.messages import progress_bar, quiet_lightning
@@ -126,6 +126,13 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
         raise UserError(f"learn.batch is {config.learn.batch}: give 1 to learn.copies ({config.learn.copies})")
     folder = learned_folder(config, pictures, choose)
     if not is_learned(folder):
+        try:
+            check_writable(folder)
+        except UserError:
+            raise UserError(
+                f"cannot keep what is learned in {folder.parent}: make it writable, name another cache folder with "
+                "XDG_CACHE_HOME=FOLDER, or give --no-learn"
+            ) from None
         began = time.monotonic()
         with whole_folder(folder) as partial:
             learn(learning(config, identity), pictures, partial, choose)
