@@ -28,12 +28,11 @@ from tqdm import tqdm
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic, write_json
-from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.faces.recognise import load_recogniser
+from ipfvr.faces.recognise import Recogniser, load_recogniser
 from ipfvr.metrics.fidelity import psnr
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
@@ -61,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=1, help="of each person, to learn from")
     parser.add_argument("--tests", type=int, default=4, help="other pictures of each person, at most")
     parser.add_argument("--frames", type=int, default=24, help="of each clip")
+    parser.add_argument("--undegraded", action="store_true", help="restore the tests as they are")
     parser.add_argument("--limit", type=int, default=0, help="so many people, spread over the list; 0: everybody")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args(argv)
@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> None:
             restorers[row] = Restorer(replace(config, weights=replace(config.weights, lora=str(lora))))
             references[row] = [shrink(read_image(path)[None], config.video.size)[0] for path in shown[who]]
         for number, (name, sharp) in enumerate(tests.items()):
-            scores, frames = _compare(sharp, references, restorers, judge, config, number)
+            low = sharp if args.undegraded else degraded(sharp, config, number)
+            scores, frames = _compare(low, sharp, references, restorers, judge)
             found.setdefault(person.name, []).append(scores)
             write_picture(args.output / f"{name}.png", _strip(frames, references["learned"]))
         means = {row: round(float(np.mean([s[row]["ids"] for s in found[person.name]])), 3) for row in ROWS}
@@ -132,10 +133,15 @@ def _tests(person: Path, learnt: list[Path], pictures: int, frames: int, size: i
     return tests | {file.stem: shrink(read_image(file)[None], size) for file in others}
 
 
-def _compare(sharp, references, restorers, judge, config: Config, seed: int) -> tuple[Scores, dict[str, np.ndarray]]:
+def _compare(
+    low: np.ndarray,
+    sharp: np.ndarray,
+    references: dict[str, list[np.ndarray]],
+    restorers: dict[str, Restorer],
+    judge: Recogniser,
+) -> tuple[Scores, dict[str, np.ndarray]]:
     """IDS and PSNR of each row, and the frames behind them."""
-    size, low = config.video.size, degraded(sharp, config, seed)
-    frames = {"bicubic": resize_frames(low, size)}
+    frames = {"bicubic": resize_frames(low, sharp.shape[1])}
     for row in ROWS[1:]:
         name = row if row in restorers else "base"
         conditions = restorers[name].conditions(references.get(row, references["learned"]) if row != "none" else ())

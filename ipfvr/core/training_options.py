@@ -103,7 +103,7 @@ class LearnConfig:
     always: bool = False  # restore learns from references unless --no-learn is given
     # People of whom nothing is learned: their pictures only say who is meant.
     skip: list[str] = field(default_factory=list)
-    steps: int = 60
+    steps: int = 100
     copies: int = 96  # degraded copies of the pictures, drawn once
     batch: int = 4  # copies in a step
     lr: float = 1.5e-2
