@@ -116,7 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--learn",
         action=argparse.BooleanOptionalAction,
-        help="learn each face from its reference pictures first (a LoRA, half a minute on two cores, kept for later "
+        help="learn each face from its reference pictures first (a LoRA, a minute on two cores, kept for later "
         "runs); mini does so unless --no-learn is given",
     )
     add(

@@ -158,7 +158,7 @@ def _controls(gr: Any, page: Page, defaults: dict[str, Any]) -> None:
     look["learn"] = gr.Checkbox(
         defaults["learn"],
         label="Learn each face from its pictures first",
-        info="--learn: half a minute a person; much more like them",
+        info="--learn: a minute a person; much more like them",
         elem_id="learn",
     )
     look["face_only"] = gr.Checkbox(False, label="Write the main face alone, as a square", elem_id="face-only")

@@ -1,4 +1,4 @@
-"""Trains a LoRA of one person on reference pictures alone (``restore --learn``), in half a minute.
+"""Trains a LoRA of one person on reference pictures alone (``restore --learn``), in less than a minute.
 
 The paper's LoRA learns from scenes (:mod:`ipfvr.training.lora`), but most people who bring an old clip have a few
 pictures only. Here each picture is a scene of one frame. The training shows degraded copies of it, with random warps
