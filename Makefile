@@ -32,14 +32,15 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
 ABLATE := dca eb np reward references steps
-EXPERIMENTS := $(REPRODUCE:%=reproduce-%) $(ABLATE:%=ablate-%) ablate-reward-forms sweep-weights
+NOT_THE_PAPERS := reward-forms
+EXPERIMENTS := $(REPRODUCE:%=reproduce-%) $(ABLATE:%=ablate-%) $(NOT_THE_PAPERS:%=ablate-%) sweep-weights
 ALL := $(REPRODUCE:%=experiments/%.yaml) $(ABLATE:%=experiments/ablate_%.yaml) experiments/sweep_weights.yaml
 .PHONY: $(EXPERIMENTS) reproduce-all
 reproduce = HF_HUB_OFFLINE=1 $(BIN)/python -m ipfvr.reproduce $(1) preset=$(PRESET) $(ARGS)
 
 help:  ## print this list
 	@awk -F ':.*##' '/^[a-z][a-z0-9-]*:.*##/ {printf "  make %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@for file in $(ALL) experiments/ablate_reward_forms.yaml; do name=$$(basename $$file .yaml | tr _ -); \
+	@for file in $(ALL) $(foreach name,$(NOT_THE_PAPERS),experiments/ablate_$(subst -,_,$(name)).yaml); do name=$$(basename $$file .yaml | tr _ -); \
 	  case $$name in table*|figure*|quality) name=reproduce-$$name;; esac; \
 	  printf '  make %-20s %s\n' $$name "$$(sed -n 's/^title: "\(.*\)"$$/\1/p' $$file)"; done
 	@echo
@@ -58,11 +59,8 @@ app: $(STAMP)  ## the restorer's window in your browser: drop a film and a pictu
 $(REPRODUCE:%=reproduce-%): reproduce-%: $(STAMP)
 	$(call reproduce,experiments/$*.yaml)
 
-$(ABLATE:%=ablate-%): ablate-%: $(STAMP)
-	$(call reproduce,experiments/ablate_$*.yaml)
-
-ablate-reward-forms: $(STAMP)  # not of the paper
-	$(call reproduce,experiments/ablate_reward_forms.yaml)
+$(ABLATE:%=ablate-%) $(NOT_THE_PAPERS:%=ablate-%): ablate-%: $(STAMP)
+	$(call reproduce,experiments/ablate_$(subst -,_,$*).yaml)
 
 sweep-weights: $(STAMP)
 	$(call reproduce,experiments/sweep_weights.yaml)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Actions:
-    """The events' functions; each gives the components that change."""
+    """The functions that the page's events call; each returns the components that change."""
 
     def __init__(self, gr: Any, page: Page, app: ServerState, tabs: Any, after: Callable[[], str]) -> None:
         self.gr, self.page, self.app, self.tabs, self.after = gr, page, app, tabs, after
 
     def find(self, films: Any, pictures: Any, interlaced: str, progress: Any) -> dict[Any, Any]:
-        """Take what was dropped and find who is in it."""
+        """Take the files that were dropped, and find the people in them."""
         if not films:
             return self.forget()
         progress(0, desc="getting ready")
@@ -59,7 +59,7 @@ class Actions:
         return updates | (self._given(project, pictures) if pictures else {page.pictures_note: ""})
 
     def forget(self) -> dict[Any, Any]:
-        """Begin anew."""
+        """Empty the page."""
         page, hidden = self.page, self.gr.update(visible=False)
         quiet = [
             page.films_note,
@@ -85,7 +85,7 @@ class Actions:
         }
 
     def show(self, name: str, project: Project) -> dict[Any, Any]:
-        """A project in the page."""
+        """Show a project in the page."""
         gr, page = self.gr, self.page
         frames = project.films[0].reader.info.frames
         photo = all(film.is_photo for film in project.films)
@@ -127,14 +127,14 @@ class Actions:
         return updates
 
     def give(self, name: str, pictures: Any) -> dict[Any, Any]:
-        """Give the pictures that were dropped to those whom they show."""
+        """Give each dropped picture to the people whom it shows."""
         if name not in self.app.projects:
             kept = ["kept until the film is there"] if pictures else []
             return {self.page.pictures_note: components.notes_html(kept)}
         return self._given(self.app.project(name), pictures)
 
     def add(self, number: int, name: str, picture: Any) -> dict[Any, Any]:
-        """Give one person a picture."""
+        """Add a picture to one person."""
         from ipfvr.app.project import add_picture_of
 
         project = self.app.project(name)
@@ -143,13 +143,13 @@ class Actions:
         return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def clear(self, number: int, name: str) -> dict[Any, Any]:
-        """Take one person's pictures away."""
+        """Remove one person's pictures."""
         project = self.app.project(name)
         project.people[number].pictures.clear()
         return {self.page.cards[number].facts: components.person_card(project, project.people[number])}
 
     def describe(self, number: int, name: str) -> dict[Any, Any]:
-        """Read one person's words off the pictures, as a text to edit."""
+        """Describe one person from the pictures, as a text that the user can edit."""
         from ipfvr.conditioning.pictures import describe_pictures
         from ipfvr.core.config import load_config
 
@@ -161,25 +161,25 @@ class Actions:
         return {self.page.cards[number].words: output.read_text()}
 
     def check(self, number: int, name: str, called: str, words: str) -> dict[Any, Any]:
-        """See that one person's name and words can be used."""
+        """Check that one person's name and words can be used."""
         if name in self.app.projects:
             person_name(called)
             words_file(self.app.project(name).folder, number, words)
         return {}
 
     def loras(self) -> Any:
-        """The LoRAs there are now."""
+        """Return the LoRAs that exist now."""
         return self.gr.update(choices=self._loras())
 
     def line(self, *values: Any) -> str:
-        """The timeline."""
+        """Draw the timeline."""
         try:
             return self._line(read_form(self.app, values))
         except UserError:
             return ""
 
     def other_film(self, name: str, number: int) -> dict[Any, Any]:
-        """Look at another film of the project."""
+        """Show another film of the project."""
         gr, page = self.gr, self.page
         if name not in self.app.projects:
             return {page.frame: gr.skip()}
@@ -193,7 +193,7 @@ class Actions:
         }
 
     def preview(self, compare: str, whose: str | None, *values: Any) -> dict[Any, Any]:
-        """Restore the frame that is looked at."""
+        """Restore the shown frame."""
         gr, page = self.gr, self.page
         form, job, config = self._job(values)
         result = self.app.previewer().frame(form.film, job, config, form.frame, compare == WITHOUT)
@@ -221,7 +221,7 @@ class Actions:
         return {self.page.effect_note: components.notes_html(lines)}
 
     def command(self, *values: Any) -> str:
-        """The command line of what is chosen; the sentence why there is none."""
+        """Return the command line of the choices, or the sentence that says why there is none."""
         from ipfvr.film.command import command_of
 
         try:
@@ -231,7 +231,7 @@ class Actions:
             return f"# {without_folder(error, self.app.folder)}"
 
     def start(self, *values: Any) -> dict[Any, Any]:
-        """Put a job a film into the queue."""
+        """Put one job for each film into the queue."""
         from ipfvr.film.check import check_job
         from ipfvr.film.command import command_of
 
@@ -256,7 +256,7 @@ class Actions:
         return {self.tabs: self.gr.update(selected=self.after())}
 
     def _job(self, values: Any) -> tuple[Form, Any, Any]:
-        """The form, and the job and configuration of the film that is looked at."""
+        """Return the form, and the job and configuration of the shown film."""
         form = read_form(self.app, values)
         return form, *self._job_of(form, form.number)
 
@@ -271,7 +271,7 @@ class Actions:
         return components.timeline(form.project, form.number, names, chosen, form.frame)
 
     def _given(self, project: Project, pictures: Any) -> dict[Any, Any]:
-        """The pictures that were dropped, and no others that were, given to those whom they show."""
+        """Give the dropped pictures, and no earlier ones, to the people whom they show."""
         from ipfvr.app.project import OWN, add_pictures
 
         for seen in project.people:
@@ -283,7 +283,7 @@ class Actions:
         return {self.page.pictures_note: told, **self._facts(project)}
 
     def _unrestored(self, project: Project, number: int, frame: int) -> dict[Any, Any]:
-        """A frame of a film before it was restored, on both sides of the slider."""
+        """Show a frame as it is in the film, on both sides of the slider."""
         image = project.films[number].image(frame)
         return {
             self.page.whole: components.unrestored(image),

@@ -32,7 +32,7 @@ NO_LORA = "none"
 
 @dataclass(frozen=True)
 class Form:
-    """What stands in the window.
+    """The values of the window.
 
     Attributes:
         name, project: the window's project.
@@ -51,12 +51,12 @@ class Form:
 
     @property
     def film(self) -> Film:
-        """The film that is looked at."""
+        """The shown film."""
         return self.project.films[self.number]
 
 
 def read_form(app: ServerState, values: Sequence[Any]) -> Form:
-    """The form of the controls' values.
+    """Read the form from the values of the controls.
 
     Args:
         app: the server's.
@@ -120,7 +120,7 @@ LOOK = (
 
 
 def words_file(folder: Path, number: int, text: str | None) -> str:
-    """The words that stand in a card as a ``prompt.yaml``; empty: none stand there.
+    """Write the words of a card as a ``prompt.yaml`` and return its path; empty: the card has no words.
 
     Args:
         folder: of the project.

@@ -35,7 +35,7 @@ Progress = Callable[[float, str], object]
 
 @dataclass
 class Film:
-    """A film or photo, and what was found in it."""
+    """A film or photo with the faces that were found in it."""
 
     path: Path
     reader: VideoReader
@@ -43,17 +43,17 @@ class Film:
 
     @property
     def is_photo(self) -> bool:
-        """Whether it is a picture."""
+        """Whether it is a photo."""
         return isinstance(self.reader, Photo)
 
     def image(self, index: int) -> np.ndarray:
-        """A frame (H, W, 3) uint8 RGB as it is."""
+        """Return a frame (H, W, 3) uint8 RGB of the film as it is."""
         return next(iter(self.reader.frames_at([index]))).image
 
 
 @dataclass
 class FoundPerson:
-    """Somebody who was found.
+    """A person who was found.
 
     Attributes:
         tracks: (number of the film, track) of each stretch in which the person is seen.
@@ -72,13 +72,13 @@ class FoundPerson:
     pictures: list[Path] = field(default_factory=list)
 
     def frames(self, film: int) -> int:
-        """In how many frames of a film the person is seen."""
+        """Return the number of frames of a film in which the person is seen."""
         return sum(len(track.landmarks) for number, track in self.tracks if number == film)
 
 
 @dataclass
 class Project:
-    """One visitor's work.
+    """The work of one visitor.
 
     Attributes:
         folder: of the app, for this project alone.
@@ -97,7 +97,7 @@ class Project:
     taken: dict[Path, Path] = field(default_factory=dict)
 
     def busiest(self, number: int) -> int:
-        """The frame of a film in which most people are seen, in the middle of the longest such stretch."""
+        """Return the frame of a film with most people, in the middle of the longest such stretch."""
         count = np.zeros(self.films[number].reader.info.frames + 1, int)
         for seen in self.people:
             for film, track in seen.tracks:
@@ -111,7 +111,7 @@ class Project:
 
 
 class FaceModels:
-    """The networks that find and know faces, loaded once."""
+    """The networks that find and recognise faces, loaded once."""
 
     def __init__(self, config: Config) -> None:
         self.detector: Detector = make_detector(config.faces)
@@ -122,7 +122,7 @@ class FaceModels:
 def open_project(
     folder: Path, uploads: Sequence[Path], config: Config, face_models: FaceModels, limit: int, progress: Progress
 ) -> Project:
-    """Take films and photos, and find who is in them.
+    """Take films and photos, and find the people in them.
 
     Args:
         folder: of the project; it is made.
@@ -158,7 +158,7 @@ def open_project(
 def add_pictures(
     project: Project, uploads: Sequence[Path], face_models: FaceModels, limit: int
 ) -> tuple[list[str], list[str]]:
-    """Give reference pictures to the people whom they show; a picture that was given before is given anew.
+    """Add reference pictures to the people whom they show; a picture that was added before is added anew.
 
     Of a picture with several people each face goes to its person, cut out.
 
@@ -177,7 +177,7 @@ def add_pictures(
 
 
 def add_picture_of(project: Project, number: int, upload: Path, face_models: FaceModels, limit: int) -> None:
-    """Give a reference picture to one person, whoever the recogniser would say it is.
+    """Add a reference picture to one person, whatever the recogniser says.
 
     Raises:
         UserError: a file that is too large, no picture, or without one clear face.
@@ -192,7 +192,7 @@ def add_picture_of(project: Project, number: int, upload: Path, face_models: Fac
 
 
 def best_frame(track: FaceTrack) -> int:
-    """The frame of a track in which the face is detected and largest."""
+    """Return the frame of a track in which the face is detected and largest."""
     spread = np.linalg.norm(track.landmarks - track.landmarks.mean(1, keepdims=True), axis=(1, 2))
     return track.start + int(np.where(track.detected, spread, 0).argmax())
 
@@ -234,7 +234,7 @@ def _people(films: Sequence[Film], folder: Path, face_models: FaceModels, size: 
 
 
 def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """A face and what is around it, without a neighbour's: (h, w, 3) of a picture (H, W, 3)."""
+    """Cut a face and its surroundings, without a neighbour's face, from a picture (H, W, 3): (h, w, 3)."""
     low, high = landmarks.min(0), landmarks.max(0)
     reach = (0.5 + 2 * _MARGIN) * float((high - low).max())
     middle = (low + high) / 2
@@ -248,7 +248,7 @@ def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _assign(project: Project, path: Path, face_models: FaceModels) -> str:
-    """Give a picture to those whom it shows, and say whom."""
+    """Add a picture to the people whom it shows, and return their names."""
     image = read_image(path)
     faces = face_models.detector.detect(image)
     if not faces:

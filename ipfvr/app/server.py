@@ -41,7 +41,7 @@ class Policy:
 
 
 def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -> None:
-    """Open the window, until Ctrl-C.
+    """Open the window and serve it until Ctrl-C.
 
     Args:
         settings: how the app was started.
@@ -106,7 +106,7 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
 
 
 def import_gradio() -> Any:
-    """The package gradio, without the type stubs that it writes beside its own sources: they take half of its import.
+    """Import gradio without the type stubs that it writes beside its own sources, which take half of its import.
 
     Raises:
         UserError: it is not there.
@@ -130,7 +130,7 @@ def import_gradio() -> Any:
 
 
 def _theme(gr: Any) -> Any:
-    """The system's own fonts: none is fetched."""
+    """Return a theme with the system's own fonts, so that none is fetched."""
     return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
@@ -141,7 +141,7 @@ def _theme(gr: Any) -> Any:
 
 
 def _head() -> str:
-    """The scripts of the players and of the comparisons, and the comparisons' style inside of their own boxes."""
+    """Return the scripts of the players and comparisons, and the style inside the comparisons' boxes."""
     from ipfvr.report.html import style_and_script  # it reads OpenCV
 
     style, script = style_and_script()
