@@ -27,7 +27,7 @@ install = $(if $(1),$(BIN)/uv pip install -q --python $(BIN)/python -c constrain
   $(PIP) install -q -c constraints.txt $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app train-mini test docs lint format clean
+.PHONY: help setup demo app train-mini test test-browser docs lint format clean
 
 # The experiments, by target; each says in its file what it is.
 REPRODUCE := table1 table2 table3 table4 table5 figure2 figure8 figure9 quality
@@ -71,8 +71,13 @@ reproduce-all: $(STAMP)  ## every table, figure, ablation and search of the pape
 train-mini: $(STAMP)  ## all weights of mini, from data to runs/train_mini: ARGS="--source /path/to/data"
 	HF_HUB_OFFLINE=1 $(BIN)/python experiments/mini/train.py $(ARGS)
 
-test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU)
-	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST)
+PYTEST_OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
+
+test: $(STAMP)  ## run the tests (without the slow ones and those for a GPU or a browser)
+	$(PYTEST_OFFLINE) -m 'not slow and not gpu and not browser' -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
+
+test-browser: $(STAMP)  ## test the window in a real Chromium
+	$(PYTEST_OFFLINE) -m browser $(PYTEST)
 
 docs: $(STAMP)  ## build the site of docs/ into build/site; a broken link is an error
 	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(call install,-e '.[docs]')

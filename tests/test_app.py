@@ -205,11 +205,15 @@ TALKS = (
 
 @pytest.mark.parametrize("background", [False, True])
 def test_jobs_wait_run_stop_and_resume(tmp_path: Path, background: bool) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if background:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            server.heed_signals()
         wait_run_stop_and_resume(tmp_path)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_run_stop_and_resume(tmp_path: Path) -> None:

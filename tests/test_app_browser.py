@@ -1,12 +1,11 @@
 """The restorer's window in a real browser, as a visitor uses it: under three minutes, without a network.
 
-Debian's Chromium and its driver: ``apt-get install chromium chromium-driver``. ``pytest tests/test_app_browser.py -s``
-prints the seconds that a visitor waits.
+Debian's Chromium and its driver: ``apt-get install chromium chromium-driver``. ``make test-browser PYTEST=-s`` prints
+the seconds that a visitor waits.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -34,7 +33,10 @@ CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 LACKING = [name for name in ("gradio", "selenium") if find_spec(name) is None]
 LACKING += [name for name, path in (("chromium", CHROME), ("chromedriver", DRIVER)) if path is None]
-pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not here: {', '.join(LACKING)}")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(LACKING), reason=f"not here: {', '.join(LACKING)}"),
+]
 
 FRAMES, SIZE = 80, (854, 480)  # long enough that a job can be stopped before it is done
 CHROME_OPTIONS = [
@@ -122,19 +124,23 @@ class Server:
         self.process.wait(20)
 
 
-def stay_at_normal_priority() -> None:
-    """Take the right to raise priorities from this process and the programs that it starts.
-
-    Chromium, where root runs it, raises its own above everything else: the app and its jobs then stand still for
-    minutes while a page is drawn.
-    """
-    ctypes.CDLL(None).prctl(24, 23, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_NICE; only root has it
+# Chromium, where root runs it, raises its own priority above everything else: the app and its jobs then stand still for
+# minutes while a page is drawn. So the driver starts without the right to do so (PR_CAPBSET_DROP, CAP_SYS_NICE).
+AT_NORMAL_PRIORITY = """#!{python}
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 23, 0, 0, 0)
+os.execv({driver!r}, [{driver!r}, *sys.argv[1:]])
+"""
 
 
 class Visitor:
-    """A browser of somebody's own, with no page yet."""
+    """A browser of somebody's own, with no page yet.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where the script that starts its driver may lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
@@ -143,8 +149,11 @@ class Visitor:
         for option in CHROME_OPTIONS:
             options.add_argument(option)
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        service = Service(DRIVER, popen_kw={"preexec_fn": stay_at_normal_priority})
-        self.driver = webdriver.Chrome(options=options, service=service)
+        starter = folder / "chromedriver"
+        starter.write_text(AT_NORMAL_PRIORITY.format(python=sys.executable, driver=DRIVER))
+        starter.chmod(0o755)
+        with sockets_time_out(120):  # Selenium waits for ever otherwise if the browser hangs
+            self.driver = webdriver.Chrome(options=options, service=Service(str(starter)))
 
     def open(self, address: str) -> None:
         """Open the window."""
@@ -182,9 +191,20 @@ class Visitor:
 
 
 @contextmanager
-def visiting(address: str) -> Iterator[Visitor]:
+def sockets_time_out(seconds: float) -> Iterator[None]:
+    """Whoever makes a connection in the block gives it this time limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def visiting(address: str, folder: Path) -> Iterator[Visitor]:
     """A browser, which is closed."""
-    visitor = Visitor()
+    visitor = Visitor(folder)
     try:
         visitor.open(address)
         yield visitor
@@ -214,15 +234,16 @@ def old_film(folder: Path) -> Path:
     return write_film(folder / "old film.mp4", images)
 
 
-def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
+def test_a_visitor_restores_a_film(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     from selenium.webdriver.common.keys import Keys
 
+    programs = tmp_path_factory.mktemp("programs")
     film, photo, text = old_film(tmp_path), tmp_path / "anna.png", tmp_path / "no film.mp4"
     write_png(photo, portrait())
     text.write_text("this is no film\n" * 9)
     outside = Outside()
     server = Server(tmp_path / "work", outside)
-    anna = Visitor()
+    anna = Visitor(programs)
     try:
         with timed("from the command to an open window"):
             server.start()
@@ -271,7 +292,7 @@ def test_a_visitor_restores_a_film(tmp_path: Path) -> None:
         # The server is killed, the job goes on; another visitor comes, and knows nothing of the first one's film.
         server.end(signal.SIGKILL)
         server.start()
-        with visiting(server.address) as ben:
+        with visiting(server.address, programs) as ben:
             assert not ben.driver.find_elements("css selector", "#person-1")
             ben.drop("films", photo)
             ben.sees("#person-1")

@@ -35,6 +35,9 @@ def test_a_file_is_short_documented_and_cheap_to_import(path: Path) -> None:
     at_top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     at_top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert not HEAVY & {name.partition(".")[0] for name in at_top}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    arguments = {word.arg for call in calls for word in call.keywords}
+    assert "preexec_fn" not in arguments, "Python between fork and exec can hang for ever where there are threads"
 
 
 def loader_of(path: Path) -> Callable[[Path], object] | None:

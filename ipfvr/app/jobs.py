@@ -208,8 +208,6 @@ def _start(folder: Path) -> bool:
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **_BARS},
                 start_new_session=True,
                 pass_fds=(lock,),
-                # A server in the background (nohup ... &) ignores Ctrl-C, and so would its jobs: none could be stopped.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         write_json(folder / "job.json", asdict(replace(record, tries=record.tries + 1, leader=process.pid)))
     finally:

@@ -96,11 +96,13 @@ def serve(settings: Settings, host: str, port: int, share: bool, browse: bool) -
         )
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be listened at ({error}); choose another --port") from None
+    ended = heed_signals()
     app.start_queue()
     print(f"{window.local_url}  the window; its files lie in {settings.folder}; Ctrl-C ends it, a running job goes on")
     if share:
         print(f"{window.share_url}  for everybody who has this address, through a server of Gradio's")
-    _wait()
+    while not ended.is_set():
+        time.sleep(0.2)
     app.close()
     window.close(verbose=False)
 
@@ -150,10 +152,13 @@ def _head() -> str:
     return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'synchronise.js').read_text()}{alive}</script>"
 
 
-def _wait() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def heed_signals() -> threading.Event:
+    """Return an event that Ctrl-C and SIGTERM set from now on.
+
+    A server in the background (``nohup ... &``) ignores Ctrl-C, and the jobs that it starts would do as it does: none
+    could be stopped. A program that a process starts heeds every signal for which that process has a handler.
+    """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    while not ended.is_set():
-        time.sleep(0.2)
+    return ended
