@@ -244,6 +244,16 @@ def test_people_are_known_again_and_are_never_two_at_once(film: Path, tmp_path: 
     assert len(report["tracks"]) == 1
 
 
+def test_the_only_face_is_taken_for_the_one_person_named_and_a_note_says_so(tmp_path: Path) -> None:
+    alone = write_film(tmp_path / "alone.mp4", shots(("red", "dark", 9)))
+    anna, ben = pictures(tmp_path)
+    report = restore(Job(alone, tmp_path / "a.mp4", people=(anna,)), tiny("people.same=1.1", "people.alone=0.5"))
+    assert report["people"]["anna"]["frames"] == 9
+    assert any("the only face has a likeness of" in note and "to anna, below 1.1" in note for note in report["notes"])
+    with pytest.raises(UserError, match="ben is not in the video: the only face has"):
+        restore(Job(alone, tmp_path / "b.mp4", people=(ben,)), tiny("people.same=1.1", "people.alone=0.99"))
+
+
 def test_who_is_not_there_and_who_is_named_twice(film: Path, tmp_path: Path) -> None:
     green = Person("cleo", (picture_of(tmp_path / "cleo.png", "green"),))
     again = Person("ann", (picture_of(tmp_path / "ann.png", "red"),))

@@ -161,9 +161,25 @@ def test_bounds_are_the_recognisers_where_none_are_given() -> None:
     for name in ("mobilefacenet", "mini/recogniser"):
         own = with_bounds(PeopleConfig(), name)
         assert (own.same, own.distinct) == (LIKENESS[name].same, LIKENESS[name].distinct)
-        assert 0 < own.same < own.distinct < 1
+        assert 0 < own.alone < own.same < own.distinct < 1
     assert with_bounds(PeopleConfig(), "another") == with_bounds(PeopleConfig(), "mobilefacenet")
-    assert with_bounds(PeopleConfig(same=0.1), "mini/recogniser").same == 0.1
+    given = with_bounds(PeopleConfig(same=0.1), "mini/recogniser")
+    assert (given.same, given.alone) == (0.1, 0.1)
+    assert with_bounds(PeopleConfig(same=0.1, alone=0.05), "mini/recogniser").alone == 0.05
+
+
+def test_the_only_face_of_a_video_may_be_less_like_the_one_person_named() -> None:
+    anna, bounds = np.array([1.0, 0, 0]), PeopleConfig(same=0.9, alone=0.8)
+    blurred, stranger = [0.85, 0.53, 0], [0, 0, 1.0]
+    tracks = [track(0, 9, blurred), track(12, 20, blurred)]
+    assert match_people(tracks, {"anna": anna}, bounds).names == ["anna", "anna"]
+    for others in ([track(3, 8, blurred)], [track(30, 40, stranger)]):  # somebody else, then or later
+        with pytest.raises(UserError, match=r"the most similar of 3 faces has a likeness of 0\.85"):
+            match_people([*tracks, *others], {"anna": anna}, bounds)
+    with pytest.raises(UserError, match=r"likeness of 0\.85, the bound is 0\.9"):
+        match_people(tracks[:1], {"anna": anna, "ben": np.array([0, 1.0, 0])}, bounds)
+    with pytest.raises(UserError, match=r"likeness of 0\.85, the bound is 0\.9"):
+        match_people(tracks[:1], {"anna": anna}, PeopleConfig(same=0.9, alone=0.9))
 
 
 def test_main_tracks_share_no_time() -> None:

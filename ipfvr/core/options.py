@@ -85,6 +85,9 @@ class PeopleConfig:
     # Mean cosine of a track's faces and a person's references from which the track is the person. 0: what was measured
     # for the recogniser on degraded faces, ipfvr.weights.catalogue.LIKENESS.
     same: float = 0.0
+    # The same bound where the video shows one face and one person is named. 0: ``same`` if that is given, else what was
+    # measured for the recogniser.
+    alone: float = 0.0
     # Two people whose references are more alike than this cosine are refused as one person. 0: as for ``same``.
     distinct: float = 0.0
 

@@ -12,6 +12,7 @@ import numpy as np
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import PeopleConfig
 from ipfvr.faces.detect import Detector, Face
+from ipfvr.faces.group import group_tracks
 from ipfvr.faces.recognise import Recogniser, embed_faces, reference_face
 from ipfvr.faces.track import FaceTrack
 from ipfvr.video.reader import read_image
@@ -61,9 +62,17 @@ def person_vector(pictures: Sequence[Path], detector: Detector, recogniser: Reco
 
 
 def with_bounds(config: PeopleConfig, recogniser: str) -> PeopleConfig:
-    """Return the options with the bounds of the recogniser of that name in place of zeros."""
+    """Return the options with the bounds of the recogniser of that name in place of zeros.
+
+    A bound that was given for ``same`` holds for ``alone``, too.
+    """
     own = LIKENESS.get(recogniser, LIKENESS_OF_OTHERS)
-    return replace(config, same=config.same or own.same, distinct=config.distinct or own.distinct)
+    return replace(
+        config,
+        same=config.same or own.same,
+        alone=config.alone or config.same or own.alone,
+        distinct=config.distinct or own.distinct,
+    )
 
 
 def check_distinct(people: Mapping[str, np.ndarray], config: PeopleConfig) -> None:
@@ -89,12 +98,13 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
     """Give each track the person it is most like.
 
     The most similar pair is matched first. One person cannot be two tracks at one time; a face that leaves and returns
-    is a new track, matched anew.
+    is a new track, matched anew. If one person is named and the video shows one face, a lower bound suffices: blur
+    lowers the likeness, and nobody else can be meant.
 
     Args:
         tracks: with vectors.
         people: each person's vector (D,) of length 1.
-        config: ``same`` is the bound of the mean cosine; see :func:`with_bounds`.
+        config: ``same`` is the bound of the mean cosine, ``alone`` that of the only face; see :func:`with_bounds`.
 
     Raises:
         UserError: a person is found in no track; the line names the best cosine.
@@ -114,6 +124,8 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
         )
         if cosine >= config.same and names[index] is None and not elsewhere:
             names[index] = name
+    if len(people) == 1 and not any(names) and _only_face(tracks, people, config):
+        names = list(people) * len(tracks)
     for name in people:
         if name not in names:
             best = max((row[name] for row in cosines), default=None)
@@ -122,6 +134,14 @@ def match_people(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], 
                 + ("it shows no face" if best is None else _nearest(best, len(tracks), config.same))
             )
     return PeopleMatches(names, cosines)
+
+
+def _only_face(tracks: Sequence[FaceTrack], people: Mapping[str, np.ndarray], config: PeopleConfig) -> bool:
+    """Return whether all tracks show one face that is like the one person who is named."""
+    if len(group_tracks([(0, track) for track in tracks], config.same)) != 1:
+        return False
+    vectors, (person,) = np.concatenate([track.vectors for track in tracks]), people.values()
+    return len(vectors) > 0 and float((vectors @ person).mean()) >= config.alone
 
 
 def _nearest(best: float, faces: int, bound: float) -> str:

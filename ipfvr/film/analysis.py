@@ -153,6 +153,12 @@ def _remarks(job: Job, plan: Plan, config: Config, reader: VideoReader) -> list[
         notes.append(faceless_note(empty, plan.stop - plan.start))
     if plan.scan is not None and plan.scan.damaged:
         notes.append(damage_note(reader, plan.scan.damaged))
+    likeness = [p.cosine for p in plan.presences if p.cosine is not None]
+    if likeness and min(likeness) < config.people.same:  # only then was people.alone enough
+        notes.append(
+            f"the only face has a likeness of {min(likeness):.2f} to {job.everybody[0].name or 'the picture'}, below "
+            f"{config.people.same:g}: it is restored as that person, because the video shows nobody else"
+        )
     if config.weights.lora and not job.everybody:
         notes.append("without --reference the LoRA's person cannot be recognised: the LoRA is applied to every face")
     return notes

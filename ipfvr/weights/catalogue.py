@@ -381,18 +381,20 @@ class Likeness:
 
     Attributes:
         same: a degraded face's mean cosine to a person's reference from which it is the person.
+        alone: the same bound where the video shows nobody else: hardly a degraded face misses it.
         distinct: the cosine of two sharp references above which they are of one person.
     """
 
     same: float
+    alone: float
     distinct: float
 
 
 # Measured by experiments/quality/likeness.py (clips) and recognisers.py (pictures); docs/measurements.md has the
 # shares that are on the wrong side.
 LIKENESS = {
-    "mobilefacenet": Likeness(same=0.2, distinct=0.5),
-    "mini/recogniser": Likeness(same=0.35, distinct=0.6),
-    "mini/dlib": Likeness(same=0.905, distinct=0.95),
+    "mobilefacenet": Likeness(same=0.2, alone=0.1, distinct=0.5),
+    "mini/recogniser": Likeness(same=0.35, alone=0.2, distinct=0.6),
+    "mini/dlib": Likeness(same=0.905, alone=0.88, distinct=0.95),
 }
 LIKENESS_OF_OTHERS = LIKENESS["mobilefacenet"]  # an ArcFace-class recogniser is like it
