@@ -98,7 +98,7 @@ def test_a_row_is_a_run_and_is_logged_once(results, tmp_path, monkeypatch) -> No
 
     wandb = stub_wandb(init=init, Artifact=lambda *_, **__: types.SimpleNamespace(add_file=lambda path: None))
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}", "train.wandb_entity=us"])
+    study = load_study(EXPERIMENTS / "wandb/sweep_point.yaml", [f"output={tmp_path}", "train.wandb_entity=us"])
     common = {"spec": study.experiment.rows["Ours"], "tasks": [], "loras": []}
     rows = [types.SimpleNamespace(row=line.row, level=line.level, **common) for line in results.lines]
     assert log_results(results, study, rows, Store(tmp_path)) == ""
@@ -119,7 +119,7 @@ def trained_row(results: Results, folder: Path, *pairs: str) -> tuple[Study, typ
     """A study with a report's files, and its first row with a LoRA; the results keep that row alone."""
     results.cells[0]["per_frame"] = results.cells[1]["per_frame"] = {"ids_ref": [0.3, 0.4], "psnr": [20.0, 21.0]}
     options = [f"output={folder / 'out'}", "train.wandb_project=faces", *pairs]
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", options)
+    study = load_study(EXPERIMENTS / "wandb/sweep_point.yaml", options)
     (folder / "out").mkdir()
     for name in ("index.html", "results.json", "table.csv", "table.md", "table.tex"):
         (folder / "out" / name).write_text("x")
@@ -231,7 +231,7 @@ def test_a_wandb_that_cannot_be_reached_stops_nothing(results, tmp_path, monkeyp
 
     wandb = types.SimpleNamespace(init=unreachable, Settings=dict)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    study = load_study(EXPERIMENTS / "sweep_point.yaml", [f"output={tmp_path}"])
+    study = load_study(EXPERIMENTS / "wandb/sweep_point.yaml", [f"output={tmp_path}"])
     common = {"spec": study.experiment.rows["Ours"], "tasks": [], "loras": []}
     rows = [types.SimpleNamespace(row=line.row, level=line.level, **common) for line in results.lines]
     assert log_results(results, study, rows, None) == "W&B took no more: ConnectionError: no route to host"
