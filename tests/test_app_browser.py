@@ -182,6 +182,10 @@ class Visitor:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         wait(lambda: element.click() is None)
 
+    def frame(self) -> int:
+        """The frame at which the slider stands."""
+        return int(self.one("#frame input[type=range]").get_attribute("value"))
+
     def foreign(self) -> list[str]:
         """Addresses elsewhere that the browser was asked for."""
         sent = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
@@ -235,6 +239,7 @@ def old_film(folder: Path) -> Path:
 
 
 def test_a_visitor_restores_a_film(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     programs = tmp_path_factory.mktemp("programs")
@@ -265,6 +270,9 @@ def test_a_visitor_restores_a_film(tmp_path: Path, tmp_path_factory: pytest.Temp
         name.clear()
         name.send_keys("../../x Anna", Keys.TAB)
         anna.says("timeline", "Anna")
+        anna.driver.refresh()
+        anna.says("timeline", "Anna")
+        assert anna.one("#name-1 input").get_attribute("value") == "../../x Anna", "names outlive the window"
 
         with timed("the first preview"):
             anna.click("preview")
@@ -281,6 +289,10 @@ def test_a_visitor_restores_a_film(tmp_path: Path, tmp_path_factory: pytest.Temp
             anna.one("#frame input[type=range]").send_keys(Keys.ARROW_RIGHT)
             anna.click("preview")
             wait(lambda: anna.one("#whole img.version ~ img").get_attribute("src") != shown)
+        line = anna.one("#timeline .bar")
+        ActionChains(anna.driver).move_to_element_with_offset(line, -line.size["width"] // 4, 0).click().perform()
+        moved = wait(lambda: abs((frame := anna.frame()) - FRAMES // 4) < 2 and frame)
+        wait(lambda: f"{round(100 * (moved + 0.5) / FRAMES, 2):g}%" in anna.one("#timeline em").get_attribute("style"))
 
         anna.click("start")
         anna.sees("#job-1")

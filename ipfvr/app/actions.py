@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipfvr.app import components
-from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_form, words_file
+from ipfvr.app.form import CARDS, DEINTERLACING, NO_LORA, Form, read_cards, read_form, words_file
 from ipfvr.app.jobs import Record
 from ipfvr.app.layout import WITHOUT, Page
 from ipfvr.app.names import person_name, without_folder
@@ -86,17 +86,20 @@ class Actions:
 
     def show(self, name: str, project: Project) -> dict[Any, Any]:
         """Show a project in the page."""
+        from ipfvr.app.project import CardValues
+
         gr, page = self.gr, self.page
         frames = project.films[0].reader.info.frames
         photo = all(film.is_photo for film in project.films)
         frame = project.busiest(0)
-        names = [f"person {n + 1}" for n in range(len(project.people))]
+        fresh = [CardValues(True, f"person {n + 1}", NO_LORA, "") for n in range(CARDS)]
+        cards, loras = project.cards or fresh, self._loras()
         several = len(project.films) > 1
         updates = {
             page.project: name,
             page.people: gr.update(visible=True),
             page.people_about: self._about(project),
-            page.line: components.timeline(project, 0, names, [True] * len(names), frame),
+            page.line: components.timeline(project, 0, [c.name for c in cards], [c.restore for c in cards], frame),
             page.work: gr.update(visible=True),
             page.start_box: gr.update(visible=True),
             page.film: gr.update(
@@ -118,11 +121,11 @@ class Actions:
             updates |= {
                 card.box: gr.update(visible=there),
                 card.facts: components.person_card(project, project.people[n]) if there else "",
-                card.restore: True,
-                card.name: f"person {n + 1}",
-                card.words: "",
+                card.restore: cards[n].restore,
+                card.name: cards[n].name,
+                card.words: cards[n].words,
                 card.said: "",
-                card.lora: gr.update(choices=self._loras(), value=NO_LORA),
+                card.lora: gr.update(choices=loras, value=cards[n].lora if cards[n].lora in loras else NO_LORA),
             }
         return updates
 
@@ -173,6 +176,7 @@ class Actions:
 
     def line(self, *values: Any) -> str:
         """Draw the timeline."""
+        self._remember(values)
         try:
             return self._line(read_form(self.app, values))
         except UserError:
@@ -224,6 +228,7 @@ class Actions:
         """Return the command line of the choices, or the sentence that says why there is none."""
         from ipfvr.film.command import command_of
 
+        self._remember(values)
         try:
             _, job, config = self._job(values)
             return command_of(job, config)
@@ -254,6 +259,11 @@ class Actions:
                 folder, Record(film.path.name, kind, command_of(job, config), str(film.path), str(job.output))
             )
         return {self.tabs: self.gr.update(selected=self.after())}
+
+    def _remember(self, values: Any) -> None:
+        """Keep the cards of a change for a window that is opened again."""
+        if values[0] in self.app.projects:
+            self.app.projects[values[0]].cards = read_cards(values)
 
     def _job(self, values: Any) -> tuple[Form, Any, Any]:
         """Return the form, and the job and configuration of the shown film."""

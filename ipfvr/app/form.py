@@ -13,7 +13,7 @@ from ipfvr.core.errors import UserError
 
 if TYPE_CHECKING:
     from ipfvr.app.choices import Look, PersonChoice
-    from ipfvr.app.project import Film, Project
+    from ipfvr.app.project import CardValues, Film, Project
 
 CARDS = 6  # people who can be named; as many as ipfvr.app.project.SHOWN
 DEINTERLACING = {
@@ -71,14 +71,16 @@ def read_form(app: ServerState, values: Sequence[Any]) -> Form:
 
     name, number, frame, *rest = values
     project = app.project(name)
-    cards = [rest[n * CARDS : (n + 1) * CARDS] for n in range(4)]
     look = dict(zip(LOOK, rest[4 * CARDS :], strict=True))
     loras = trained_loras(app.jobs, app.settings.loras)
     chosen = [
         PersonChoice(
-            called or f"person {n + 1}", bool(restore), loras.get(lora, ""), words_file(project.folder, n, words)
+            card.name or f"person {n + 1}",
+            bool(card.restore),
+            loras.get(card.lora, ""),
+            words_file(project.folder, n, card.words),
         )
-        for n, (restore, called, lora, words) in enumerate(zip(*cards, strict=True))
+        for n, card in enumerate(read_cards(values))
     ][: len(project.people)]
     number = min(int(number or 0), len(project.films) - 1)
     total = project.films[number].reader.info.frames
@@ -99,6 +101,14 @@ def read_form(app: ServerState, values: Sequence[Any]) -> Form:
         last=-1 if len(project.films) > 1 or last >= total - 1 else max(first, last),
     )
     return Form(name, project, number, min(int(frame or 0), total - 1), chosen, settled)
+
+
+def read_cards(values: Sequence[Any]) -> list[CardValues]:
+    """Read the cards from the values of :func:`read_form`, one for each person who can be named."""
+    from ipfvr.app.project import CardValues
+
+    kinds = [values[3 + n * CARDS : 3 + (n + 1) * CARDS] for n in range(4)]
+    return [CardValues(*card) for card in zip(*kinds, strict=True)]
 
 
 # The controls of the look, in the order of the window's list.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -76,6 +77,15 @@ class FoundPerson:
         return sum(len(track.landmarks) for number, track in self.tracks if number == film)
 
 
+class CardValues(NamedTuple):
+    """The values of one person's card: whether to restore, the name, the LoRA's name, and the words."""
+
+    restore: bool
+    name: str
+    lora: str
+    words: str
+
+
 @dataclass
 class Project:
     """The work of one visitor.
@@ -87,6 +97,7 @@ class Project:
         more: how many others were found.
         bound: cosine from which two faces are one person.
         taken: the pictures that were dropped, to where they lie.
+        cards: the latest values of the window's cards, for a window that is opened again; empty: none were changed.
     """
 
     folder: Path
@@ -95,6 +106,7 @@ class Project:
     more: int
     bound: float
     taken: dict[Path, Path] = field(default_factory=dict)
+    cards: list[CardValues] = field(default_factory=list)
 
     def busiest(self, number: int) -> int:
         """Return the frame of a film with most people, in the middle of the longest such stretch."""

@@ -149,7 +149,8 @@ def _head() -> str:
     style, script = style_and_script()
     watch = "new MutationObserver(attachSliders).observe(document, {childList: true, subtree: true});"
     alive = f"const attachSliders = () => {{ {script} }}; {watch}"
-    return f"<style>.ip-compare {{ {style} }}</style><script>{(PARTS / 'synchronise.js').read_text()}{alive}</script>"
+    own = "".join((PARTS / f"{name}.js").read_text() for name in ("synchronise", "timeline"))
+    return f"<style>.ip-compare {{ {style} }}</style><script>{own}{alive}</script>"
 
 
 def heed_signals() -> threading.Event:
