@@ -51,9 +51,11 @@ def likeness(frames: Mapping[str, np.ndarray], sharp: np.ndarray, judge: Recogni
     return {n: float(identity_similarity(embed_faces(f, landmarks, judge), truth).mean()) for n, f in frames.items()}
 
 
-def mean_and_interval(numbers: Iterable[tuple[str, float]], digits: int) -> str:
+def mean_and_interval(numbers: Iterable[tuple[str, float | None]], digits: int) -> str:
     """Two cells of a Markdown table: the mean over people and its 95 % interval; ``numbers`` are (person, number)."""
     found = summary_of(numbers)
+    if found is None:
+        return "not measured | "
     ends = "one person" if found.low is None else f"{found.low:.{digits}f} to {found.high:.{digits}f}"
     return f"{found.mean:.{digits}f} | {ends}"
 

@@ -5,9 +5,9 @@
 ROOT is the layout that ``experiments/mini/prepare.py`` makes. Of each of the test people, whom no training has
 seen and no setting was chosen on, the largest ``--pictures`` pictures are learnt from; the first ``--frames`` frames of
 clips that no learnt picture is cut from, of people without such clips other pictures, are degraded by Eq. 13 and
-restored. ``stranger`` is restored as if the next person's pictures were this one's. IDS is to the truth by
-``weights.recogniser``, which has no part in what is learnt. Writes ``table.md``, ``scores.json`` and pictures. To
-choose settings, on people who are not reported on:
+restored. ``stranger`` is restored as if the next person's pictures were this one's. Numbers are those of
+``python -m ipfvr.evaluate``; IDS is to the truth by ``weights.recogniser``, which has no part in what is learnt. Writes
+``table.md``, ``scores.json`` and pictures. To choose settings, on people who are not reported on:
 
     python experiments/quality/learned.py --root data/mini \\
         --people experiments/mini/validation.yaml learn.steps=50
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, mean_and_interval, shrink
+from common import chosen_people, degraded, mean_and_interval, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -32,8 +32,8 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.faces.recognise import Recogniser, load_recogniser
-from ipfvr.metrics.fidelity import psnr
+from ipfvr.metrics.columns import COLUMNS
+from ipfvr.metrics.evaluation import evaluate_clip, make_scorer
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
 from ipfvr.video.reader import read_frames, read_image
@@ -47,8 +47,10 @@ PAIRS = (
     ("learned", "right"),
     ("learned", "bicubic"),
     ("none", "stranger"),
+    ("none", "bicubic"),
 )
-Scores = dict[str, dict[str, float]]  # by the row: IDS and PSNR
+METRICS = ("ids_gt", "psnr", "niqe", "sigma_ids_gt", "e_warp_gt")  # a single picture has none of the last two
+Scores = dict[str, dict[str, float | None]]  # by the row, by the metric
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -71,31 +73,40 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"nobody in {args.root} has more than {args.pictures} pictures and clips: give another --root")
     if args.limit:
         people = [people[i] for i in np.unique(np.linspace(0, len(people) - 1, args.limit).astype(int))]
-    judge, base = load_recogniser(config.weights.recogniser), Restorer(config)
+    scorer, base = make_scorer(config, aligned=True, metrics=METRICS), Restorer(config)
+    if scorer.recogniser is None:
+        raise UserError(scorer.missing["recogniser"])
     found: dict[str, list[Scores]] = {}
     seconds: dict[str, float] = {}
     shown = {person: _pictures(person)[: args.pictures] for person in people}
     tested = {p: _tests(p, learnt, args.tests, args.frames, config.video.size) for p, learnt in shown.items()}
     people = [person for person in people if shown[person] and tested[person]]
-    for person, stranger in zip(tqdm(people, leave=False), [*people[1:], people[0]], strict=True):
-        tests, restorers, references = tested[person], {"base": base}, {}
-        for row, who in (("learned", person), ("stranger", stranger)):
-            began = time.monotonic()
-            lora = learned_lora(config, who.name, shown[who])
-            seconds.setdefault(who.name, time.monotonic() - began)
-            restorers[row] = Restorer(replace(config, weights=replace(config.weights, lora=str(lora))))
-            references[row] = [shrink(read_image(path)[None], config.video.size)[0] for path in shown[who]]
-        for number, (name, sharp) in enumerate(tests.items()):
+
+    def learned(person: Path) -> tuple[Restorer, list[np.ndarray]]:
+        began = time.monotonic()
+        lora = learned_lora(config, person.name, shown[person])
+        seconds.setdefault(person.name, time.monotonic() - began)
+        references = [shrink(read_image(path)[None], config.video.size)[0] for path in shown[person]]
+        return Restorer(replace(config, weights=replace(config.weights, lora=str(lora)))), references
+
+    own = learned(people[0])
+    for person, next_person in zip(tqdm(people, leave=False), [*people[1:], people[0]], strict=True):
+        stranger = learned(next_person)
+        for number, (name, sharp) in enumerate(tested[person].items()):
             low = sharp if args.undegraded else degraded(sharp, config, number)
-            scores, frames = _compare(low, sharp, references, restorers, judge)
+            frames = _versions(low, base, own, stranger)
+            scores = {row: evaluate_clip(f, sharp, None, scorer).scores for row, f in frames.items()}
             found.setdefault(person.name, []).append(scores)
-            write_picture(args.output / f"{name}.png", _strip(frames, references["learned"]))
-        means = {row: round(float(np.mean([s[row]["ids"] for s in found[person.name]])), 3) for row in ROWS}
-        tqdm.write(f"{person.name}: {len(tests)} tests, IDS {means}, {seconds[person.name]:.0f} s")
+            write_picture(args.output / f"{name}.png", _strip(frames | {"truth": sharp}, own[1]))
+        means = {row: round(float(np.mean([s[row]["ids_gt"] for s in found[person.name]])), 3) for row in ROWS}
+        tqdm.write(f"{person.name}: {len(tested[person])} tests, IDS {means}, {seconds[person.name]:.0f} s")
+        own = stranger
+    judge = scorer.recogniser
     text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
-    made_with = provenance(config, config.seed, base.networks.files, str(base.networks.device))
+    files = {**base.networks.files, **scorer.weights}
+    made_with = provenance(config, config.seed, files, str(base.networks.device))
     record = {"scores": found, "seconds": seconds, **made_with}
     write_json(args.output / "scores.json", record)
     print(text)
@@ -104,19 +115,24 @@ def main(argv: list[str] | None = None) -> None:
 def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: int) -> str:
     """Means over people and 95 % intervals over people and their tests; of rows, and of the differences of pairs."""
     tests = sum(map(len, found.values()))
+    titles = [f"{COLUMNS[key].heading} | 95 %" for key in METRICS]
     lines = [
         f"{len(found)} people, {tests} tests; learnt from {pictures} in {np.mean([*seconds.values()]):.0f} s each",
         "",
-        "| | IDS | 95 % | PSNR, dB | 95 % |",
-        "|---|---|---|---|---|",
+        f"| | {' | '.join(titles)} |",
+        "|---" * (1 + 2 * len(titles)) + "|",
     ]
     for a, b in [*((row, "") for row in ROWS), *PAIRS]:
         cells = []
-        for key, digits in (("ids", 4), ("psnr", 2)):
-            values = [(n, s[a][key] - (s[b][key] if b else 0)) for n, rows in found.items() for s in rows]
-            cells.append(mean_and_interval(values, digits))
+        for key in METRICS:
+            numbers = [(name, _difference(s[a][key], s[b][key] if b else 0)) for name, of in found.items() for s in of]
+            cells.append(mean_and_interval(numbers, COLUMNS[key].digits))
         lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
 
 
 def _pictures(person: Path) -> list[Path]:
@@ -133,25 +149,21 @@ def _tests(person: Path, learnt: list[Path], pictures: int, frames: int, size: i
     return tests | {file.stem: shrink(read_image(file)[None], size) for file in others}
 
 
-def _compare(
+def _versions(
     low: np.ndarray,
-    sharp: np.ndarray,
-    references: dict[str, list[np.ndarray]],
-    restorers: dict[str, Restorer],
-    judge: Recogniser,
-) -> tuple[Scores, dict[str, np.ndarray]]:
-    """IDS and PSNR of each row, and the frames behind them."""
-    frames = {"bicubic": resize_frames(low, sharp.shape[1])}
-    for row in ROWS[1:]:
-        name = row if row in restorers else "base"
-        conditions = restorers[name].conditions(references.get(row, references["learned"]) if row != "none" else ())
-        frames[row] = restorers[name].restore(low, conditions)
-    ids, real = likeness(frames, sharp, judge), torch.from_numpy(sharp).float() / 255
-    scores = {
-        row: {"ids": ids[row], "psnr": float(psnr(torch.from_numpy(picture).float() / 255, real).mean())}
-        for row, picture in frames.items()
+    base: Restorer,
+    own: tuple[Restorer, list[np.ndarray]],
+    stranger: tuple[Restorer, list[np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Frames of each row; ``own`` and ``stranger`` are what was learned, and the pictures."""
+    restored = {
+        "stranger": stranger,
+        "none": (base, []),
+        "right": (base, own[1]),
+        "learned": own,
     }
-    return scores, frames | {"truth": sharp}
+    versions = {row: restorer.restore(low, restorer.conditions(shown)) for row, (restorer, shown) in restored.items()}
+    return {"bicubic": resize_frames(low, base.config.video.size), **versions}
 
 
 def _strip(frames: dict[str, np.ndarray], references: list[np.ndarray]) -> np.ndarray:
