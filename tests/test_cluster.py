@@ -17,6 +17,7 @@ import pytest
 from ipfvr.core import cluster as engine
 from ipfvr.core.cluster import Cluster, Lost, Task
 from ipfvr.core.errors import UserError, run_verb
+from ipfvr.core.files import alone
 from ipfvr.restore import main
 from ipfvr.study.cells import Cell, Store
 from ipfvr.study.make import make_cells
@@ -185,7 +186,7 @@ def test_a_cell_that_kills_its_workers_takes_those_after_it(local: Cluster, tmp_
 def test_a_cell_that_another_process_makes_is_waited_for(tmp_path: Path) -> None:
     store, cell = Store(tmp_path), Cell("low", "cell", {"n": 0}, {"sharp": str(tmp_path / "nothing")})
     other = threading.Thread(target=make_cells, args=([cell], store, Cluster()))
-    with store.alone(cell):
+    with alone(store.folder(cell)):
         other.start()
         time.sleep(0.3)
         assert other.is_alive()

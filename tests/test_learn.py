@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -108,7 +110,7 @@ def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
     shutil.copy(photo, renamed)
     assert learned_lora(config, "anna", [renamed]) == folder
     assert (folder / CARD).stat().st_mtime_ns == before
-    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f".{folder.name}.lock"}
     others = ["learn.steps=3", "image_prompt.scale=1", "seed=1", "lora.rank=4", "faces.detector=centerface"]
     others += ["learn.recognisers=[mini/recogniser]", "degradation.scale_sigma=false", "faces.max_side=320"]
     known = {learned_folder(load_config(None, [*QUICK, other]), [photo]) for other in others}
@@ -121,6 +123,21 @@ def test_what_is_learnt_is_kept_by_all_that_it_depends_on(photo: Path) -> None:
     (photo.parent / "prompt.yaml").unlink()
     write_picture(renamed, portrait()[::-1])
     assert learned_folder(config, [renamed]) != folder
+
+
+def test_two_who_want_one_face_at_once_learn_it_once(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Path] = []
+
+    def learn_slowly(config: object, pictures: object, folder: Path, choose: int) -> None:
+        begun.append(folder)
+        time.sleep(0.5)  # long enough for the other to arrive
+        (folder / CARD).write_text("{}")
+
+    monkeypatch.setattr("ipfvr.training.pictures.learn", learn_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda name: learned_lora(load_config(None, QUICK), name, [photo]), ("anna", "ann")))
+    assert len(begun) == 1
+    assert folders[0] == folders[1]
 
 
 def test_learning_twice_gives_the_same_bytes(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

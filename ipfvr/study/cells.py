@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,15 +63,6 @@ class Store:
     def record(self, cell: Cell) -> dict[str, Any]:
         """Read the record that :meth:`finish` wrote."""
         return json.loads((self.folder(cell) / RECORD).read_text())
-
-    @contextmanager
-    def alone(self, cell: Cell) -> Iterator[None]:
-        """Hold the lock of a cell inside the block, so that only one process makes it."""
-        lock = self.folder(cell).with_name(f".{cell.hash}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def partial(self, cell: Cell) -> Path:
         """Return the temporary folder in which a cell is made."""

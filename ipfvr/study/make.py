@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from ipfvr.core.cluster import Cluster, Lost, Task
+from ipfvr.core.files import alone
 from ipfvr.core.messages import progress_bar
 from ipfvr.core.progress import read_progress
 from ipfvr.study.cells import FAILED, NOT_RUN, Cell, Store
@@ -92,7 +93,7 @@ def _name(cell: Cell) -> str:
 
 def _make(cell: Cell, store: Store) -> None:
     """Make one cell, unless a cell that it needs is missing. This is a task of the cluster."""
-    with store.alone(cell):
+    with alone(store.folder(cell)):
         if store.finished(cell) or blocked(cell, store):
             return
         from ipfvr.study import work

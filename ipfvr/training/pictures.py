@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from ipfvr.conditioning.prompt_file import prompt_digest
 from ipfvr.core.devices import choose_device, choose_dtype
 from ipfvr.core.errors import UserError
-from ipfvr.core.files import check_writable, whole_folder
+from ipfvr.core.files import alone, check_writable, whole_folder
 from ipfvr.core.folders import cache_folder
 from ipfvr.core.hashes import digest, sha256
 from ipfvr.core.messages import progress_bar, quiet_lightning
@@ -133,14 +133,18 @@ def learned_lora(config: Config, identity: str, pictures: Sequence[Path], choose
                 f"cannot keep what is learned in {folder.parent}: make it writable, name another cache folder with "
                 "XDG_CACHE_HOME=FOLDER, or give --no-learn"
             ) from None
-        began = time.monotonic()
-        with whole_folder(folder) as partial:
-            learn(learning(config, identity), pictures, partial, choose)
-        count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
-        log.info(
-            "note: learnt %s from %s in %.0f s; kept in %s", _whose(identity), count, time.monotonic() - began, folder
-        )
+        with alone(folder):  # two films of one person, restored side by side
+            if not is_learned(folder):
+                _learn_into(folder, config, identity, pictures, choose)
     return folder
+
+
+def _learn_into(folder: Path, config: Config, identity: str, pictures: Sequence[Path], choose: int) -> None:
+    began = time.monotonic()
+    with whole_folder(folder) as partial:
+        learn(learning(config, identity), pictures, partial, choose)
+    count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+    log.info("note: learnt %s from %s in %.0f s; kept in %s", _whose(identity), count, time.monotonic() - began, folder)
 
 
 def learned_folder(config: Config, pictures: Sequence[Path], choose: int = 0) -> Path:
