@@ -247,7 +247,9 @@ def settings_note(study: Study) -> str:
     """Return a sentence with the settings that the paper's equations leave open, for the reader of a table."""
     config = study.config()
     sampler, steps = config.sampler, f"{config.sampler.steps} step{'s' * (config.sampler.steps != 1)}"
-    parts = [f"ipfvr restores in {steps}, lambda of Eq. 4 {config.image_prompt.scale:g}, guider {sampler.guider}"]
+    parts = [
+        f"ipfvr restores in {steps}, with lambda = {config.image_prompt.scale:g} in Eq. 4 and guider {sampler.guider}"
+    ]
     if sampler.guider == Guiders.multi_stream:
         parts.append(f"w_nt {sampler.negative_text:g}, w_nv {sampler.negative_visual:g}")
     for name in study.experiment.loras:
