@@ -207,8 +207,8 @@ TALKS = (
 def test_jobs_wait_run_stop_and_resume(tmp_path: Path, background: bool) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
         if background:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             server.heed_signals()
         wait_run_stop_and_resume(tmp_path)
     finally:

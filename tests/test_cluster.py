@@ -250,6 +250,15 @@ def test_a_scheduler_that_goes_is_one_line(by_hand: ByHand, tmp_path: Path) -> N
             next(outcomes)
 
 
+def test_a_scheduler_that_has_just_gone_is_one_line(by_hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the loss of the connection and the loss of the tasks the client knows of no workers at all."""
+    from distributed import Client
+
+    monkeypatch.setattr(Client, "scheduler_info", lambda self, n_workers: {"type": "Scheduler"})
+    with pytest.raises(UserError, match="scheduler has gone"), Cluster(1, by_hand.address) as cluster:
+        list(cluster.run([Task("t", os.getpid, ())]))
+
+
 def test_what_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task("t", os.getpid, ())
     with pytest.raises(UserError, match=r"cluster=here is no address: write cluster=tcp://host:8786"):

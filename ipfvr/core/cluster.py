@@ -134,7 +134,7 @@ class Cluster:
         running: dict[Future, Task] = {}
         try:
             while waiting or running:
-                workers = client.scheduler_info(n_workers=-1)["workers"].values()
+                workers = _workers(client)
                 if not workers and not told:
                     told = True
                     _log.info("note: nobody works for %s yet; waiting", client.scheduler.address)
@@ -226,6 +226,14 @@ def _work(folder: str, work: bytes) -> Any:
             raise UserError(f"the worker on {socket.gethostname()} has no folder {folder}: {error.strerror}") from None
         function, arguments = pickle.loads(work)
         return function(*arguments)
+
+
+def _workers(client: Client) -> list[dict[str, Any]]:
+    """Return what the scheduler knows of each worker; an OSError: the client has just lost the scheduler."""
+    known = client.scheduler_info(n_workers=-1)
+    if "workers" not in known:
+        raise ConnectionError
+    return list(known["workers"].values())
 
 
 def _outcome(future: Future) -> Any:

@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ipfvr.core.errors import UserError
 
@@ -103,13 +103,30 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def alone(path: str | Path) -> Iterator[None]:
-    """Hold the lock of ``path`` inside the block, so that one process of this machine at a time makes it."""
+    """Hold the lock of ``path`` inside the block, so that one process of this machine at a time makes it.
+
+    The lock is a hidden file beside ``path``, which is removed when the block ends.
+    """
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    file = _locked(lock)
+    try:
         yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(lock: Path) -> IO[str]:
+    """Return the file that others wait for; not one that its holder removed while this process waited for it."""
+    while True:
+        file = lock.open("w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        file.close()
 
 
 def write_json(path: str | Path, content: Any) -> None:
