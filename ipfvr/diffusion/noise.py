@@ -58,13 +58,15 @@ def frame_noise(
     """
     if not 0 <= correlation <= 1:
         raise UserError(f"sampler.noise_correlation is {correlation}; it must lie between 0 and 1")
-    noise = np.empty((shape[0], len(frames), *shape[1:]), np.float32)
+    noise = np.zeros((shape[0], len(frames), *shape[1:]), np.float32)
     # A key without a clip has no suffix, so that earlier seeds still give the same videos.
     of_clip = "" if clip is None else f"/{int(clip)}"
-    common = _normal(shape, seed, "common", step, of_clip) * np.float32(math.sqrt(correlation)) if correlation else None
-    for place, frame in enumerate(frames):
-        own = _normal(shape, seed, int(frame), step, of_clip)
-        noise[:, place] = own if common is None else own * np.float32(math.sqrt(1 - correlation)) + common
+    own_share, common_share = np.float32(math.sqrt(1 - correlation)), np.float32(math.sqrt(correlation))
+    if own_share:
+        for place, frame in enumerate(frames):
+            noise[:, place] = own_share * _normal(shape, seed, int(frame), step, of_clip)
+    if common_share:
+        noise += common_share * _normal(shape, seed, "common", step, of_clip)[:, None]
     return torch.from_numpy(noise).to(device=device, dtype=dtype)
 
 
