@@ -17,11 +17,13 @@ from torch.nn import functional
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError
 from ipfvr.fit import main
+from ipfvr.metrics.niqe import Pristine
 from ipfvr.models.appearance import AppearanceEncoder
 from ipfvr.models.backbone import make_codec, make_denoiser, make_image_prompt
 from ipfvr.models.blocks import FrameConvolution
 from ipfvr.models.image_prompt import PatchProjection, PlaceProjection
 from ipfvr.restoration.restorer import Restorer
+from ipfvr.training.adapter import find_pristine, mean_niqe
 
 ROOT = Path(__file__).parents[1]
 APPEARANCE = ["preset=tiny", "image_prompt.source=appearance", "image_prompt.projection=patches"]
@@ -120,7 +122,8 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
     weights = {part: tmp_path / "run" / "weights" / f"{part}.safetensors" for part in ("denoiser", "adapter")}
     assert load_file(weights["adapter"])["image_proj.places"].any()
     logged = (tmp_path / "run" / "log" / "from_0" / "metrics.csv").read_text().splitlines()[0]
-    wanted = {f"val/{kind}_{whose}" for kind in ("psnr", "identity") for whose in ("right", "none", "wrong")}
+    kinds = ("psnr", "identity") if find_pristine() is None else ("psnr", "identity", "niqe")
+    wanted = {f"val/{kind}_{whose}" for kind in kinds for whose in ("right", "none", "wrong")}
     assert wanted <= set(logged.split(","))
     torch.manual_seed(0)
     pairs = [f"weights.{part}={path}" for part, path in weights.items()]
@@ -128,6 +131,15 @@ def test_joint_training_writes_weights_that_restore_reads(root: Path, tmp_path: 
     face = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     tokens = restorer.conditions([face, face[::-1]]).image_tokens
     assert tokens.shape[1] == 2 * restorer.networks.image_prompt().count  # several references lie side by side
+
+
+def test_a_frame_without_texture_does_not_count_in_niqe() -> None:
+    features = torch.eye(36, dtype=torch.float64)
+    pristine = Pristine(features[0], features)
+    noise = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    both = mean_niqe(torch.cat([noise, torch.zeros(1, 3, 64, 64)]), pristine)
+    assert both.isfinite()
+    assert both == mean_niqe(noise, pristine)
 
 
 def widen() -> ModuleType:

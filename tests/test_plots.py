@@ -34,6 +34,13 @@ def test_a_higher_line_is_drawn_higher_and_a_gap_is_left_open() -> None:
         line_plot({"none": [None, float("nan")]}, "", "", "")
 
 
+def test_the_unit_changes_the_numbers_below_a_plot_and_nothing_else() -> None:
+    one, hundred = (line_plot({"a": [0.1, 0.3, 0.2]}, "title", "x", "y", unit=unit) for unit in (1, 100))
+    different = np.flatnonzero((one != hundred).any((1, 2)))
+    assert len(different)
+    assert different.min() >= 520 - 56  # the bottom margin
+
+
 def test_the_lowest_cell_is_white_and_the_highest_blue() -> None:
     values = np.array([[0.1, 0.2], [np.nan, 0.4]])
     picture = heat_map(values, ["a", "b"], ["c", "d"], "title", ("rows", "columns"), 2)

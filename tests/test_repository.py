@@ -42,11 +42,11 @@ def test_a_file_is_short_documented_and_cheap_to_import(path: Path) -> None:
 
 
 def loader_of(path: Path) -> Callable[[Path], object] | None:
-    """What reads it: an experiment, a configuration, or None: a list of people or of scenes, a sweep for W&B."""
+    """What reads it: an experiment, a configuration, or None: a list of people, scenes or sizes, a sweep for W&B."""
     keys = set(OmegaConf.load(path))
     if "rows" in keys:
         return load_study
-    return None if keys & {"identities", "people", "program"} else load_config
+    return None if keys & {"identities", "people", "program", "sizes"} else load_config
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT)))

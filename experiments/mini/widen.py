@@ -40,9 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--start-vae", type=Path, required=True, help="the linear codec of 128 pixels")
     parser.add_argument("--start", type=Path, required=True, help="the denoiser of 128 pixels")
     parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args(argv)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of joint.yaml, for other sizes")
+    args = parser.parse_intermixed_args(argv)
     first = make_codec(load_config(HERE / "base.yaml", [f"weights.vae={args.start_vae}"]))
-    second = make_codec(load_config(HERE / "joint.yaml", [f"weights.vae={args.vae}"]))
+    second = make_codec(load_config(HERE / "joint.yaml", [f"weights.vae={args.vae}", *args.overrides]))
     coarse = coarse_map(first, second)
     error = (coarse @ coarse.T - torch.eye(len(coarse))).abs().max()
     if error > _TOLERANCE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,11 +13,13 @@ from ipfvr.data.layout import list_identities, read_identities
 from ipfvr.degradation.pipeline import degrade, sample_parameters
 from ipfvr.faces.align import face_template
 from ipfvr.faces.recognise import Recogniser, embed_faces
+from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.identity import identity_similarity
 from ipfvr.metrics.intervals import summary_of
 
 HELDOUT = Path(__file__).parents[1] / "mini/heldout.yaml"
 VALIDATION = HELDOUT.parent / "validation.yaml"
+Scores = dict[str, dict[str, float | None]]  # of a clip: by the version, by the metric
 
 
 def held_out(root: Path) -> list[Path]:
@@ -58,6 +60,39 @@ def mean_and_interval(numbers: Iterable[tuple[str, float | None]], digits: int) 
         return "not measured | "
     ends = "one person" if found.low is None else f"{found.low:.{digits}f} to {found.high:.{digits}f}"
     return f"{found.mean:.{digits}f} | {ends}"
+
+
+def scores_table(
+    found: Mapping[str, Sequence[Scores]],
+    rows: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+) -> str:
+    """A Markdown table of what people's clips scored.
+
+    Args:
+        found: a person's name to the scores of each of their clips.
+        rows: the versions of a clip to list.
+        pairs: versions of which the difference is listed, the first minus the second.
+        metrics: keys of :data:`ipfvr.metrics.columns.COLUMNS`, two columns each: the mean and its 95 % interval over
+            people.
+    """
+    headings = " | ".join(f"{COLUMNS[key].heading} | 95 %" for key in metrics)
+    lines = [
+        f"| {len(found)} people, {sum(map(len, found.values()))} clips | {headings} |",
+        "|---" * (1 + 2 * len(metrics)) + "|",
+    ]
+    for a, b in [*((row, "") for row in rows), *pairs]:
+        cells = []
+        for key in metrics:
+            numbers = [(name, _difference(s[a][key], s[b][key] if b else 0)) for name, of in found.items() for s in of]
+            cells.append(mean_and_interval(numbers, COLUMNS[key].digits))
+        lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
 
 
 def degraded(sharp: np.ndarray, config: Config, seed: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, mean_and_interval, shrink
+from common import Scores, chosen_people, degraded, scores_table, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -32,7 +32,6 @@ from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.faces import picture_side
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.metrics.columns import COLUMNS
 from ipfvr.metrics.evaluation import evaluate_clip, make_scorer
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.training.pictures import learned_lora
@@ -50,7 +49,6 @@ PAIRS = (
     ("none", "bicubic"),
 )
 METRICS = ("ids_gt", "psnr", "niqe", "sigma_ids_gt", "e_warp_gt")  # a single picture has none of the last two
-Scores = dict[str, dict[str, float | None]]  # by the row, by the metric
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -102,7 +100,9 @@ def main(argv: list[str] | None = None) -> None:
         tqdm.write(f"{person.name}: {len(tested[person])} tests, IDS {means}, {seconds[person.name]:.0f} s")
         own = stranger
     judge = scorer.recogniser
-    text = table(found, seconds, args.pictures) + f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
+    text = f"learnt from {args.pictures} in {np.mean([*seconds.values()]):.0f} s each\n\n"
+    text += scores_table(found, ROWS, PAIRS, METRICS)
+    text += f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
     files = {**base.networks.files, **scorer.weights}
@@ -110,29 +110,6 @@ def main(argv: list[str] | None = None) -> None:
     record = {"scores": found, "seconds": seconds, **made_with}
     write_json(args.output / "scores.json", record)
     print(text)
-
-
-def table(found: dict[str, list[Scores]], seconds: dict[str, float], pictures: int) -> str:
-    """Means over people and 95 % intervals over people and their tests; of rows, and of the differences of pairs."""
-    tests = sum(map(len, found.values()))
-    titles = [f"{COLUMNS[key].heading} | 95 %" for key in METRICS]
-    lines = [
-        f"{len(found)} people, {tests} tests; learnt from {pictures} in {np.mean([*seconds.values()]):.0f} s each",
-        "",
-        f"| | {' | '.join(titles)} |",
-        "|---" * (1 + 2 * len(titles)) + "|",
-    ]
-    for a, b in [*((row, "") for row in ROWS), *PAIRS]:
-        cells = []
-        for key in METRICS:
-            numbers = [(name, _difference(s[a][key], s[b][key] if b else 0)) for name, of in found.items() for s in of]
-            cells.append(mean_and_interval(numbers, COLUMNS[key].digits))
-        lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _difference(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
 
 
 def _pictures(person: Path) -> list[Path]:

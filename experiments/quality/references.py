@@ -7,8 +7,8 @@ setting was chosen are used. Every person's pictures (each a clip of one frame, 
 person) and first clip (``--frames`` frames, its references all the person's pictures) are degraded by Eq. 13 and
 restored three times; the words are the default's each time, so that Eq. 4 alone makes the difference. IDS is to the
 truth, by ``weights.recogniser``, which must have had no part in the adapter. ``none`` is what restore does without a
-reference, ``base`` the denoiser by itself, without an adapter. Writes ``table.md``, ``scores.json`` and pictures. To
-choose options, on people who are not reported on:
+reference, ``base`` the denoiser by itself, without an adapter. PSNR and NIQE stand beside it. Writes ``table.md``,
+``scores.json`` and pictures. To choose options, on people who are not reported on:
 
     python experiments/quality/references.py --root data/mini \\
         --people experiments/mini/validation.yaml sampler.steps=4
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import chosen_people, degraded, likeness, mean_and_interval, shrink
+from common import Scores, chosen_people, degraded, scores_table, shrink
 from tqdm import tqdm
 
 from ipfvr.core.config import load_config
@@ -33,7 +33,7 @@ from ipfvr.core.options import Config
 from ipfvr.core.pixels import resize_frames
 from ipfvr.core.provenance import provenance
 from ipfvr.data.layout import CLIPS, PICTURES, list_files
-from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.metrics.evaluation import Scorer, evaluate_clip, make_scorer
 from ipfvr.restoration.restorer import Restorer
 from ipfvr.video.reader import read_frames, read_image
 from ipfvr.video.strips import strip
@@ -41,6 +41,7 @@ from ipfvr.video.writer import write_picture
 
 ROWS = ("bicubic", "base", "wrong", "none", "right")
 PAIRS = (("right", "none"), ("none", "wrong"), ("right", "wrong"), ("right", "base"), ("right", "bicubic"))
+METRICS = ("ids_gt", "psnr", "niqe")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,54 +59,48 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("weights.adapter is empty: without an adapter a reference changes nothing")
     people = chosen_people(args.root, args.people)
     shown = {p.name: _references([p], config.video.size) for p in people}
-    restorer, judge = Restorer(config), load_recogniser(config.weights.recogniser)
-    found: dict[str, dict[str, list[dict[str, float]]]] = {"pictures": {}, "clips": {}}
+    restorer, scorer = Restorer(config), make_scorer(config, aligned=True, metrics=METRICS)
+    if scorer.recogniser is None:
+        raise UserError(scorer.missing["recogniser"])
+    found: dict[str, dict[str, list[Scores]]] = {"pictures": {}, "clips": {}}
     for number, person in enumerate(tqdm(people, leave=False)):
         own, other = shown[person.name], _stranger(people, shown, number)
         if len(own) > 1:
             for index in range(min(args.pictures, len(own))):
                 references = {"right": own[index - 1][None], "wrong": other[:1]}
-                row, frames = _compare(own[index][None], references, restorer, judge, config, 100 * number + index)
+                row, frames = _compare(own[index][None], references, restorer, scorer, config, 100 * number + index)
                 found["pictures"].setdefault(person.name, []).append(row)
                 if index == 0:
                     _draw(args.output / "pictures" / f"{person.name}.png", frames, references)
         for file in list_files([person], "train", CLIPS)[:1] if len(own) else []:
             sharp = shrink(read_frames(file, 0, args.frames), config.video.size)
             references = {"right": own[:4], "wrong": other[:4]}
-            row, frames = _compare(sharp, references, restorer, judge, config, number)
+            row, frames = _compare(sharp, references, restorer, scorer, config, number)
             found["clips"].setdefault(person.name, []).append(row)
             _draw(args.output / "clips" / f"{file.stem}.png", frames, references)
-    text = "\n\n".join(f"{kind}, {config.degradation.level}\n\n{table(rows)}" for kind, rows in found.items() if rows)
+    tables = {kind: scores_table(rows, ROWS, PAIRS, METRICS) for kind, rows in found.items() if rows}
+    text = "\n\n".join(f"{kind}, {config.degradation.level}\n\n{table}" for kind, table in tables.items())
+    judge = scorer.recogniser
     text += f"\n\nIDS to the truth by {judge.name} (sha256 {judge.sha256}).\n"
     with atomic(args.output / "table.md") as temporary:
         temporary.write_text(text)
     record = {
         "scores": found,
-        **provenance(config, config.seed, restorer.networks.files, str(restorer.networks.device)),
+        **provenance(config, config.seed, {**restorer.networks.files, **scorer.weights}, str(restorer.networks.device)),
     }
     write_json(args.output / "scores.json", record)
     print(text)
-
-
-def table(people: dict[str, list[dict[str, float]]]) -> str:
-    """Means over people and 95 % intervals over people and their clips; of rows, and of the differences of pairs."""
-    lines = [f"| {len(people)} people, {sum(map(len, people.values()))} clips | IDS | 95 % |", "|---|---|---|"]
-    scores = [(name, row) for name, rows in people.items() for row in rows]
-    values = {row: [(name, s[row]) for name, s in scores] for row in ROWS}
-    values |= {f"{a} - {b}": [(name, s[a] - s[b]) for name, s in scores] for a, b in PAIRS}
-    lines += [f"| {name} | {mean_and_interval(numbers, 4)} |" for name, numbers in values.items()]
-    return "\n".join(lines)
 
 
 def _compare(
     sharp: np.ndarray,
     references: dict[str, np.ndarray],
     restorer: Restorer,
-    judge: Recogniser,
+    scorer: Scorer,
     config: Config,
     seed: int,
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Mean IDS of each row, and the frames behind it."""
+) -> tuple[Scores, dict[str, np.ndarray]]:
+    """Scores of each row, and the frames behind it."""
     size, low = config.video.size, degraded(sharp, config, seed)
     frames = {"bicubic": resize_frames(low, size)}
     for name in ("base", "wrong", "none", "right"):
@@ -113,7 +108,8 @@ def _compare(
         if name == "base":
             conditions = replace(conditions, image_tokens=None)
         frames[name] = restorer.restore(low, conditions)
-    return likeness(frames, sharp, judge), frames | {"truth": sharp}
+    scores = {row: evaluate_clip(f, sharp, None, scorer).scores for row, f in frames.items()}
+    return scores, frames | {"truth": sharp}
 
 
 def _references(person: list[Path], size: int) -> np.ndarray:

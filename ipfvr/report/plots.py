@@ -25,6 +25,7 @@ def line_plot(
     y_label: str,
     marks: Sequence[float] = (),
     size: tuple[int, int] = (1000, 520),
+    unit: float = 1,
 ) -> np.ndarray:
     """Plot lines over their index 0, 1, 2 ...; the name of each line stands beside the plot.
 
@@ -33,6 +34,7 @@ def line_plot(
         title, x_label, y_label: ASCII text.
         marks: indices; a dotted vertical line is drawn just before the value at each.
         size: (width, height), pixels.
+        unit: what one index counts for on the x axis.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -59,9 +61,9 @@ def line_plot(
     for tick in ticks:
         cv2.line(picture, at(0, tick), at(last, tick), RULE, 1)
         _text(picture, f"{tick:.{digits}f}", (left - 8, at(0, tick)[1] + 5), anchor="right")
-    for tick in nice_ticks(0, last):
-        if tick <= last and tick == round(tick):
-            _text(picture, f"{tick:.0f}", (at(tick, ticks[0])[0], bottom + ROW), anchor="middle")
+    for tick in nice_ticks(0, last * unit):
+        if tick <= last * unit and tick == round(tick):
+            _text(picture, f"{tick:.0f}", (at(tick / unit, ticks[0])[0], bottom + ROW), anchor="middle")
     for mark in marks:
         x = at(mark - 0.5, ticks[0])[0]
         for y in range(top, bottom, 6):

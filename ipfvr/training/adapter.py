@@ -16,10 +16,12 @@ from ipfvr.core.options import Config
 from ipfvr.data.faces import FaceData
 from ipfvr.faces.align import face_template, warp_faces
 from ipfvr.faces.recognise import Recogniser, load_recogniser
+from ipfvr.metrics.niqe import Pristine, load_pristine, niqe
 from ipfvr.models.adapter import adapter_header, adapter_modules
 from ipfvr.models.backbone import make_denoiser, make_image_prompt, save_module
 from ipfvr.training.base import BaseTraining, correlated_noise, latent_weight
 from ipfvr.training.common import mean_psnr
+from ipfvr.weights.registry import locate
 
 
 class AdapterTraining(BaseTraining):
@@ -42,6 +44,7 @@ class AdapterTraining(BaseTraining):
         self.recognisers = torch.nn.ModuleList(load_recogniser(name) for name in self.recogniser_names())
         own = next(iter(self.recognisers), None)
         self.validator = load_recogniser(config.train.judge) if config.train.judge else own
+        self.pristine = find_pristine()
 
     def build(self) -> None:
         """Build the frozen denoiser and the parts of its image prompt, which are ``self.network``."""
@@ -79,7 +82,10 @@ class AdapterTraining(BaseTraining):
         return loss
 
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
-        """Validate the average on held-out people: with their references, with none, and with another person's."""
+        """Validate the average on held-out people: with their references, with none, and with another person's.
+
+        ``val/identity`` is the cosine of ``train.judge``; ``val/niqe`` is missing where NIQE's file is.
+        """
         z_hq, z_lq = self.latents(batch)
         noise = torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(number)).to(z_hq)
         step = torch.full((len(z_hq),), self.config.sampler.start_step, device=z_hq.device)
@@ -88,6 +94,8 @@ class AdapterTraining(BaseTraining):
         metrics = {}
         bicubic = batch["low"].flatten(0, 1)
         metrics["val/psnr_bicubic"] = mean_psnr(bicubic, real)
+        if self.pristine is not None:
+            metrics["val/niqe_bicubic"] = mean_niqe(bicubic, self.pristine)
         if self.validator is not None:
             truth = self.wanted(self.validator, batch, batch["reference"], ~everyone)
             metrics["val/identity_bicubic"] = self.cosines(self.validator, bicubic, batch["landmarks"], truth).mean()
@@ -100,6 +108,8 @@ class AdapterTraining(BaseTraining):
                 metrics[f"val/loss_{name}"] = loss
                 pixels = self.codec.decode(restored.transpose(1, 2).flatten(0, 1))
                 metrics[f"val/psnr_{name}"] = mean_psnr(pixels, real)
+                if self.pristine is not None:
+                    metrics[f"val/niqe_{name}"] = mean_niqe(pixels, self.pristine)
                 if self.validator is not None:
                     similarity = self.similarity(self.validator, restored, batch["landmarks"], truth)
                     metrics[f"val/identity_{name}"] = similarity.mean()
@@ -170,6 +180,19 @@ class AdapterTraining(BaseTraining):
         """Compute :meth:`similarity` of frames (B * F, 3, S, S) in [-1, 1]."""
         found = judge.embed(warp_faces(pixels, landmarks.repeat_interleave(wanted.shape[1], 0))).float()
         return functional.cosine_similarity(found.unflatten(0, wanted.shape[:2]), wanted, dim=-1)
+
+
+def find_pristine() -> Pristine | None:
+    """Return NIQE's parameters for the validation, or None where their file is missing."""
+    try:
+        return load_pristine(locate("niqe"))
+    except UserError:
+        return None
+
+
+def mean_niqe(pixels: Tensor, pristine: Pristine) -> Tensor:
+    """Return the mean NIQE of frames (N, 3, H, W), clipped to [-1, 1]; frames without texture do not count."""
+    return niqe(pixels.float().clamp(-1, 1) / 2 + 0.5, pristine).nanmean().float()
 
 
 def misplaced(landmarks: Tensor, spread: float) -> Tensor:
