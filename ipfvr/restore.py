@@ -20,7 +20,7 @@ from typing import Any
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.options import Config
 from ipfvr.core.startup import importing
-from ipfvr.film.job import OTHERS, SCALES, Job, Person
+from ipfvr.film.job import SCALES, TREATMENTS, Job, Person
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--others",
-        choices=OTHERS,
+        choices=TREATMENTS,
         default="",
         help="what happens to the faces of other people; default: leave with references, restore without",
     )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,6 +143,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert len(given) == len(refused) == 1
     assert "person 1" in given[0]
     return project
+
+
+def test_a_picture_of_the_only_person_needs_less_likeness(project: Project, tmp_path: Path) -> None:
+    picture = tmp_path / "face.png"
+    write_png(picture, portrait())
+    seen = replace(project.people[0], pictures=[])
+    strict = replace(project, folder=tmp_path, people=[seen], bound=1.1, alone=0.5, taken={})
+    face_models = FaceModels(load_config())
+    given, refused = add_pictures(strict, [picture], face_models, 10)
+    assert "person 1" in given[0]
+    assert not refused
+    for crowd in (replace(strict, more=1), replace(strict, people=[seen, seen]), replace(strict, alone=1.1)):
+        given, refused = add_pictures(crowd, [picture], face_models, 10)
+        assert not given
+        assert "bound is 1.1" in refused[0]
 
 
 def test_one_person_is_found_in_film_and_photo(project: Project) -> None:

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipfvr.core.choices import OTHERS
 from ipfvr.core.errors import UserError
 
 _LONGEST = 60  # characters of a name
-_OTHERS = "others"  # who the report calls so was named by nobody
 
 
 def file_name(text: str) -> str:
@@ -46,7 +46,7 @@ def person_name(text: str) -> str:
     if not name:
         said = f"'{text}' is no name" if text.strip() else "a name is missing"
         raise UserError(f"{said}: give one of letters")
-    if name == _OTHERS or name in all_keys():
+    if name == OTHERS or name in all_keys():
         raise UserError(f"'{name}' means something else to the command line: give another name")
     return name
 

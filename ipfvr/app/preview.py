@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ipfvr.app.project import Film
+from ipfvr.core.choices import OTHERS
 from ipfvr.core.config import config_to_dict
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
@@ -21,7 +22,7 @@ from ipfvr.film.effect import HARDLY, reference_changes
 from ipfvr.film.job import Job
 from ipfvr.film.learn import to_learn, with_learned
 from ipfvr.film.people import LoadedPeople, load_people
-from ipfvr.film.plan import OTHERS, Plan
+from ipfvr.film.plan import Plan
 from ipfvr.film.show import close_up
 from ipfvr.film.stream import FilmStream
 from ipfvr.film.write import canvas_for

@@ -96,6 +96,7 @@ class Project:
         people: who was found, the most seen first; at most :data:`SHOWN`.
         more: how many others were found.
         bound: cosine from which two faces are one person.
+        alone: cosine from which a picture shows the only person there is.
         taken: the pictures that were dropped, to where they lie.
         cards: the latest values of the window's cards, for a window that is opened again; empty: none were changed.
     """
@@ -105,6 +106,7 @@ class Project:
     people: list[FoundPerson]
     more: int
     bound: float
+    alone: float
     taken: dict[Path, Path] = field(default_factory=dict)
     cards: list[CardValues] = field(default_factory=list)
 
@@ -128,7 +130,8 @@ class FaceModels:
     def __init__(self, config: Config) -> None:
         self.detector: Detector = make_detector(config.faces)
         self.recogniser: Recogniser = load_recogniser(config.people.recogniser)
-        self.bound = with_bounds(config.people, self.recogniser.name).same
+        bounds = with_bounds(config.people, self.recogniser.name)
+        self.bound, self.alone = bounds.same, bounds.alone
 
 
 def open_project(
@@ -164,7 +167,7 @@ def open_project(
             )
         )
     people, more = _people(films, folder, face_models, config.video.size)
-    return Project(folder, films, people, more, face_models.bound)
+    return Project(folder, films, people, more, face_models.bound, face_models.alone)
 
 
 def add_pictures(
@@ -260,20 +263,26 @@ def cut_out(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _assign(project: Project, path: Path, face_models: FaceModels) -> str:
-    """Add a picture to the people whom it shows, and return their names."""
+    """Add a picture to the people whom it shows, and return their names.
+
+    The only person there is needs a lower likeness, as in :func:`ipfvr.faces.people.match_people`: blur costs likeness,
+    and the picture can mean nobody else.
+    """
     image = read_image(path)
     faces = face_models.detector.detect(image)
     if not faces:
         raise UserError(f"no face found in the picture {path}: give one that shows it larger and from the front")
     if not project.people:
         raise UserError(f"nobody was found in the film whom {path} could show")
+    lone = len(project.people) == len(faces) == 1 and not project.more
+    bound = project.alone if lone else project.bound
     given, best = [], -1.0
     for face in faces:
         vector = face_vector(image, face, face_models.recogniser)
         cosines = [float(vector @ seen.vector) if len(vector) == len(seen.vector) else -1.0 for seen in project.people]
         number = int(np.argmax(cosines))
         best = max(best, cosines[number])
-        if cosines[number] >= project.bound:
+        if cosines[number] >= bound:
             picture = path
             if len(faces) > 1:
                 picture = path.with_name(f"{path.stem}_face_{len(given) + 1}.png")
@@ -283,6 +292,6 @@ def _assign(project: Project, path: Path, face_models: FaceModels) -> str:
     if not given:
         raise UserError(
             f"{file_name(path.name)} shows nobody who was found: the likest face has a likeness of {best:.2f}, the "
-            f"bound is {project.bound:g}; if you know who it is, give it to the person below"
+            f"bound is {bound:g}; if you know who it is, give it to the person below"
         )
     return f"{path.name} shows {' and '.join(given)}"

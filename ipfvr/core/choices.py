@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum, auto
 
+OTHERS = "others"  # stands where a person's name is expected, for the faces of people whom nobody named
+
 
 class Interlaced(StrEnum):
     """The treatment of interlaced film."""

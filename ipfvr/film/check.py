@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipfvr.core.errors import UserError
-from ipfvr.film.job import OTHERS, SCALES, Job
+from ipfvr.film.job import SCALES, TREATMENTS, Job
 from ipfvr.film.source import check_ending
 from ipfvr.video.reader import VideoReader
 
@@ -30,8 +30,10 @@ def check_job(job: Job, reader: VideoReader) -> None:
         raise UserError("--crop and --aligned show one face: give the references of one person, or leave --crop out")
     if job.square and job.scale != 1:
         raise UserError("--scale enlarges whole frames and cannot be combined with --crop or --aligned")
-    if job.scale not in SCALES or job.others not in ("", *OTHERS):
-        raise UserError(f"--scale {job.scale} --others {job.others}: use one of {SCALES} and of {', '.join(OTHERS)}")
+    if job.scale not in SCALES or job.others not in ("", *TREATMENTS):
+        raise UserError(
+            f"--scale {job.scale} --others {job.others}: use one of {SCALES} and of {', '.join(TREATMENTS)}"
+        )
     if not 0 <= job.strength <= 1:
         raise UserError(f"--strength {job.strength:g} is not between 0 (no change) and 1 (the full change)")
     if not job.output.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 from ipfvr.core.options import Config
 
 SCALES = (1, 2, 4)
-OTHERS = ("leave", "restore")
+TREATMENTS = ("leave", "restore")  # of the faces of people whom nobody named
 
 
 @dataclass(frozen=True)

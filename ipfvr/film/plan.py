@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.choices import OTHERS
 from ipfvr.core.errors import UserError
 from ipfvr.core.options import Config
 from ipfvr.diffusion.long_video import make_long_video, plan_windows
@@ -18,7 +19,6 @@ from ipfvr.faces.track import FaceTrack, Scan, main_tracks
 from ipfvr.film.job import Job
 from ipfvr.video.clips import ClipWindow
 
-OTHERS = "others"  # the name for the faces of other people
 _LONGEST_PART = 240  # frames of a part without a clip border; a kill can lose this many
 
 

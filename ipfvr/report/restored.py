@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ipfvr.core.choices import OTHERS
 from ipfvr.report.html import render
 
-OTHERS = "others"  # the report's name for the faces of other people
 _SHOWN = 12  # the most stretches of frames in a list
 
 
