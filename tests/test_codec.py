@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +17,7 @@ from ipfvr.core.options import VAEConfig
 from ipfvr.core.pixels import resize, to_frames, to_tensor
 from ipfvr.models.backbone import load_module, make_codec, make_image_encoder, make_text_encoder, save_module
 from ipfvr.models.text import byte_tokenizer, train_tokenizer
-from ipfvr.models.vae import LatentCodec, start_from_principal_components
+from ipfvr.models.vae import LatentCodec, skip_idle_parts, start_from_principal_components
 
 
 def patch_codec(latent: int = 12, width: int = 48) -> VAEConfig:
@@ -52,6 +56,43 @@ def test_a_full_linear_codec_is_the_identity() -> None:
     start_from_principal_components(codec, x)
     with torch.no_grad():
         assert torch.allclose(codec.decode(codec.encode(x)), x, atol=1e-4)
+
+
+def left_out(codec: LatentCodec) -> int:
+    """How many of its parts are not computed as they were built."""
+    return sum("forward" in vars(part) for part in codec.modules())
+
+
+def test_a_linear_codec_leaves_out_what_adds_nothing_and_computes_the_same() -> None:
+    x, codec = pictures(), LatentCodec(patch_codec())
+    start_from_principal_components(codec, x)
+    state = {name: value.clone() for name, value in codec.state_dict().items()}
+    with torch.no_grad():
+        latents = codec.encode(x)
+        pixels = codec.decode(latents)
+    skip_idle_parts(codec)
+    assert left_out(codec) == 7 + 7 + 4  # the blocks, their last convolutions, both halves' first and last layers
+    assert all(torch.equal(value, state[name]) for name, value in codec.state_dict().items())
+    for one in (codec, deepcopy(codec)):
+        z = latents.clone().requires_grad_(True)
+        decoded = one.decode(z)
+        assert torch.allclose(one.encode(x), latents, atol=1e-6)
+        assert torch.allclose(decoded, pixels, atol=1e-6)
+        decoded.sum().backward()
+        assert z.grad.any()
+
+
+def test_a_codec_that_has_learned_is_computed_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec = LatentCodec(patch_codec())
+    skip_idle_parts(codec)
+    assert not left_out(codec)
+    start_from_principal_components(codec, pictures())
+    save_module(codec.vae.state_dict(), tmp_path / "vae.safetensors", {})
+    config = load_config(None, [f"weights.vae={tmp_path / 'vae.safetensors'}"])
+    config = replace(config, vae=patch_codec())
+    assert left_out(make_codec(config))
+    assert not left_out(make_codec(config, trained=True))  # or its blocks would never learn
 
 
 def test_chunks_change_nothing() -> None:

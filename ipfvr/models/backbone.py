@@ -22,18 +22,24 @@ from ipfvr.models.image import ImageEncoder
 from ipfvr.models.image_prompt import SOURCES, ImagePrompt
 from ipfvr.models.text import TextEncoder, byte_tokenizer, load_tokenizer
 from ipfvr.models.unet import VideoDenoiser, build_denoiser, fitting_latent_size
-from ipfvr.models.vae import LatentCodec, pixels_per_latent
+from ipfvr.models.vae import LatentCodec, pixels_per_latent, skip_idle_parts
 from ipfvr.weights.registry import locate
 
 
-def make_codec(config: Config) -> LatentCodec:
+def make_codec(config: Config, *, trained: bool = False) -> LatentCodec:
     """Build the autoencoder and load ``weights.vae``; its weights are random if that option is empty.
 
     The codec pads frames of ``video.size`` to a size that the denoiser accepts: for VEnhancer 720 x 720 to 720 x 768.
+
+    Args:
+        config: ``vae``, ``video``, ``denoiser`` and ``weights.vae`` are used.
+        trained: whether it will be trained; otherwise parts that add nothing are left out.
     """
     codec = LatentCodec(config.vae, frame_padding(config, pixels_per_latent(config.vae)))
     if config.weights.vae:
         load_module(codec.vae, locate(config.weights.vae))
+        if not trained:
+            skip_idle_parts(codec)
     return _frozen(codec)
 
 

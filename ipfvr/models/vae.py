@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -102,6 +104,32 @@ class LatentCodec(PretrainedNetwork):
             pixels = functional.pixel_shuffle(pixels, self.config.patch_size)
         rows, columns = self.padding
         return pixels[..., : pixels.shape[-2] - rows, : pixels.shape[-1] - columns]
+
+
+def skip_idle_parts(codec: LatentCodec) -> None:
+    """Leave out what adds nothing: residual blocks whose last convolution is zero, and taps that are zero.
+
+    A linear codec (:func:`start_from_principal_components`) consists of such blocks almost alone, and its convolutions
+    look at one position. The state stays the same; only what is computed changes. Not for a codec that is trained: what
+    is left out would never learn.
+    """
+    for part in codec.modules():
+        if isinstance(part, ResnetBlock2D) and part.conv_shortcut is None:
+            if not any(parameter.any() for parameter in part.conv2.parameters()):
+                part.forward = _unchanged
+        elif isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3) and part.stride == (1, 1):
+            beside = part.weight.detach().clone()
+            beside[..., 1, 1] = 0
+            if not beside.any():
+                part.forward = partial(_pointwise, part)
+
+
+def _unchanged(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.conv2d(x, conv.weight[..., 1:2, 1:2], conv.bias)
 
 
 def pixels_per_latent(config: VAEConfig) -> int:

@@ -32,7 +32,7 @@ class CodecTraining(Trained):
         super().__init__(config)
         self.automatic_optimization = False
         self.steps_a_batch = 2 if config.loss.adversarial else 1
-        self.network = make_codec(config)
+        self.network = make_codec(config, trained=True)
         self.network.vae.decoder.requires_grad_(True).train()
         self.network.vae.post_quant_conv.requires_grad_(True).train()
         if config.loss.train_encoder:
