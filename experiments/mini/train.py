@@ -106,10 +106,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ship", action="store_true", help="copy what was made into ipfvr/presets/mini")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of every stage")
     args = parser.parse_intermixed_args(argv)
-    if not args.root.is_dir():
-        if not args.source:
-            raise UserError(f"no data in {args.root}: give --source, the folder with clips/, references/ and images/")
-        run([sys.executable, str(HERE / "prepare.py"), "--source", str(args.source), "--root", str(args.root)])
     if args.length <= 0:
         raise UserError(f"--length {args.length}: give a share above 0, such as 0.1")
     only = [name for name in args.only.split(",") if name]
@@ -118,6 +114,10 @@ def main(argv: list[str] | None = None) -> None:
     wanted = [stage for stage in STAGES if not only or stage.name in only]
     if not args.source and (reading := [stage.name for stage in wanted if stage.source]):
         raise UserError(f"{', '.join(reading)}: give --source, the folder with clips/, references/ and images/")
+    if not args.root.is_dir():
+        if not args.source:
+            raise UserError(f"no data in {args.root}: give --source, the folder with clips/, references/ and images/")
+        run([sys.executable, str(HERE / "prepare.py"), "--source", str(args.source), "--root", str(args.root)])
     made: dict[str, Path] = {}
     for stage in STAGES:
         folder = args.output / stage.name
