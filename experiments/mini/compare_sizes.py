@@ -55,10 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     for name in only:
         weights = learn(args, args.output / name, sizes[name]["widened"], sizes[name]["set"])
         score(args, args.output / name, [*weights, *sizes[name]["set"]])
+        done = {n: args.output / n for n in only if (args.output / n / "scores.json").is_file()}
         with atomic(args.output / "table.md") as temporary:
-            temporary.write_text(
-                table({n: args.output / n for n in only if (args.output / n / "scores.json").is_file()})
-            )
+            temporary.write_text(table(done, {n: sizes[n]["widened"] for n in done}))
     print((args.output / "table.md").read_text())
 
 
@@ -92,23 +91,41 @@ def score(args: argparse.Namespace, folder: Path, pairs: list[str]) -> None:
         run([sys.executable, str(SCORER), "--root", str(args.root), "--output", str(folder), *people, *pairs])
 
 
-def table(folders: dict[str, Path]) -> str:
-    """Markdown: means over people with 95 % intervals; ``bicubic`` is the input."""
+def table(folders: dict[str, Path], widened: dict[str, bool]) -> str:
+    """Markdown: means over people with 95 % intervals, and differences of the same pictures.
+
+    Args:
+        folders: of each size.
+        widened: whether a size began from the denoiser of 128 pixels. It is compared with the first that began alike.
+    """
+    found = {n: json.loads((f / "scores.json").read_text())["scores"]["pictures"] for n, f in folders.items()}
     lines = [f"| | frames seen | {' | '.join(f'{heading} | 95 %' for heading, *_ in SHOWN)} |"]
     lines.append("|---" * (2 + 2 * len(SHOWN)) + "|")
     for name, folder in folders.items():
-        found = json.loads((folder / "scores.json").read_text())["scores"]["pictures"]
-        cells = []
-        for _, metric, row, other, digits in SHOWN:
-            numbers = [
-                (person, clip[row][metric] - (clip[other][metric] if other else 0))
-                for person, clips in found.items()
-                for clip in clips
-            ]
-            summary = summary_of(numbers)
-            cells.append(f"{summary.mean:.{digits}f} | {summary.low:.{digits}f} to {summary.high:.{digits}f}")
-        lines.append(f"| {name} | {frames_seen(folder / 'joint'):,} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {frames_seen(folder / 'joint'):,} | {' | '.join(cells(found[name]))} |")
+    for name in folders:
+        first = next(other for other in folders if widened[other] == widened[name])
+        if first != name:
+            lines.append(f"| {name} - {first} | | {' | '.join(cells(found[name], found[first]))} |")
     return "\n".join(lines) + "\n"
+
+
+def cells(people: dict[str, list[dict]], others: dict[str, list[dict]] | None = None) -> list[str]:
+    """A row's cells, of the scores of people's pictures; less those of the same pictures by another size."""
+
+    def value(clip: dict, metric: str, row: str, minus: str) -> float:
+        return clip[row][metric] - (clip[minus][metric] if minus else 0)
+
+    texts = []
+    for _, metric, row, minus, digits in SHOWN:
+        numbers = []
+        for person, clips in people.items():
+            for index, clip in enumerate(clips):
+                other = value(others[person][index], metric, row, minus) if others else 0
+                numbers.append((person, value(clip, metric, row, minus) - other))
+        summary = summary_of(numbers)
+        texts.append(f"{summary.mean:.{digits}f} | {summary.low:.{digits}f} to {summary.high:.{digits}f}")
+    return texts
 
 
 def frames_seen(folder: Path) -> int:
