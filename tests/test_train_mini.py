@@ -199,7 +199,7 @@ def test_sizes_train_for_as_long_and_are_scored_with_their_own_options(
     assert sum(command[1].endswith("widen.py") for command in commands) == sum(s["widened"] for s in sizes.values())
     for command in (c for c in commands if c[1].endswith("references.py")):
         load_config(None, command[command.index("2") + 1 :])
-    (row,) = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| wide ")]
+    (row,) = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| wide |")]
     assert "0.4000 | 0.4000 to 0.4000 | 0.1000" in row
     (row,) = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| wide - scratch ")]
     assert "0.0000 | 0.0000 to 0.0000" in row
