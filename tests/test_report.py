@@ -140,6 +140,15 @@ def test_the_page_is_whole_and_needs_no_network(results: Results, tmp_path: Path
     assert not re.search(r"https?://|@import|url\(", text)
 
 
+def test_a_comparison_opens_with_two_versions_of_one_level(results: Results, tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"not a video, but bytes")
+    names = ["light: input", "light: Ours", "severe: input", "severe: Ours", "original"]
+    for opening, left in (("severe: input", "severe: input"), ("", "light: input"), ("not run", "light: input")):
+        text = page(results, Exhibit({"a_0": dict.fromkeys(names, clip)}, opening=opening))
+        assert re.findall(r"<option value=\d+ selected>([^<]*)<", text) == [left, "severe: Ours"]
+
+
 def test_notes_that_differ_in_a_list_become_one() -> None:
     said = ["no room for: Hat, Bald", "seen", "no room for: Bald, Young", "seen", "no face", "no room here for: Hat"]
     assert merged(said) == ["no room for: Hat, Bald, Young", "seen", "no face", "no room here for: Hat"]

@@ -30,11 +30,12 @@ class Exhibit:
     """The content of a page beside its table.
 
     Attributes:
-        videos: the mp4 file by clip and by version; the page opens with a comparison of the first two versions.
+        videos: the mp4 file by clip and by version; the page compares two of them.
         pictures: plots and strips by title, (H, W, 3) uint8 RGB.
         protocol: a sentence by subject.
         commands: a command line by title.
         facts: facts on the data and versions of the run, one line each.
+        opening: the version that a comparison shows on the left at first; empty: the first one.
     """
 
     videos: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Exhibit:
     protocol: Mapping[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     facts: Sequence[str] = ()
+    opening: str = ""
 
 
 def page(results: Results, exhibit: Exhibit) -> str:
