@@ -123,7 +123,7 @@ def test_a_stage_sees_the_share_of_pictures_that_is_wanted(
             wanted = length * getattr(getattr(whole, section), option) * whole.data.batch_size
             seen = getattr(getattr(here, section), option) * here.data.batch_size
             assert -1e-3 < seen - wanted < here.data.batch_size, (stage.name, option)
-        assert here.train.minutes == pytest.approx(length * whole.train.minutes)
+        assert not here.train.minutes, "the length is a number of steps, the same on every machine"
         assert here.data.on_device == (whole.data.on_device and device == "cuda")
     assert not train.paced(train.STAGES[0], 1.0)
 

@@ -176,8 +176,7 @@ def paced(stage: Stage, length: float) -> list[str]:
         "optimizer.warmup": whole.optimizer.warmup,
         "train.validate_every": whole.train.validate_every,
     }
-    minutes = [f"train.minutes={whole.train.minutes * length}"] if whole.train.minutes else []
-    return [*on_processor, *(f"{key}={math.ceil(round(count * share, 6))}" for key, count in steps.items()), *minutes]
+    return [*on_processor, *(f"{key}={math.ceil(round(count * share, 6))}" for key, count in steps.items())]
 
 
 def where(stage: Stage, root: Path, source: Path | None) -> list[str]:
