@@ -14,7 +14,7 @@ PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (222, 222, 222)
 # These colours remain distinct for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233), (90, 90, 90))
 LOW, HIGH = np.array((247, 251, 255.0)), np.array((8, 81, 156.0))  # the ends of the heat map's colour scale
-MARGINS = (72, 24, 44, 56)  # left, right, top, bottom, pixels
+MARGINS = (88, 24, 44, 56)  # left, right, top, bottom, pixels
 ROW = 22  # pixels of a line of text
 
 
