@@ -140,6 +140,7 @@ def test_a_frame_without_texture_does_not_count_in_niqe() -> None:
     both = mean_niqe(torch.cat([noise, torch.zeros(1, 3, 64, 64)]), pristine)
     assert both.isfinite()
     assert both == mean_niqe(noise, pristine)
+    assert mean_niqe(torch.cat([noise] * 9), pristine) == pytest.approx(float(both)), "only the first are rated"
 
 
 def widen() -> ModuleType:

@@ -1,9 +1,9 @@
 """All weights of mini, from data to the shipped files, in order; a stopped one goes on.
 
-    python experiments/mini/train.py --source /path/with/clips/and/images    # as experiments/mini/prepare.py reads it
-    python experiments/mini/train.py --only joint --ship                     # one stage, into ipfvr/presets/mini
-    python experiments/mini/train.py --length 0.1                            # every stage a tenth as long
-    python experiments/mini/train.py optimizer.steps=2                       # see that all of it runs
+    python experiments/mini/train.py --source DATA                     # the folder that prepare.py makes the data of
+    python experiments/mini/train.py --source DATA --length 0.1        # every stage a tenth as long
+    python experiments/mini/train.py --source DATA optimizer.steps=2   # see that all of it runs
+    python experiments/mini/train.py --only joint --ship               # one stage, into ipfvr/presets/mini
 
 Every stage is a configuration beside this file, trained by ``python -m ipfvr.fit`` on top of what the stages before it
 have made. Its curves are drawn to ``<output>/<stage>/curves.png``. The last stage wants a GPU: without one it takes

@@ -45,7 +45,7 @@ def write_report(results: Results, study: Study, arms: Sequence[Arm], store: Sto
         commands(study, results),
         [*facts, *(f"{name} {version}" for name, version in versions().items())],
         # The version on the right is the last row at the last level: the one on the left is of that level, too.
-        next((arm.title for arm in arms if arm.level == study.experiment.levels[-1]), ""),
+        next((arm.title for arm in arms if arm.tasks and arm.level == study.experiment.levels[-1]), ""),
     )
     texts[PAGE] = page(results, shown)
     for name, text in texts.items():

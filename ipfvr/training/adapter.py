@@ -23,6 +23,8 @@ from ipfvr.training.base import BaseTraining, correlated_noise, latent_weight
 from ipfvr.training.common import mean_psnr
 from ipfvr.weights.registry import locate
 
+_RATED = 16  # frames of a validation batch whose NIQE is computed, one after the other: a GPU would wait for more
+
 
 class AdapterTraining(BaseTraining):
     """Minimises Eq. 3 with references of the same person as the image prompt.
@@ -84,7 +86,7 @@ class AdapterTraining(BaseTraining):
     def validation_step(self, batch: dict[str, Any], number: int) -> None:
         """Validate the average on held-out people: with their references, with none, and with another person's.
 
-        ``val/identity`` is the cosine of ``train.judge``; ``val/niqe`` is missing where NIQE's file is.
+        ``val/identity`` is the cosine of ``train.judge``. Where NIQE's file is missing, there is no ``val/niqe``.
         """
         z_hq, z_lq = self.latents(batch)
         noise = torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(number)).to(z_hq)
@@ -191,8 +193,11 @@ def find_pristine() -> Pristine | None:
 
 
 def mean_niqe(pixels: Tensor, pristine: Pristine) -> Tensor:
-    """Return the mean NIQE of frames (N, 3, H, W), clipped to [-1, 1]; frames without texture do not count."""
-    return niqe(pixels.float().clamp(-1, 1) / 2 + 0.5, pristine).nanmean().float()
+    """Return the mean NIQE of the first frames of (N, 3, H, W), clipped to [-1, 1].
+
+    At most :data:`_RATED` are rated, and frames without texture do not count.
+    """
+    return niqe(pixels[:_RATED].float().clamp(-1, 1) / 2 + 0.5, pristine).nanmean().float()
 
 
 def misplaced(landmarks: Tensor, spread: float) -> Tensor:
