@@ -64,7 +64,9 @@ def test_a_denoiser_comes_back_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["small", "mini", "full"])
 @torch.no_grad()
 def test_a_codec_comes_back_with_its_padding(tmp_path: Path, kind: str) -> None:
-    codec = make_codec(load_config(None, ["preset=mini"])) if kind == "mini" else LatentCodec(SMALL, (2, 4)).eval()
+    codec = LatentCodec(SMALL, (2, 4)).eval()
+    if kind == "mini":  # with all parts computed, as the loaded one computes them: equal bit by bit
+        codec = make_codec(load_config(None, ["preset=mini"]), trained=True)
     if kind == "full":  # Stable Video Diffusion's decoder, of a few channels
         codec = LatentCodec(VAEConfig(kind="temporal", block_out_channels=[32, 32], layers_per_block=1)).eval()
     codec.save_pretrained(tmp_path)
