@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from train import HERE, STAGES, paced, run
+from train import HERE, STAGES, paced, run, where
 
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
@@ -26,7 +26,7 @@ from ipfvr.core.files import atomic
 from ipfvr.metrics.intervals import summary_of
 
 SCORER = HERE.parent / "quality/references.py"
-JOINT = STAGES[-1]
+CODEC, JOINT = STAGES[-2:]
 WITHOUT = "polish.adversarial=0", "polish.matching=0"
 # Of the table: the heading, the metric, the row of references.py, the row that is subtracted, digits.
 SHOWN = (
@@ -65,11 +65,11 @@ def learn(args: argparse.Namespace, folder: Path, widened: bool, pairs: list[str
     """Train a codec and a denoiser with its image prompt; return the options that name their weights."""
     codec, start = folder / "codec/weights/vae.safetensors", folder / "start.safetensors"
     joint = folder / "joint/weights"
-    fit = [sys.executable, "-m", "ipfvr.fit", "--config"]
-    common = [f"data.root={args.root}", "train.wandb=disabled"]
+    fit, quiet = [sys.executable, "-m", "ipfvr.fit", "--config"], "train.wandb=disabled"
     if not codec.is_file():
         own = [pair for pair in pairs if pair.startswith("vae.")]
-        run([*fit, str(HERE / "codec.yaml"), *common, f"train.output={folder / 'codec'}", *own])
+        data = where(CODEC, args.root, None)
+        run([*fit, str(HERE / CODEC.config), *data, quiet, f"train.output={folder / 'codec'}", *own])
     if widened and not start.is_file():
         first = {"--start-vae": "vae/weights/vae", "--start": "base_clips/weights/denoiser"}
         given = [w for option, file in first.items() for w in (option, f"{args.made / file}.safetensors")]
@@ -77,8 +77,9 @@ def learn(args: argparse.Namespace, folder: Path, widened: bool, pairs: list[str
     if not (folder / "joint/finished.txt").is_file():
         length = [f"train.minutes={args.minutes}", "optimizer.steps=1000000", "optimizer.warmup=20"]
         begin = [f"weights.vae={codec}", f"weights.denoiser={start if widened else ''}", "train.validate_every=1000000"]
-        where = [f"data.exclude={args.root / 'weak.yaml'}", f"train.output={folder / 'joint'}", "train.log_every=1"]
-        run([*fit, str(HERE / JOINT.config), *common, *paced(JOINT, 1.0), *length, *begin, *where, *WITHOUT, *pairs])
+        logs = [quiet, f"train.output={folder / 'joint'}", "train.log_every=1"]
+        options = [*where(JOINT, args.root, None), *paced(JOINT, 1.0), *length, *begin, *logs, *WITHOUT, *pairs]
+        run([*fit, str(HERE / JOINT.config), *options])
         (folder / "joint/finished.txt").write_text(f"{args.minutes} minutes\n")
     made = {"vae": codec, "denoiser": joint / "denoiser.safetensors", "adapter": joint / "adapter.safetensors"}
     return [f"weights.{kind}={file}" for kind, file in made.items()]
