@@ -203,6 +203,10 @@ def test_sizes_train_for_as_long_and_are_scored_with_their_own_options(
     assert "0.4000 | 0.4000 to 0.4000 | 0.1000" in row
     (row,) = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| wide - scratch ")]
     assert "0.0000 | 0.0000 to 0.0000" in row
+    unmeasured = {
+        person: [{"none": {"psnr": 20.0, "ids_gt": 0.3, "niqe": None}, "right": {"ids_gt": 0.4}}] for person in "ab"
+    }
+    assert compare_sizes.cells(unmeasured)[-1] == compare_sizes.cells(unmeasured, unmeasured)[-1] == "not measured | "
     count = len(commands)
     compare_sizes.main(words)
     assert len(commands) == count

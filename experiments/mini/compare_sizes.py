@@ -23,9 +23,9 @@ from train import HERE, STAGES, paced, run, where
 from ipfvr.core.config import load_config
 from ipfvr.core.errors import UserError, run_verb
 from ipfvr.core.files import atomic
-from ipfvr.metrics.intervals import summary_of
 
 SCORER = HERE.parent / "quality/references.py"
+sys.path.append(str(SCORER.parent))  # its helpers, common.py
 CODEC, JOINT = STAGES[-2:]
 WITHOUT = "polish.adversarial=0", "polish.matching=0"
 # Of the table: the heading, the metric, the row of references.py, the row that is subtracted, digits.
@@ -113,9 +113,10 @@ def table(folders: dict[str, Path], widened: dict[str, bool]) -> str:
 
 def cells(people: dict[str, list[dict]], others: dict[str, list[dict]] | None = None) -> list[str]:
     """A row's cells, of the scores of people's pictures; less those of the same pictures by another size."""
+    from common import Scores, difference, mean_and_interval
 
-    def value(clip: dict, metric: str, row: str, minus: str) -> float:
-        return clip[row][metric] - (clip[minus][metric] if minus else 0)
+    def value(clip: Scores, metric: str, row: str, minus: str) -> float | None:
+        return difference(clip[row][metric], clip[minus][metric] if minus else 0)
 
     texts = []
     for _, metric, row, minus, digits in SHOWN:
@@ -123,9 +124,8 @@ def cells(people: dict[str, list[dict]], others: dict[str, list[dict]] | None = 
         for person, clips in people.items():
             for index, clip in enumerate(clips):
                 other = value(others[person][index], metric, row, minus) if others else 0
-                numbers.append((person, value(clip, metric, row, minus) - other))
-        summary = summary_of(numbers)
-        texts.append(f"{summary.mean:.{digits}f} | {summary.low:.{digits}f} to {summary.high:.{digits}f}")
+                numbers.append((person, difference(value(clip, metric, row, minus), other)))
+        texts.append(mean_and_interval(numbers, digits))
     return texts
 
 

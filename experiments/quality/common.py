@@ -85,13 +85,14 @@ def scores_table(
     for a, b in [*((row, "") for row in rows), *pairs]:
         cells = []
         for key in metrics:
-            numbers = [(name, _difference(s[a][key], s[b][key] if b else 0)) for name, of in found.items() for s in of]
+            numbers = [(name, difference(s[a][key], s[b][key] if b else 0)) for name, of in found.items() for s in of]
             cells.append(mean_and_interval(numbers, COLUMNS[key].digits))
         lines.append(f"| {a}{' - ' * bool(b)}{b} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _difference(first: float | None, second: float | None) -> float | None:
+def difference(first: float | None, second: float | None) -> float | None:
+    """The first number less the second, where both were measured."""
     return None if first is None or second is None else first - second
 
 
